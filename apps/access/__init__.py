@@ -1,0 +1,1 @@
+"""Asking: the catalogue of offers, access requests, confirmations and approvals. A yes here becomes a grant below."""

@@ -1,0 +1,252 @@
+"""The contract between Gatehouse and a governed system.
+
+A connector reads a system in *scopes* (the directory, each account) and hands back plain records. A provisioner opens
+and ends one kind of access there; a remover only ends standing access. All of them are idempotent by contract: doing
+what is already so, or removing what is already gone, succeeds. `tests/connectors/contract.py` runs the same suite over
+the in-memory fake and over AWS.
+
+External ids are unique within a connection and made by the connector (an ARN, a user id, a composed key); nothing above
+this package parses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+Progress = Callable[[int, int, str], None]  # done, of, what is being read now
+
+
+# ---- what a scan hands back ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """One governed resource as the provider lists it (an AWS account)."""
+
+    external_id: str
+    name: str
+    email: str = ""
+    path: str = ""  # where it stands in the organization, "Workloads/Production"
+    state: str = "active"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    is_management: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalRecord:
+    """One face somebody shows to the system. `kind`: idc_user, idc_group, iam_user, iam_group, iam_role."""
+
+    kind: str
+    external_id: str
+    name: str
+    account_id: str = ""  # empty for the directory's own
+    display_name: str = ""
+    email: str = ""
+    title: str = ""
+    department: str = ""
+    manager_external_id: str = ""  # the directory's own word for who this person reports to
+    is_externally_owned: bool = False  # SCIM or AD owns it: changes here would be reverted
+    created_at: datetime | None = None
+    last_used_at: datetime | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # trust document, tags, path, boundary
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """One policy document as the provider stores it, with the name people know it by."""
+
+    name: str
+    document: Any  # str or dict, unparsed: a malformed one must survive until somebody is told
+
+
+@dataclass(frozen=True, slots=True)
+class EntitlementRecord:
+    """Something that can be held. `kind`: permission_set, idc_group, iam_group, iam_policy, iam_inline_policy."""
+
+    kind: str
+    external_id: str
+    name: str
+    account_id: str = ""
+    description: str = ""
+    documents: tuple[DocumentRecord, ...] = ()
+    boundary: DocumentRecord | None = None
+    session_for: timedelta | None = None  # how long a session opened with it can outlive the assignment
+    makes_external_id: str = ""  # the group principal that holding this (a membership) makes one part of
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # what the remover or provisioner needs to name it
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentRecord:
+    """The provider's fact that a principal holds an entitlement now."""
+
+    principal_external_id: str
+    entitlement_external_id: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRecord:
+    """A long-lived secret of a principal, never the secret itself. `kind`: password, access_key, mfa, root_key."""
+
+    principal_external_id: str
+    kind: str
+    external_id: str
+    is_active: bool = True
+    created_at: datetime | None = None
+    last_used_at: datetime | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTotal:
+    """How many of something we read, and how many an independent call of the provider says there are.
+
+    `expected` is None where the provider gives no such count; then completeness rests on following every page.
+    """
+
+    name: str
+    read: int
+    expected: int | None = None
+
+    @property
+    def agrees(self) -> bool:
+        return self.expected is None or self.expected == self.read
+
+
+@dataclass(slots=True)
+class Scan:
+    """All that one scope holds now, and whether that is really all of it."""
+
+    principals: list[PrincipalRecord] = field(default_factory=list)
+    entitlements: list[EntitlementRecord] = field(default_factory=list)
+    assignments: list[AssignmentRecord] = field(default_factory=list)
+    credentials: list[CredentialRecord] = field(default_factory=list)
+    totals: list[ControlTotal] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # sentences; any problem makes the scan incomplete
+    notes: list[str] = field(default_factory=list)  # worth saying, does not make it incomplete
+    calls: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Every page was read without error, and every control total that exists agrees."""
+        return not self.problems and all(total.agrees for total in self.totals)
+
+
+class Connector(Protocol):
+    """Reads one configured system. Every method may raise a `ConnectorError`."""
+
+    def check(self) -> str:
+        """Say who we are there, in a sentence. Raises with what is missing when we cannot read."""
+
+    def accounts(self) -> list[AccountRecord]:
+        """Every resource of the system, all pages."""
+
+    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Scan:
+        """People, groups, memberships, permission sets and their assignments in `accounts`."""
+
+    def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:
+        """The identities, policies and credentials inside one account."""
+
+
+# ---- opening and ending access ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One (principal, entitlement) pair in the provider's own words; what a grant is about."""
+
+    account_id: str
+    principal_kind: str
+    principal_external_id: str
+    principal_name: str
+    entitlement_kind: str
+    entitlement_external_id: str
+    entitlement_name: str
+    entitlement_attributes: Mapping[str, Any] = field(default_factory=dict)
+    principal_attributes: Mapping[str, Any] = field(default_factory=dict)
+    assignment_attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A target that shall be usable until `not_after` (exclusive, UTC, whole seconds), by the union of live grants.
+
+    `is_open` is False for one that is being ended: its date lies in the past and its access must be denied at once.
+    `holds_standing` says that the principal also holds some of this by standing right, which a Deny would cut.
+    """
+
+    target: Target
+    not_after: datetime
+    is_open: bool = True
+    holds_standing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was called and what was read back, for the timeline and the receipt. Never contains a secret."""
+
+    what: str  # a sentence: "Guard policy jit-guard in 1111-2222-3333 denies alice from 18:00:00Z"
+    read_at: datetime
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A change the provider accepted. `state`: pending, done, failed. Acceptance is not the outcome: poll, then look."""
+
+    state: str
+    reference: str = ""
+    reason: str = ""  # the provider's words when it failed
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A fresh read of one target: is the access there now?"""
+
+    is_present: bool
+    proof: Proof
+
+
+class Remover(Protocol):
+    """Ends one kind of access and reads it back. Can never open any."""
+
+    def close(self, target: Target) -> Ticket:
+        """Ask the provider to remove it. Gone already is `done`."""
+
+    def status(self, target: Target, ticket: Ticket) -> Ticket:
+        """Where a pending change stands now."""
+
+    def look(self, target: Target) -> Look:
+        """Read it back."""
+
+    def lock_key(self, target: Target) -> str:
+        """The one object in the provider that `close` (and `open`) changes; nobody else may change it meanwhile."""
+
+
+class Provisioner(Remover, Protocol):
+    """Opens one kind of access for a time, and ends it in the provider even when the portal is dead."""
+
+    ends_by: str  # a sentence: what ends it if every part of the portal is dead
+    may_be_privileged: bool  # whether that ender is strong enough for privileged entitlements
+
+    def check(self, target: Target, windows: Sequence[Window]) -> None:
+        """Raise `Refused` when this cannot be provisioned safely (a limit, a missing guard). Reads, never writes."""
+
+    def shared_key(self, target: Target) -> str:
+        """The object that several grants share (a guard policy, a policy document): `enforce` writes it whole."""
+
+    def enforce(self, target: Target, windows: Sequence[Window]) -> Proof:
+        """Write the shared object whole, from all `windows` of `shared_key(target)`, and read it back.
+
+        Called before `open` with the end, again to narrow it, and first of all when access is to end. Raises `Unproven`
+        when the read-back differs. With no windows the object returns to its harmless resting shape.
+        """
+
+    def open(self, target: Target) -> Ticket:
+        """Open access. Present already is `done`. Only called after `enforce` was read back."""
+
+    def session_for(self, target: Target) -> timedelta:
+        """How long a session opened at the last moment could outlive the end, if no enforced Deny cut it."""

@@ -1,0 +1,59 @@
+"""Which connectors, provisioners and removers exist. One table each; a name is stored in rows, so it never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, cast
+
+from apps.connectors.base import Connector, Provisioner, Remover
+
+CONNECTORS = {
+    "aws": "apps.connectors.aws.connector:AwsConnector",
+    "fake": "apps.connectors.fake:FakeConnector",
+}
+
+PROVISIONERS = {
+    ("aws", "idc_assignment"): "apps.connectors.aws.idc_assignment:IdcAssignment",
+    ("aws", "iam_timeboxed_policy"): "apps.connectors.aws.iam_timeboxed_policy:IamTimeboxedPolicy",
+    ("fake", "idc_assignment"): "apps.connectors.fake:FakeProvisioner",
+    ("fake", "iam_timeboxed_policy"): "apps.connectors.fake:FakePolicyProvisioner",
+}
+
+# Entitlement kind → what can take a standing assignment of that kind away. A kind that is not here becomes an owner's
+# task: its trust, its SCIM directory or its infrastructure code must change, which is not ours to do.
+REMOVERS = {
+    ("aws", "permission_set"): "apps.connectors.aws.removers:AccountAssignment",
+    ("aws", "idc_group"): "apps.connectors.aws.removers:GroupMembership",
+    ("aws", "iam_group"): "apps.connectors.aws.removers:IamGroupMembership",
+    ("aws", "iam_policy"): "apps.connectors.aws.removers:AttachedPolicy",
+    ("aws", "iam_inline_policy"): "apps.connectors.aws.removers:InlinePolicy",
+    ("fake", "permission_set"): "apps.connectors.fake:FakeRemover",
+    ("fake", "idc_group"): "apps.connectors.fake:FakeRemover",
+    ("fake", "iam_policy"): "apps.connectors.fake:FakeRemover",
+}
+
+
+def connector(kind: str, config: Mapping[str, Any]) -> Connector:
+    """The reader of one configured system. Unknown kinds raise KeyError: the row is corrupt."""
+    return cast(Connector, _load(CONNECTORS[kind])(config))
+
+
+def provisioner(kind: str, name: str, config: Mapping[str, Any]) -> Provisioner:
+    """What opens and ends access called `name` in a system of this kind."""
+    return cast(Provisioner, _load(PROVISIONERS[kind, name])(config))
+
+
+def remover(kind: str, entitlement_kind: str, config: Mapping[str, Any]) -> Remover:
+    """What takes standing access of this kind away. Ask `has_remover` first."""
+    return cast(Remover, _load(REMOVERS[kind, entitlement_kind])(config))
+
+
+def has_remover(kind: str, entitlement_kind: str) -> bool:
+    """Whether we can remove standing access of this kind ourselves."""
+    return (kind, entitlement_kind) in REMOVERS
+
+
+def _load(dotted: str) -> Any:
+    module, name = dotted.split(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,40 @@
+"""Locks on things outside the database: one AWS object is changed by one process at a time.
+
+An advisory lock on a connection of its own, outside any pool, so that it is held exactly as long as the block runs, can
+never leak into another request, and vanishes with the process. Never sleep under one; never hold a transaction open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from django.db import connections
+
+
+class Taken(Exception):
+    """Another process is changing this object right now. Try again shortly; the clock will too."""
+
+
+@contextmanager
+def exclusive(*key: str, wait_ms: int = 10_000) -> Iterator[None]:
+    """Hold the one lock named `key` for the block. Raises `Taken` when it cannot be had within `wait_ms` milliseconds.
+
+    Waiting is done by PostgreSQL (`lock_timeout`), first come, first served.
+    """
+    number = int.from_bytes(hashlib.sha256("\0".join(key).encode()).digest()[:8], "big", signed=True)
+    params = connections["default"].get_connection_params()
+    for ours in ("pool", "cursor_factory", "context", "prepare_threshold"):  # Django's own, not libpq's
+        params.pop(ours, None)
+    with psycopg.connect(**params, autocommit=True) as lock:
+        lock.execute("SELECT set_config('lock_timeout', %s, false)", (f"{wait_ms}ms",))
+        try:
+            lock.execute("SELECT pg_advisory_lock(%s)", (number,))
+        except psycopg.errors.LockNotAvailable:
+            raise Taken(f"{' '.join(key)} is being changed by another process") from None
+        try:
+            yield
+        finally:
+            lock.execute("SELECT pg_advisory_unlock(%s)", (number,))

@@ -1,0 +1,234 @@
+"""Grants and the warrants they rest on."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
+
+
+class State(models.TextChoices):
+    PENDING = "pending", "Starting"
+    PROVISIONING = "provisioning", "Confirming with AWS"
+    ACTIVE = "active", "Active"
+    REVOKING = "revoking", "Ending"
+    REVOKED = "revoked", "Removed and checked"
+    CANCELLED = "cancelled", "Cancelled"
+    FAILED = "failed", "Failed"
+
+
+LIVE = frozenset({State.PENDING, State.PROVISIONING, State.ACTIVE})  # the intent stands
+IN_AWS = frozenset({State.PROVISIONING, State.ACTIVE, State.REVOKING})  # AWS may show something of it
+
+
+class EndReason(models.TextChoices):
+    EXPIRED = "expired", "Its time was up"
+    DONE = "done", "The holder was done"
+    REVOKED = "revoked", "An owner or administrator ended it"
+    REVIEW = "review", "A review revoked it"
+    LEAVER = "leaver", "The holder left"
+    GONE = "gone", "It was removed outside Gatehouse"
+    FAILED = "failed", "It could not be opened"
+    CANCELLED = "cancelled", "It was cancelled before it began"
+    EMERGENCY = "emergency", "Emergency stop"
+
+
+class GrantQuerySet(models.QuerySet["Grant"]):
+    def live(self) -> GrantQuerySet:
+        """The intent stands: starting, being confirmed, or active."""
+        return self.filter(state__in=LIVE)
+
+    def unfinished(self) -> GrantQuerySet:
+        """Not yet at an end: live, or being removed."""
+        return self.filter(state__in=LIVE | {State.REVOKING})
+
+    def expired(self, now: datetime) -> GrantQuerySet:
+        """Should be ended by the clock now."""
+        return self.filter(Q(state=State.ACTIVE, ends_at__lte=now) | Q(state=State.PROVISIONING, not_after__lte=now))
+
+    def due(self, now: datetime) -> GrantQuerySet:
+        """A worker should take the next step: nobody has, or the one who did went silent."""
+        return self.filter(
+            state__in={State.PENDING, State.PROVISIONING, State.REVOKING}, next_try_at__lte=now
+        ).exclude(state=State.REVOKING, remover=Grant.BY_OWNER)
+
+    def overdue(self, now: datetime) -> GrantQuerySet:
+        """Should be gone by now and is not proven gone."""
+        return self.filter(state=State.REVOKING, revoking_at__lte=now - Grant.REVOKE_SLO)
+
+    def sharing(self, shared_key: str, now: datetime) -> GrantQuerySet:
+        """Everything the shared object `shared_key` in AWS has to say something about: what is open, what is being
+        ended, and what ended so lately that a session opened before could still live."""
+        return self.filter(shared_key=shared_key).filter(
+            Q(state__in=IN_AWS) | Q(state=State.REVOKED, sessions_until__gt=now)
+        )
+
+    def same_access(self, grant: Grant) -> GrantQuerySet:
+        """Other live grants for the same (principal, entitlement): AWS shows one thing for all of them."""
+        return self.filter(
+            principal_id=grant.principal_id, entitlement_id=grant.entitlement_id, state__in=LIVE
+        ).exclude(pk=grant.pk)
+
+    def with_names(self) -> GrantQuerySet:
+        """For lists and pages: everything they print, without a query a row."""
+        return self.select_related(
+            "identity", "principal", "entitlement__resource", "connection", "requested_by", "task_owner"
+        )
+
+
+class Grant(models.Model):
+    """Our intent: this principal shall hold this entitlement, until then. It begins as a request that was allowed
+    (`request`), as break-glass, or as standing access that somebody decided about (`found`). Its state follows AWS:
+    active only after a read-back showed it there, revoked only after a read-back showed it gone."""
+
+    State = State
+    EndReason = EndReason
+
+    class Origin(models.TextChoices):
+        REQUEST = "request", "Requested"
+        BREAK_GLASS = "break_glass", "Break-glass"
+        FOUND = "found", "Found standing"
+
+    MOVES = {
+        State.PENDING: {State.PROVISIONING, State.CANCELLED, State.FAILED},
+        State.PROVISIONING: {State.ACTIVE, State.REVOKING, State.FAILED},
+        State.ACTIVE: {State.REVOKING, State.REVOKED},
+        State.REVOKING: {State.REVOKED},
+    }
+    ALLOWANCE = timedelta(minutes=15)  # for provisioning; the end written first is claim + allowance + duration
+    REVOKE_SLO = timedelta(minutes=5)  # after this an unproven removal is overdue, in red
+    BY_OWNER = "owner"  # a remover that is a person: only a complete sync can show it done
+
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="grants")
+    identity = models.ForeignKey(
+        Identity, models.PROTECT, null=True, related_name="grants", help_text="Empty when a group holds it."
+    )
+    principal = models.ForeignKey(Principal, models.PROTECT, related_name="grants")
+    entitlement = models.ForeignKey(Entitlement, models.PROTECT, related_name="grants")
+    assignment = models.ForeignKey(
+        Assignment, models.PROTECT, null=True, blank=True, related_name="grants", help_text="What was found, if found."
+    )
+    origin = models.CharField(max_length=12, choices=Origin.choices)
+    provisioner = models.CharField(max_length=40, blank=True, help_text="Opens and ends it; empty for found ones.")
+    remover = models.CharField(max_length=40, blank=True, help_text="For found ones: the entitlement kind, or owner.")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
+    end_reason = models.CharField(max_length=12, choices=EndReason.choices, blank=True)
+    end_note = models.CharField(max_length=1000, blank=True)
+    reason = models.CharField(max_length=1000)
+    ticket_ref = models.CharField(max_length=100, blank=True)
+    duration = models.DurationField(null=True, blank=True, help_text="Asked for, counted from active.")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    ended_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+
+    created_at = models.DateTimeField(default=timezone.now)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    not_after = models.DateTimeField(null=True, blank=True, help_text="The end that AWS enforces.")
+    active_at = models.DateTimeField(null=True, blank=True)
+    narrowed_at = models.DateTimeField(null=True, blank=True, help_text="When AWS's end was narrowed to ends_at.")
+    ends_at = models.DateTimeField(null=True, blank=True)
+    revoking_at = models.DateTimeField(null=True, blank=True)
+    denied_at = models.DateTimeField(null=True, blank=True, help_text="When a Deny was read back in force.")
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    sessions_until = models.DateTimeField(null=True, blank=True, help_text="Until when a session could have lived.")
+
+    shared_key = models.CharField(max_length=300, blank=True, help_text="The AWS object it shares with other grants.")
+    attempt = models.PositiveIntegerField(default=0, help_text="Fences out workers that come too late.")
+    next_try_at = models.DateTimeField(default=timezone.now)
+    ticket = models.JSONField(default=dict, blank=True, help_text="The provider's handle of a change under way.")
+    problem = models.CharField(max_length=1000, blank=True, help_text="Why the last attempt did not get through.")
+    problem_count = models.PositiveIntegerField(default=0)
+    receipt = models.JSONField(default=list, blank=True, help_text="Proofs of the removal, in order.")
+    deny_left_out = models.BooleanField(default=False, help_text="A Deny would have cut standing rights.")
+
+    task_owner = models.ForeignKey(
+        Identity, models.SET_NULL, null=True, blank=True, related_name="tasks", help_text="Who must remove it by hand."
+    )
+    due_at = models.DateTimeField(null=True, blank=True)
+
+    objects = GrantQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(state="active") | Q(active_at__isnull=False), name="grant_active_was_read_back"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="revoked") | (Q(revoked_at__isnull=False) & ~Q(receipt=[])),
+                name="grant_revoked_has_receipt",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["pending", "cancelled", "failed"]) | Q(origin="found") | Q(not_after__isnull=False),
+                name="grant_has_an_end_before_it_begins",
+            ),
+            models.CheckConstraint(
+                condition=Q(origin="found") | (Q(duration__gt=timedelta(0)) & ~Q(provisioner="")),
+                name="grant_requested_is_timed_and_provisioned",
+            ),
+            models.CheckConstraint(
+                condition=~Q(origin="found") | (Q(assignment__isnull=False) & ~Q(remover="")),
+                name="grant_found_names_what_was_found",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["pending", "provisioning", "active", "failed"]) | ~Q(end_reason=""),
+                name="grant_end_has_a_reason",
+            ),
+            models.UniqueConstraint(
+                fields=["assignment"],
+                condition=Q(origin="found", state__in=["active", "revoking"]),
+                name="grant_found_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["next_try_at"], condition=Q(state__in=["pending", "provisioning", "revoking"]), name="grant_due"),
+            models.Index(fields=["ends_at"], condition=Q(state="active"), name="grant_expiry"),
+            models.Index(fields=["shared_key"], name="grant_shared"),
+            models.Index(fields=["identity", "-id"], name="grant_of_identity"),
+            models.Index(fields=["principal", "entitlement"], name="grant_same_access"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.entitlement} for {self.identity or self.principal}"
+
+    @property
+    def number(self) -> str:
+        return f"G-{self.pk}"
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def is_owner_task(self) -> bool:
+        return self.remover == self.BY_OWNER
+
+    @property
+    def is_overdue(self) -> bool:
+        if self.state != State.REVOKING or self.revoking_at is None:
+            return False
+        return timezone.now() >= (self.due_at or self.revoking_at + self.REVOKE_SLO)
+
+
+class Warrant(models.Model):
+    """The authority one grant rests on: exactly what was asked, by whom, which rule allowed it, who approved. Made by
+    access, kept and checked by grants before anything is written in AWS; it can never be changed."""
+
+    grant = models.OneToOneField(Grant, models.CASCADE, related_name="warrant")
+    spec = models.JSONField(help_text="What may be provisioned: principal, entitlement, duration, provisioner.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the canonical spec.")
+    requester = models.CharField(max_length=64, help_text="User id.")
+    approvals = models.JSONField(default=list, help_text="[{user, name, at, method}]")
+    verdict = models.JSONField(help_text="The rule set's answer: tier, cap, rule, digest of the rule set.")
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update)]
+
+    def __str__(self) -> str:
+        return f"Warrant of {self.grant_id}"

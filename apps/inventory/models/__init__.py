@@ -1,0 +1,19 @@
+"""The inventory's tables: where we look (connections, runs), what is governed (resources, entitlements), who holds it
+(identities, principals, assignments, credentials)."""
+
+from apps.inventory.models.access import Assignment, Credential, Entitlement
+from apps.inventory.models.connections import Connection, ScopeScan, SyncRun
+from apps.inventory.models.holders import Identity, Principal
+from apps.inventory.models.resources import Resource
+
+__all__ = [
+    "Assignment",
+    "Connection",
+    "Credential",
+    "Entitlement",
+    "Identity",
+    "Principal",
+    "Resource",
+    "ScopeScan",
+    "SyncRun",
+]

@@ -1,0 +1,176 @@
+"""What can be held, and who holds it when."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import DateTimeRangeField
+from django.contrib.postgres.indexes import GinIndex, GistIndex, OpClass
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Upper
+from django.utils import timezone
+
+from apps.inventory.models.connections import Connection
+from apps.inventory.models.holders import Principal
+from apps.inventory.models.resources import Resource
+
+
+class Privilege(models.TextChoices):
+    """How much an entitlement can do, computed from its policy documents. Unknown counts as the worst."""
+
+    ADMIN = "admin", "Admin"
+    PRIVILEGED = "privileged", "Privileged"
+    WRITE = "write", "Write"
+    READ = "read", "Read"
+    NONE = "none", "Nothing"
+    UNKNOWN = "unknown", "Unknown"
+
+
+# What counts as privileged wherever a rule, a campaign or a number says "privileged".
+PRIVILEGED = frozenset({Privilege.ADMIN, Privilege.PRIVILEGED, Privilege.UNKNOWN})
+
+
+class EntitlementQuerySet(models.QuerySet["Entitlement"]):
+    def present(self) -> EntitlementQuerySet:
+        return self.filter(ended_at=None)
+
+    def privileged(self) -> EntitlementQuerySet:
+        return self.filter(privilege__in=PRIVILEGED)
+
+
+class Entitlement(models.Model):
+    """Something that can be held: a permission set in an account, membership of a group, a policy attached to a
+    principal. Its privilege is computed from what it allows, with the sentence that says why."""
+
+    class Kind(models.TextChoices):
+        PERMISSION_SET = "permission_set", "Permission set"
+        IDC_GROUP = "idc_group", "Group membership"
+        IAM_GROUP = "iam_group", "IAM group membership"
+        IAM_POLICY = "iam_policy", "Attached policy"
+        IAM_INLINE_POLICY = "iam_inline_policy", "Inline policy"
+        DATED_POLICY = "dated_policy", "Dated policy"  # the portal's own, held only through grants
+
+    connection = models.ForeignKey(Connection, models.CASCADE, related_name="entitlements")
+    resource = models.ForeignKey(
+        Resource, models.CASCADE, null=True, blank=True, related_name="entitlements", help_text="Empty: org-wide."
+    )
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    external_id = models.CharField(max_length=700)
+    name = models.CharField(max_length=256)
+    description = models.CharField(max_length=1000, blank=True)
+    group = models.ForeignKey(
+        Principal,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="memberships",
+        help_text="For a membership: the group that holding it makes one part of.",
+    )
+    owner = models.ForeignKey(
+        "inventory.Identity", models.SET_NULL, null=True, blank=True, related_name="owned_entitlements"
+    )
+    privilege = models.CharField(max_length=10, choices=Privilege.choices, default=Privilege.UNKNOWN)
+    privilege_reason = models.CharField(max_length=500, blank=True)
+    privilege_statement = models.JSONField(null=True, blank=True, help_text="The policy statement that causes it.")
+    can_escalate = models.BooleanField(default=False)
+    is_sensitive_read = models.BooleanField(default=False)
+    session_for = models.DurationField(null=True, blank=True, help_text="How long a session can outlive the end.")
+    documents = models.JSONField(default=list, help_text="[{name, document}] it consists of.")
+    attributes = models.JSONField(default=dict)
+    is_ours = models.BooleanField(default=False, help_text="Gatehouse's own artefact (a guard, a dated policy).")
+    digest = models.CharField(max_length=64, blank=True)
+    first_seen_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = EntitlementQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [models.UniqueConstraint(fields=["connection", "external_id"], name="entitlement_once")]
+        indexes = [
+            models.Index(fields=["name", "id"], condition=Q(ended_at=None), name="entitlement_list"),
+            models.Index(fields=["resource", "privilege"], name="entitlement_by_risk"),
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="entitlement_name_search"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.resource.name}" if self.resource else self.name
+
+    @property
+    def is_privileged(self) -> bool:
+        return self.privilege in PRIVILEGED
+
+
+class AssignmentQuerySet(models.QuerySet["Assignment"]):
+    def open(self) -> AssignmentQuerySet:
+        """Held now, as far as the last complete scan knows."""
+        return self.filter(period__upper_inf=True)
+
+    def on(self, instant: object) -> AssignmentQuerySet:
+        """Held at `instant`."""
+        return self.filter(period__contains=instant)
+
+    def standing(self) -> AssignmentQuerySet:
+        return self.open().filter(is_standing=True)
+
+
+class Assignment(models.Model):
+    """The provider's fact: this principal holds this entitlement, during this period. It is standing when it was there at
+    its connection's baseline or was adopted since; otherwise a grant explains it, or it is drift."""
+
+    connection = models.ForeignKey(Connection, models.CASCADE, related_name="assignments")
+    principal = models.ForeignKey(Principal, models.CASCADE, related_name="assignments")
+    entitlement = models.ForeignKey(Entitlement, models.CASCADE, related_name="assignments")
+    period = DateTimeRangeField(help_text="From when we first saw it until we saw it gone; open while it is held.")
+    is_standing = models.BooleanField(default=False)
+    attributes = models.JSONField(default=dict)
+
+    objects = AssignmentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["principal", "entitlement"], condition=Q(period__upper_inf=True), name="assignment_open_once"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["entitlement"], condition=Q(period__upper_inf=True), name="assignment_open_by_ent"),
+            GistIndex(fields=["period"], name="assignment_period"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.principal} holds {self.entitlement}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.period.upper is None
+
+
+class Credential(models.Model):
+    """A long-lived secret of a principal: a console password, an access key, an MFA device. Never the secret itself."""
+
+    class Kind(models.TextChoices):
+        PASSWORD = "password", "Console password"
+        ACCESS_KEY = "access_key", "Access key"
+        MFA = "mfa", "MFA device"
+        ROOT_KEY = "root_key", "Root access key"
+
+    principal = models.ForeignKey(Principal, models.CASCADE, related_name="credentials")
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    external_id = models.CharField(max_length=200)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Empty means unknown, not unused.")
+    attributes = models.JSONField(default=dict)
+    digest = models.CharField(max_length=64, blank=True)
+    first_seen_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["kind", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["principal", "kind", "external_id"], name="credential_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.principal}"

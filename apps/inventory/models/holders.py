@@ -1,0 +1,131 @@
+"""Who can hold access."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Upper
+from django.utils import timezone
+
+from apps.inventory.models.connections import Connection
+from apps.inventory.models.resources import Resource
+
+
+class IdentityQuerySet(models.QuerySet["Identity"]):
+    def present(self) -> IdentityQuerySet:
+        return self.filter(ended_at=None)
+
+    def human(self) -> IdentityQuerySet:
+        return self.filter(kind=Identity.Kind.HUMAN)
+
+    def machine(self) -> IdentityQuerySet:
+        return self.filter(kind=Identity.Kind.MACHINE)
+
+
+class Identity(models.Model):
+    """Somebody or something that can hold access, once, whatever logins it has: a person, or a machine identity."""
+
+    class Kind(models.TextChoices):
+        HUMAN = "human", "Person"
+        MACHINE = "machine", "Machine"
+
+    connection = models.ForeignKey(Connection, models.CASCADE, related_name="identities")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    external_id = models.CharField(max_length=500, help_text="The principal that made us know it.")
+    name = models.CharField(max_length=256)
+    email = models.CharField(max_length=254, blank=True)
+    title = models.CharField(max_length=200, blank=True)
+    department = models.CharField(max_length=200, blank=True)
+    classification = models.CharField(max_length=40, blank=True, help_text="What kind of machine: irsa, ci, orphan…")
+    evidence = models.CharField(max_length=500, blank=True, help_text="The fact in AWS that the classification rests on.")
+    manager = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="reports")
+    manager_source = models.CharField(max_length=120, blank=True, help_text="Identity Center, or the CSV's name.")
+    owner = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="owned_identities")
+    owner_source = models.CharField(max_length=120, blank=True)
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="identity",
+        help_text="The portal user this is, linked explicitly (issuer and subject, SCIM id, or an administrator).",
+    )
+    user_source = models.CharField(max_length=200, blank=True)
+    digest = models.CharField(max_length=64, blank=True)
+    first_seen_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = IdentityQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        verbose_name_plural = "identities"
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "external_id"], name="identity_once"),
+            models.CheckConstraint(condition=Q(manager=None) | ~Q(manager=F("pk")), name="identity_not_own_manager"),
+            models.CheckConstraint(condition=Q(user=None) | Q(kind="human"), name="identity_user_is_human"),
+        ]
+        indexes = [
+            models.Index(fields=["kind", "name", "id"], name="identity_list"),
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="identity_name_search"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_human(self) -> bool:
+        return self.kind == self.Kind.HUMAN
+
+
+class PrincipalQuerySet(models.QuerySet["Principal"]):
+    def present(self) -> PrincipalQuerySet:
+        return self.filter(ended_at=None)
+
+
+class Principal(models.Model):
+    """One face of an identity in one connection: an Identity Center user, an IAM user, an IAM role; or a group, which is
+    nobody's face but holds things for its members."""
+
+    class Kind(models.TextChoices):
+        IDC_USER = "idc_user", "Identity Center user"
+        IDC_GROUP = "idc_group", "Identity Center group"
+        IAM_USER = "iam_user", "IAM user"
+        IAM_GROUP = "iam_group", "IAM group"
+        IAM_ROLE = "iam_role", "IAM role"
+
+    connection = models.ForeignKey(Connection, models.CASCADE, related_name="principals")
+    resource = models.ForeignKey(
+        Resource, models.CASCADE, null=True, blank=True, related_name="principals", help_text="Empty: the directory's."
+    )
+    identity = models.ForeignKey(Identity, models.SET_NULL, null=True, blank=True, related_name="principals")
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    external_id = models.CharField(max_length=500)
+    name = models.CharField(max_length=256)
+    owner = models.ForeignKey(
+        Identity, models.SET_NULL, null=True, blank=True, related_name="owned_principals", help_text="Of a group."
+    )
+    is_externally_owned = models.BooleanField(default=False, help_text="SCIM or AD owns it: we cannot change it.")
+    is_reserved = models.BooleanField(default=False, help_text="AWS made it for itself (AWSReservedSSO, service-linked).")
+    created_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Empty means unknown, not unused.")
+    attributes = models.JSONField(default=dict)
+    digest = models.CharField(max_length=64, blank=True)
+    first_seen_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PrincipalQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [models.UniqueConstraint(fields=["connection", "external_id"], name="principal_once")]
+        indexes = [models.Index(fields=["identity"], condition=Q(ended_at=None), name="principal_of_identity")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_group(self) -> bool:
+        return self.kind in (self.Kind.IDC_GROUP, self.Kind.IAM_GROUP)

@@ -1,0 +1,1 @@
+"""Certifying: bounded campaigns over standing access, their items, reviewers, decisions and sign-off."""
