@@ -1,0 +1,180 @@
+"""Reads the environment. One function per kind of value, so that settings stay a list of facts.
+
+With no DATABASE_URL or REDIS_URL the project uses servers of its own (config/embedded.py), started by whatever loads
+the settings first. Commands that need no server (`OFFLINE_COMMANDS`, or OFFLINE=1 for tools that only read the
+settings, such as mypy) never start one.
+"""
+
+import os
+import secrets
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from config import embedded
+
+OFFLINE_COMMANDS = {"collectstatic", "findstatic", "compilemessages", "makemessages", "help", "version", "--help", "--version"}
+TRUE, FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+
+
+def text(name: str, default: str = "") -> str:
+    """A string. An empty variable counts as unset."""
+    return os.environ.get(name, "").strip() or default
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """A yes or no: 1, true, yes, on against 0, false, no, off."""
+    value = text(name).lower()
+    if not value:
+        return default
+    if value not in TRUE | FALSE:
+        raise ImproperlyConfigured(f"{name} is {value!r}. Use 1 or 0.")
+    return value in TRUE
+
+
+def number(name: str, default: int) -> int:
+    """A whole number."""
+    value = text(name)
+    try:
+        return int(value) if value else default
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is {value!r}. Use a whole number.") from None
+
+
+def words(name: str, default: list[str] | None = None) -> list[str]:
+    """A list, separated by commas."""
+    return [word.strip() for word in text(name).split(",") if word.strip()] or list(default or [])
+
+
+def secret(name: str, default: str = "") -> str:
+    """A string that must not be seen: from NAME, or from the file that NAME_FILE points to (a mounted secret)."""
+    path = text(f"{name}_FILE")
+    if not path:
+        return text(name, default)
+    if text(name):
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set. Keep one.")
+    try:
+        return Path(path).read_text().strip() or default
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}.") from None
+
+
+def is_offline() -> bool:
+    """Whether this process needs no database and no broker."""
+    is_manage = Path(sys.argv[0]).name in {"manage.py", "django-admin"}
+    return flag("OFFLINE") or (is_manage and bool(OFFLINE_COMMANDS & set(sys.argv[1:2])))
+
+
+def secret_key() -> str:
+    """SECRET_KEY. Required, except where a laptop can make and keep its own: DEBUG, DEMO and tests."""
+    key = secret("SECRET_KEY")
+    if key:
+        return key
+    if is_offline():
+        return secrets.token_urlsafe(50)
+    if flag("DEBUG") or flag("DEMO"):
+        return _kept_key()
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. Set SECRET_KEY or SECRET_KEY_FILE to a long random string, or DEBUG=1 on your own machine."
+    )
+
+
+def _kept_key() -> str:
+    path = embedded.LOCAL / "secret_key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"secret_key.{os.getpid()}")
+    if not path.exists():
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        try:
+            os.link(draft, path)  # the first of several processes wins, and nobody reads half a key
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text()
+
+
+def database() -> dict[str, Any]:
+    """Django's database. The name is DATABASE_URL's, or GATEHOUSE_DB_NAME, or gatehouse.
+
+    The demo starts its database over, so it never takes the name from DATABASE_URL.
+    """
+    if is_offline():
+        return {"ENGINE": "django.db.backends.dummy"}
+    url = secret("DATABASE_URL")
+    name = database_name()
+    if url:
+        settings = environ.Env.db_url_config(url)
+        if "postgresql" not in settings["ENGINE"]:
+            raise ImproperlyConfigured("DATABASE_URL must be a PostgreSQL address: postgres://user:password@host/name")
+        settings["NAME"] = name or settings["NAME"]
+        settings["HOST"] = unquote(settings["HOST"])  # a socket's directory: postgres://user@%2Frun%2Fpostgresql/name
+    else:
+        servers = _servers()
+        settings = {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": str(servers.postgres_directory),
+            "USER": "postgres",
+            "PASSWORD": servers.postgres_password,
+            "NAME": name or "gatehouse",
+        }
+    return {**settings, "CONN_HEALTH_CHECKS": True, "OPTIONS": {**settings.get("OPTIONS", {}), **_pool()}}
+
+
+def database_name() -> str:
+    """The database to use whatever DATABASE_URL says; empty to use that of DATABASE_URL."""
+    return text("GATEHOUSE_DB_NAME", "gatehouse_demo" if flag("DEMO") else "")
+
+
+def _pool() -> dict[str, Any]:
+    """Connections are kept and shared by the threads of a process, up to DATABASE_POOL of them; 0 switches that off."""
+    size = number("DATABASE_POOL", 8)
+    return {"pool": {"min_size": 0, "max_size": size, "timeout": 10}} if size else {}
+
+
+def redis_url(index: int) -> str:
+    """The address of a Redis database, as redis-py and Django's cache spell it."""
+    url = _redis()
+    if url.startswith("unix://"):
+        return f"{url.split('?')[0]}?db={index}"
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{_first_index(parts.path) + index}"))
+
+
+def celery_url(index: int) -> str:
+    """The same address, as Celery spells it."""
+    url = redis_url(index)
+    if url.startswith("unix://"):
+        path = url.removeprefix("unix://").split("?")[0]
+        return f"redis+socket://{path}?virtual_host={index}"
+    return url
+
+
+def _redis() -> str:
+    if is_offline():
+        return "redis://offline.invalid:6379"
+    url = secret("REDIS_URL")
+    if not url:
+        return f"unix://{quote(str(_servers().valkey_socket))}"
+    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _first_index(path: str) -> int:
+    """REDIS_URL may name the first of the databases that are ours: redis://host/4."""
+    return int(path.strip("/") or 0) if path.strip("/").isdigit() or not path.strip("/") else 0
+
+
+@cache
+def _servers() -> embedded.Servers:
+    try:
+        return embedded.ensure(database=database_name() or "gatehouse")
+    except embedded.Unavailable as error:
+        raise ImproperlyConfigured(str(error)) from None
