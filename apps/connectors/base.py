@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 Progress = Callable[[int, int, str], None]  # done, of, what is being read now
@@ -37,7 +37,7 @@ class AccountRecord:
 
 @dataclass(frozen=True, slots=True)
 class PrincipalRecord:
-    """One face somebody shows to the system. `kind`: idc_user, idc_group, iam_user, iam_group, iam_role."""
+    """One face somebody shows to the system. `kind`: idc_user, idc_group, iam_user, iam_group, iam_role, iam_root."""
 
     kind: str
     external_id: str
@@ -154,6 +154,11 @@ class Connector(Protocol):
 # ---- opening and ending access ------------------------------------------------------------------------------------
 
 
+def whole_second(at: datetime) -> datetime:
+    """The instant in UTC as providers can store it: rounded *down*, so that access never lasts longer than agreed."""
+    return at.astimezone(UTC).replace(microsecond=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One (principal, entitlement) pair in the provider's own words; what a grant is about."""
@@ -182,6 +187,10 @@ class Window:
     not_after: datetime
     is_open: bool = True
     holds_standing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.not_after.tzinfo is None:
+            raise ValueError("not_after must say its time zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +242,10 @@ class Provisioner(Remover, Protocol):
     may_be_privileged: bool  # whether that ender is strong enough for privileged entitlements
 
     def check(self, target: Target, windows: Sequence[Window]) -> None:
-        """Raise `Refused` when this cannot be provisioned safely (a limit, a missing guard). Reads, never writes."""
+        """Raise `Refused` when this cannot be provisioned safely (a limit, a missing guard). Reads, never writes.
+
+        `windows` are all that `enforce` would then be given, this target's own among them.
+        """
 
     def shared_key(self, target: Target) -> str:
         """The object that several grants share (a guard policy, a policy document): `enforce` writes it whole."""

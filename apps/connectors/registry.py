@@ -30,7 +30,9 @@ REMOVERS = {
     ("aws", "iam_inline_policy"): "apps.connectors.aws.removers:InlinePolicy",
     ("fake", "permission_set"): "apps.connectors.fake:FakeRemover",
     ("fake", "idc_group"): "apps.connectors.fake:FakeRemover",
+    ("fake", "iam_group"): "apps.connectors.fake:FakeRemover",
     ("fake", "iam_policy"): "apps.connectors.fake:FakeRemover",
+    ("fake", "iam_inline_policy"): "apps.connectors.fake:FakeRemover",
 }
 
 

@@ -1,0 +1,329 @@
+"""A governed system in memory that keeps the contract of `base.py`, and breaks its promises exactly as it is told to.
+
+It is test equipment, and the contract's plainest spelling: what `idc_assignment` and `iam_timeboxed_policy` do in AWS,
+the two provisioners here do in a `World`. `config` is `{"world": "a name"}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from apps.connectors.base import (
+    AccountRecord,
+    AssignmentRecord,
+    ControlTotal,
+    DocumentRecord,
+    EntitlementRecord,
+    Look,
+    Progress,
+    Proof,
+    Scan,
+    Target,
+    Ticket,
+    Window,
+    whole_second,
+)
+from apps.connectors.errors import Gone, Refused, Unproven
+from apps.connectors.fake_world import Fault, Line, Pair, World, world
+
+OUR_POLICY = "gatehouse-jit"
+
+
+def _pair(target: Target) -> Pair:
+    return target.principal_external_id, target.entitlement_external_id
+
+
+def _scope_of(scan: Scan, scope: str, world: World) -> Scan:
+    """Sort what was read, so that two reads of one state are equal, and tie it to control totals."""
+    scan.principals.sort(key=lambda record: record.external_id)
+    scan.entitlements.sort(key=lambda record: record.external_id)
+    scan.assignments.sort(key=lambda record: (record.principal_external_id, record.entitlement_external_id))
+    scan.problems.extend(world.scan_problems[scope])
+    scan.totals.append(ControlTotal("principals", len(scan.principals), len(scan.principals)))
+    scan.calls += 1
+    return scan
+
+
+class FakeConnector:
+    """Reads a world as `AwsConnector` reads an organization."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.world = world(config["world"])
+
+    def check(self) -> str:
+        call, fault = self.world.begin("check")
+        self.world.end(call, fault)
+        return f"Reading the fake system {self.world.name}."
+
+    def accounts(self) -> list[AccountRecord]:
+        call, fault = self.world.begin("accounts")
+        with self.world.lock:
+            found = sorted(self.world.accounts.values(), key=lambda record: record.external_id)
+        self.world.end(call, fault)
+        return found
+
+    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Scan:
+        call, fault = self.world.begin("scan_directory")
+        progress(0, 1, "the directory")
+        known = {account.external_id for account in accounts}
+        with self.world.lock:
+            scan = Scan(
+                principals=[p for p in self.world.principals.values() if p.kind in ("idc_user", "idc_group")],
+                entitlements=[
+                    e
+                    for e in self.world.entitlements.values()
+                    if e.kind == "idc_group" or (e.kind == "permission_set" and e.account_id in known)
+                ],
+            )
+            self._add_assignments(scan)
+            _scope_of(scan, "directory", self.world)
+        self.world.end(call, fault)
+        progress(1, 1, "the directory")
+        return scan
+
+    def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:
+        call, fault = self.world.begin("scan_account", account=account.external_id)
+        progress(0, 1, account.name)
+        with self.world.lock:
+            here = [p for p in self.world.principals.values() if p.account_id == account.external_id]
+            scan = Scan(
+                principals=here,
+                entitlements=[
+                    e
+                    for e in self.world.entitlements.values()
+                    if e.kind.startswith("iam_") and e.account_id == account.external_id
+                ],
+                credentials=[
+                    c
+                    for c in self.world.credentials
+                    if c.principal_external_id in {principal.external_id for principal in here}
+                ],
+            )
+            self._add_assignments(scan)
+            self._add_our_policies(scan)
+            _scope_of(scan, account.external_id, self.world)
+        self.world.end(call, fault)
+        progress(1, 1, account.name)
+        return scan
+
+    def _add_assignments(self, scan: Scan) -> None:
+        entitlements = {record.external_id for record in scan.entitlements}
+        scan.assignments.extend(
+            AssignmentRecord(principal, entitlement, dict(facts))
+            for (principal, entitlement), facts in self.world.assignments.items()
+            if entitlement in entitlements
+        )
+
+    def _add_our_policies(self, scan: Scan) -> None:
+        """The dated documents that grants wrote, which a scan sees as inline policies like any other."""
+        for principal in list(scan.principals):
+            lines = self.world.policies.get(principal.external_id)
+            if not lines:
+                continue
+            external_id = f"{principal.external_id}#inline/{OUR_POLICY}"
+            scan.entitlements.append(
+                EntitlementRecord(
+                    kind="iam_inline_policy",
+                    external_id=external_id,
+                    name=OUR_POLICY,
+                    account_id=principal.account_id,
+                    documents=(DocumentRecord(OUR_POLICY, {"Version": "2012-10-17", "Statement": []}),),
+                    attributes={"is_ours": True},
+                )
+            )
+            scan.assignments.append(AssignmentRecord(principal.external_id, external_id, {"is_ours": True}))
+
+
+class FakeRemover:
+    """Takes standing access of any kind away."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.world = world(config["world"])
+
+    def close(self, target: Target) -> Ticket:
+        call, fault = self.world.begin("close", target)
+        holder = self.world.principals.get(target.entitlement_external_id.removeprefix("membership:"))
+        if target.entitlement_kind == "idc_group" and holder and holder.is_externally_owned:
+            raise Refused(f"{target.entitlement_name} is managed by the identity provider. Remove the member there.")
+        return self._change("close", target, call, fault)
+
+    def status(self, target: Target, ticket: Ticket) -> Ticket:
+        call, fault = self.world.begin("status", target, reference=ticket.reference)
+        self.world.advance(_pair(target))
+        request = self.world.requests.get(ticket.reference)
+        self.world.end(call, fault)
+        if request is None:
+            return ticket
+        return Ticket(request.state, ticket.reference, request.reason if request.state == "failed" else "")
+
+    def look(self, target: Target) -> Look:
+        call, fault = self.world.begin("look", target)
+        self.world.advance(_pair(target))
+        is_present = self.world.is_assigned(_pair(target), fault)
+        self.world.end(call, fault)
+        words = "holds" if is_present else "does not hold"
+        what = f"{target.principal_name} {words} {target.entitlement_name}"
+        return Look(is_present, Proof(what, self.world.now(), {"is_present": is_present}))
+
+    def lock_key(self, target: Target) -> str:
+        return f"fake:{self.world.name}:{'|'.join(_pair(target))}"
+
+    def _change(self, operation: str, target: Target, call: Any, fault: Fault) -> Ticket:
+        if fault.error and not fault.happens:
+            raise fault.error
+        pair = _pair(target)
+        self.world.advance(pair)
+        wanted = operation == "open"
+        with self.world.lock:
+            if self.world.is_assigned(pair, Fault()) == wanted and not self._is_moving(pair):
+                reference, state, reason = "", "done", ""
+            else:
+                reference, request = self.world.submit(operation, pair, fault)
+                state, reason = request.state, request.reason if request.state == "failed" else ""
+        self.world.end(call, fault)
+        return Ticket(state, reference, reason)
+
+    def _is_moving(self, pair: Pair) -> bool:
+        return any(request.state == "pending" for request in self.world.about(pair))
+
+
+class FakeProvisioner(FakeRemover):
+    """Like `idc_assignment`: an assignment, ended by a dated Deny in a guard that all grants of an account share."""
+
+    ends_by = "A dated Deny in the fake system's guard ends it, whether or not Gatehouse runs."
+    may_be_privileged = True
+
+    def check(self, target: Target, windows: Sequence[Window]) -> None:
+        call, fault = self.world.begin("check", target)
+        self.world.end(call, fault)
+        if target.principal_kind != "idc_user":
+            raise Refused("Only a person of the directory can get this for a time.")
+        if target.account_id in self.world.unguarded_accounts:
+            raise Refused(f"Account {target.account_id} has no guard policy. Install it first.")
+        if any(_pair(window.target) == _pair(target) and window.holds_standing for window in windows):
+            raise Refused(f"{target.principal_name} already holds {target.entitlement_name} for good.")
+        self.world.require_principal(target.principal_external_id)
+        if target.entitlement_external_id not in self.world.entitlements:
+            raise Gone(f"{target.entitlement_name} does not exist any more.")
+        self._require_room(windows)
+
+    def shared_key(self, target: Target) -> str:
+        return f"fake:{self.world.name}:guard:{target.account_id}"
+
+    def enforce(self, target: Target, windows: Sequence[Window]) -> Proof:
+        call, fault = self.world.begin("enforce", target, windows=tuple(windows))
+        if fault.error and not fault.happens:
+            raise fault.error
+        if target.account_id in self.world.unguarded_accounts:
+            raise Refused(f"Account {target.account_id} has no guard policy. Install it first.")
+        self._require_room(windows)
+        lines = _lines(windows)
+        read = self.world.write_lines("guard", target.account_id, lines, fault)
+        self.world.end(call, fault)
+        if read != lines:
+            raise Unproven(f"The guard of account {target.account_id} is not what was written.")
+        return Proof(
+            f"The guard of account {target.account_id} holds {len(lines)} lines", self.world.now(), _facts(lines)
+        )
+
+    def open(self, target: Target) -> Ticket:
+        call, fault = self.world.begin("open", target)
+        if not (fault.error and not fault.happens):
+            self.world.require_principal(target.principal_external_id)
+        return self._change("open", target, call, fault)
+
+    def session_for(self, target: Target) -> timedelta:
+        return self.world.session_for
+
+    def _require_room(self, windows: Sequence[Window]) -> None:
+        if len(windows) > self.world.guard_capacity:
+            raise Refused("The guard of this account is full. End another grant in it first.")
+
+
+class FakePolicyProvisioner:
+    """Like `iam_timeboxed_policy`: one dated document for each principal, in which `enforce` opens and ends access."""
+
+    ends_by = "The dates inside the policy end it, whether or not Gatehouse runs."
+    may_be_privileged = False
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.world = world(config["world"])
+
+    def check(self, target: Target, windows: Sequence[Window]) -> None:
+        call, fault = self.world.begin("check", target)
+        self.world.end(call, fault)
+        if target.principal_kind not in ("iam_user", "iam_role"):
+            raise Refused("Only an IAM user or role can get this for a time.")
+        self.world.require_principal(target.principal_external_id)
+        self._require_room(windows)
+
+    def shared_key(self, target: Target) -> str:
+        return f"fake:{self.world.name}:policy:{target.principal_external_id}"
+
+    def lock_key(self, target: Target) -> str:
+        return self.shared_key(target)
+
+    def enforce(self, target: Target, windows: Sequence[Window]) -> Proof:
+        call, fault = self.world.begin("enforce", target, windows=tuple(windows))
+        if fault.error and not fault.happens:
+            raise fault.error
+        self.world.require_principal(target.principal_external_id)
+        self._require_room(windows)
+        lines = _lines(window for window in windows if window.is_open)
+        read = self.world.write_lines("policy", target.principal_external_id, lines, fault)
+        self.world.end(call, fault)
+        if read != lines:
+            raise Unproven(f"The policy of {target.principal_name} is not what was written.")
+        return Proof(f"The policy of {target.principal_name} holds {len(lines)} lines", self.world.now(), _facts(lines))
+
+    def open(self, target: Target) -> Ticket:
+        call, fault = self.world.begin("open", target)
+        is_there = self._is_there(target, fault)
+        self.world.end(call, fault)
+        if not is_there:
+            raise Unproven(f"{target.entitlement_name} is not in the policy of {target.principal_name}.")
+        return Ticket("done")
+
+    def close(self, target: Target) -> Ticket:
+        call, fault = self.world.begin("close", target)
+        is_there = self._is_there(target, fault)
+        self.world.end(call, fault)
+        if is_there:
+            raise Unproven(f"{target.entitlement_name} is still in the policy of {target.principal_name}.")
+        return Ticket("done")
+
+    def status(self, target: Target, ticket: Ticket) -> Ticket:
+        call, fault = self.world.begin("status", target, reference=ticket.reference)
+        self.world.end(call, fault)
+        return ticket
+
+    def look(self, target: Target) -> Look:
+        call, fault = self.world.begin("look", target)
+        is_present = self._is_there(target, fault)
+        self.world.end(call, fault)
+        words = "allows" if is_present else "does not allow"
+        what = f"The policy of {target.principal_name} {words} {target.entitlement_name}"
+        return Look(is_present, Proof(what, self.world.now(), {"is_present": is_present}))
+
+    def session_for(self, target: Target) -> timedelta:
+        return timedelta(0)
+
+    def _is_there(self, target: Target, fault: Fault) -> bool:
+        return _pair(target) in self.world.read_lines("policy", target.principal_external_id, fault)
+
+    def _require_room(self, windows: Sequence[Window]) -> None:
+        if sum(window.is_open for window in windows) > self.world.policy_capacity:
+            raise Refused("The policy of this principal is full. End another grant of it first.")
+
+
+def _lines(windows: Any) -> dict[Pair, Line]:
+    return {
+        _pair(window.target): Line(whole_second(window.not_after), window.is_open, window.holds_standing)
+        for window in windows
+    }
+
+
+def _facts(lines: Mapping[Pair, Line]) -> dict[str, Any]:
+    return {"lines": [[*pair, line.not_after.isoformat()] for pair, line in sorted(lines.items())]}

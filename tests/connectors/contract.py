@@ -1,0 +1,215 @@
+"""What every provisioner and remover promises, checked the same way over the fake and over AWS.
+
+A test module subclasses the suites and gives a `bench` fixture. The oracle and the counter of a bench look at the
+provider by themselves: they never ask the code under test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, cast
+
+import pytest
+
+from apps.connectors.base import Provisioner, Remover, Target, Ticket, Window
+from apps.connectors.errors import Refused
+
+START = datetime(2031, 3, 5, 9, 0, tzinfo=UTC)
+END = START + timedelta(hours=2)
+SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A provisioner and two targets that share one object: Alice's and Bob's, or two entitlements of one principal."""
+
+    config: Mapping[str, Any]
+    provisioner: Provisioner
+    alice: Target
+    bob: Target
+    too_many: Sequence[Window]  # more than the shared object holds
+    can_use: Callable[[Target, datetime], bool]
+    copies: Callable[[Target], int]  # how many times the provider holds this assignment (0, 1, or a bug)
+
+
+@dataclass(frozen=True)
+class RemoverBench:
+    """A remover with one thing that Alice and Bob both hold standing."""
+
+    remover: Remover
+    alice: Target
+    bob: Target
+    copies: Callable[[Target], int]
+
+
+def settle(remover: Remover, target: Target, ticket: Ticket) -> Ticket:
+    """Poll until the provider has made up its mind."""
+    for _ in range(20):
+        if ticket.state != "pending":
+            return ticket
+        ticket = remover.status(target, ticket)
+    raise AssertionError("still pending after 20 polls")
+
+
+def opened(bench: Bench, *windows: Window) -> None:
+    """Enforce and open all of them, as grants do."""
+    bench.provisioner.enforce(windows[0].target, windows)
+    for window in windows:
+        assert settle(bench.provisioner, window.target, bench.provisioner.open(window.target)).state == "done"
+
+
+class ProvisionerContract:
+    """Access opens after its end is written, ends by itself, and ends for one person only."""
+
+    def test_it_says_what_ends_it(self, bench: Bench) -> None:
+        assert bench.provisioner.ends_by.endswith(".")
+        assert isinstance(bench.provisioner.may_be_privileged, bool)
+
+    def test_it_can_be_provisioned(self, bench: Bench) -> None:
+        bench.provisioner.check(bench.alice, [Window(bench.alice, END)])
+
+    def test_nothing_is_there_before(self, bench: Bench) -> None:
+        assert not bench.provisioner.look(bench.alice).is_present
+        assert not bench.can_use(bench.alice, START)
+
+    def test_open_makes_it_usable_until_the_last_second_before_the_end(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END))
+        assert bench.provisioner.look(bench.alice).is_present
+        assert bench.can_use(bench.alice, START)
+        assert bench.can_use(bench.alice, END - SECOND)
+        assert not bench.can_use(bench.alice, END)
+        assert not bench.can_use(bench.alice, END + timedelta(days=3650))
+
+    def test_the_end_is_rounded_down(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END + timedelta(microseconds=999_999)))
+        assert not bench.can_use(bench.alice, END)
+
+    def test_an_end_in_another_time_zone_is_the_same_instant(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END.astimezone(timezone(timedelta(hours=9)))))
+        assert bench.can_use(bench.alice, END - SECOND)
+        assert not bench.can_use(bench.alice, END)
+
+    def test_an_end_without_time_zone_is_a_programming_error(self, bench: Bench) -> None:
+        with pytest.raises(ValueError, match="time zone"):
+            Window(bench.alice, END.replace(tzinfo=None))
+
+    def test_opening_twice_is_opening_once(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END))
+        opened(bench, Window(bench.alice, END))
+        assert bench.copies(bench.alice) == 1
+
+    def test_enforcing_for_one_opens_nothing_for_the_other(self, bench: Bench) -> None:
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, END)])
+        assert not bench.can_use(bench.bob, START)
+
+    def test_the_end_can_be_narrowed_and_extended(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END))
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, START)])
+        assert not bench.can_use(bench.alice, START)
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, END)])
+        assert bench.can_use(bench.alice, START)
+
+    def test_two_windows_do_not_disturb_each_other(self, bench: Bench) -> None:
+        later = END + timedelta(hours=1)
+        opened(bench, Window(bench.alice, END), Window(bench.bob, later))
+        assert not bench.can_use(bench.alice, END)
+        assert bench.can_use(bench.bob, END)
+        assert not bench.can_use(bench.bob, later)
+
+    def test_people_with_the_same_end_all_lose_it(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END), Window(bench.bob, END))
+        assert bench.can_use(bench.alice, START) and bench.can_use(bench.bob, START)
+        assert not bench.can_use(bench.alice, END) and not bench.can_use(bench.bob, END)
+
+    def test_a_window_being_ended_denies_at_once_even_while_the_assignment_stands(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END), Window(bench.bob, END))
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, END, is_open=False), Window(bench.bob, END)])
+        assert not bench.can_use(bench.alice, START)
+        assert bench.can_use(bench.bob, START)
+
+    def test_ending_one_leaves_the_other(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END), Window(bench.bob, END))
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, START, is_open=False), Window(bench.bob, END)])
+        assert settle(bench.provisioner, bench.alice, bench.provisioner.close(bench.alice)).state == "done"
+        assert not bench.provisioner.look(bench.alice).is_present
+        assert bench.provisioner.look(bench.bob).is_present
+        assert bench.can_use(bench.bob, START)
+        assert bench.copies(bench.alice) == 0
+
+    def test_closing_what_is_not_there_is_done(self, bench: Bench) -> None:
+        assert settle(bench.provisioner, bench.alice, bench.provisioner.close(bench.alice)).state == "done"
+
+    def test_closing_twice_is_done_twice(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END))
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, START, is_open=False)])
+        for _ in range(2):
+            assert settle(bench.provisioner, bench.alice, bench.provisioner.close(bench.alice)).state == "done"
+        assert not bench.provisioner.look(bench.alice).is_present
+
+    def test_after_the_last_end_it_can_be_opened_again(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END))
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, START, is_open=False)])
+        settle(bench.provisioner, bench.alice, bench.provisioner.close(bench.alice))
+        bench.provisioner.enforce(bench.alice, [])
+        opened(bench, Window(bench.alice, END))
+        assert bench.can_use(bench.alice, START)
+        assert bench.copies(bench.alice) == 1
+
+    def test_many_rewrites_of_the_shared_object_are_possible(self, bench: Bench) -> None:
+        for minutes in range(8):
+            end = END + timedelta(minutes=minutes)
+            bench.provisioner.enforce(bench.alice, [Window(bench.alice, end)])
+        assert bench.provisioner.open(bench.alice).state in ("done", "pending")
+        assert not bench.can_use(bench.alice, END + timedelta(minutes=7))
+
+    def test_keys_are_stable_and_name_the_object(self, bench: Bench) -> None:
+        provisioner, alice, bob = bench.provisioner, bench.alice, bench.bob
+        again = cast(Any, type(provisioner))(bench.config)
+        assert provisioner.lock_key(alice) == again.lock_key(alice)
+        assert provisioner.shared_key(alice) == again.shared_key(alice) == provisioner.shared_key(bob)
+
+    def test_more_than_fits_is_refused_before_anything_is_written(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END))
+        many = [Window(bench.alice, END), *bench.too_many]
+        with pytest.raises(Refused):
+            bench.provisioner.check(bench.alice, many)
+        with pytest.raises(Refused):
+            bench.provisioner.enforce(bench.alice, many)
+        assert bench.can_use(bench.alice, END - SECOND)
+        assert not bench.can_use(bench.alice, END)
+
+    def test_proofs_are_sentences_with_facts(self, bench: Bench) -> None:
+        proof = bench.provisioner.enforce(bench.alice, [Window(bench.alice, END)])
+        assert proof.what
+        assert proof.facts
+        assert proof.read_at.tzinfo is not None
+        assert bench.provisioner.look(bench.alice).proof.what
+
+
+class RemoverContract:
+    """Standing access goes away for one holder, and is read back."""
+
+    def test_it_is_there_before(self, bench: RemoverBench) -> None:
+        assert bench.remover.look(bench.alice).is_present
+        assert bench.remover.look(bench.bob).is_present
+
+    def test_closing_removes_it_for_one_holder_only(self, bench: RemoverBench) -> None:
+        assert settle(bench.remover, bench.alice, bench.remover.close(bench.alice)).state == "done"
+        assert not bench.remover.look(bench.alice).is_present
+        assert bench.copies(bench.alice) == 0
+        assert bench.remover.look(bench.bob).is_present
+        assert bench.copies(bench.bob) == 1
+
+    def test_closing_twice_is_done_twice(self, bench: RemoverBench) -> None:
+        for _ in range(2):
+            assert settle(bench.remover, bench.alice, bench.remover.close(bench.alice)).state == "done"
+
+    def test_lock_keys_are_stable_and_differ_by_holder(self, bench: RemoverBench) -> None:
+        assert bench.remover.lock_key(bench.alice) == bench.remover.lock_key(bench.alice)
+        assert bench.remover.lock_key(bench.alice) != bench.remover.lock_key(bench.bob)
+
+    def test_it_cannot_open_anything(self, bench: RemoverBench) -> None:
+        assert not hasattr(bench.remover, "open")
+        assert not hasattr(bench.remover, "enforce")
