@@ -1,11 +1,9 @@
-"""A rule set is tried before it decides: Django's checks refuse to start on one that does not load or fails its own tests."""
+"""A rule set is tried before it decides: Django does not start on one that does not load or fails its own tests."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from apps.rules.annotations import parse_duration
@@ -60,7 +58,7 @@ def _question(trial: dict[str, Any]) -> Question:
 
 
 @register(Tags.security)
-def check_rules(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def check_rules(**_kwargs: Any) -> list[CheckMessage]:
     """The rules in force load, fit their schema, and answer their own tests as written."""
     try:
         failed = failed_trials(in_force(), SHIPPED / "tests.json")

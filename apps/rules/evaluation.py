@@ -30,7 +30,7 @@ _LONGEST_ERROR = 500
 _STRICTEST = {"privilege": "admin", "environment": "production"}
 _TREATED_AS = {
     "privilege": "What this allows is not known, so it is treated as admin access.",
-    "environment": "Nobody has confirmed what this account is for, so it is treated as production.",
+    "environment": "Nobody has confirmed that this is outside production, so it is treated as production.",
 }
 
 

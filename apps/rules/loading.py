@@ -114,15 +114,15 @@ def _validate(rules_text: str, schema: cedarpy.Schema) -> None:
         raise RuleSetError(found or "The rules do not fit their schema")
 
 
-_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|;|[^";/]+|/')
+_PIECE = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|;|[^";/]+|/')
 
 
 def _texts(rules_text: str) -> list[str]:
     """Each policy as written, in order. Cedar ends a policy, and nothing else, with a semicolon."""
     texts, text = [], ""
-    for token in _TOKEN.findall(rules_text):
-        text += "" if token.startswith("//") and not text.strip() else token
-        if token == ";":
+    for piece in _PIECE.findall(rules_text):
+        text += "" if piece.startswith("//") and not text.strip() else piece
+        if piece == ";":
             texts.append(text.strip())
             text = ""
     return texts

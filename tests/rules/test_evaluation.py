@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import cedarpy
 import pytest
@@ -161,7 +162,7 @@ def test_an_error_names_its_rule() -> None:
         {"resource_id": "\ud800"},
     ],
 )
-def test_facts_outside_the_schema_mean_no_verdict(facts: dict[str, object]) -> None:
+def test_facts_outside_the_schema_mean_no_verdict(facts: dict[str, Any]) -> None:
     verdict = evaluate(asking(**facts), rules(permit("a", "auto", "8h")))
 
     assert verdict.tier is None
@@ -301,7 +302,7 @@ _GUARDED = rules(
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("fact", ["name", "title", "department", "resource_id", "groups"])
 def test_a_hostile_string_is_only_a_string(fact: str, text: str) -> None:
-    value = frozenset({text}) if fact == "groups" else text
+    value: Any = frozenset({text}) if fact == "groups" else text
 
     verdict = evaluate(asking(**{fact: value}), _GUARDED)
 

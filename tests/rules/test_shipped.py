@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,7 +53,7 @@ def test_an_engineer_gets_what_the_table_says(privilege: str, environment: str, 
     ],
     ids=str,
 )
-def test_some_things_always_take_somebody_else(privilege: str, environment: str, facts: dict[str, object]) -> None:
+def test_some_things_always_take_somebody_else(privilege: str, environment: str, facts: dict[str, Any]) -> None:
     verdict = evaluate(
         asking(
             HALF,
@@ -62,7 +63,7 @@ def test_some_things_always_take_somebody_else(privilege: str, environment: str,
             environment=environment,
             groups=frozenset({"platform-oncall"}),
             **facts,
-        )  # fmt: skip
+        )
     )
 
     assert (verdict.tier, verdict.errors) == ("approval", ())
@@ -70,7 +71,7 @@ def test_some_things_always_take_somebody_else(privilege: str, environment: str,
 
 @pytest.mark.parametrize(("privilege", "environment"), EVERYTHING)
 @pytest.mark.parametrize("facts", [{"is_active": False}, {"who": "machine"}], ids=str)
-def test_who_has_left_and_machines_get_nothing(privilege: str, environment: str, facts: dict[str, object]) -> None:
+def test_who_has_left_and_machines_get_nothing(privilege: str, environment: str, facts: dict[str, Any]) -> None:
     verdict = evaluate(asking(HALF, has_ticket=True, privilege=privilege, environment=environment, **facts))
 
     assert verdict.tier is None
@@ -144,7 +145,7 @@ def test_asking_for_more_time_never_opens_a_faster_way(question: Question, more:
             question.asked_for + timedelta(minutes=more),
             question.has_ticket,
             question.is_on_call,
-        )  # fmt: skip
+        )
     )
 
     assert _RANK[longer.tier] >= _RANK[found.tier]
@@ -163,9 +164,14 @@ def test_every_answer_is_a_tier_or_a_sentence(question: Question) -> None:
 def test_everything_can_be_asked_for_by_somebody_somehow(privilege: str, environment: str) -> None:
     for sensitive, escalates in product((False, True), repeat=2):
         question = asking(
-            min(CHOICES), has_ticket=True, privilege=privilege, environment=environment,
-            is_sensitive_read=sensitive, can_escalate=escalates, department="sales",
-        )  # fmt: skip
+            min(CHOICES),
+            has_ticket=True,
+            privilege=privilege,
+            environment=environment,
+            is_sensitive_read=sensitive,
+            can_escalate=escalates,
+            department="sales",
+        )
         assert evaluate(question).tier is not None
 
 
@@ -206,7 +212,7 @@ def test_own_tests_that_cannot_be_read_are_said(tmp_path: Path, text: str) -> No
 
 
 def test_the_check_finds_nothing_wrong_with_the_shipped_rules() -> None:
-    assert checks.check_rules(None) == []
+    assert checks.check_rules() == []
 
 
 def test_the_check_names_what_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +221,7 @@ def test_the_check_names_what_does_not_load(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(checks, "in_force", broken)
 
-    [error] = checks.check_rules(None)
+    [error] = checks.check_rules()
     assert error.id == "rules.E001"
     assert 'Rule "a"' in error.msg
 
@@ -223,7 +229,7 @@ def test_the_check_names_what_does_not_load(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_check_names_failed_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "in_force", lambda: rules(permit("a", "auto", "24h")))
 
-    found = checks.check_rules(None)
+    found = checks.check_rules()
 
     assert {error.id for error in found} == {"rules.E002"}
     assert any("Somebody who left" in error.msg for error in found)
