@@ -1,0 +1,51 @@
+"""The places of the portal. Apps register theirs in AppConfig.ready, so that core knows none of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+# sidebar groups, in order; the first has no heading
+MAIN, REVIEW, GOVERN, LOOK_UP, ADMIN = "", "Review", "Govern", "Look up", "Admin"
+SIDEBAR = (MAIN, REVIEW, GOVERN, LOOK_UP, ADMIN)
+BAR = "bar"  # an icon in the top bar, like the inbox
+ME = "me"  # a line in the signed-in person's menu
+GROUPS = (*SIDEBAR, BAR, ME)
+
+
+def anyone(_request: HttpRequest) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One page people go to. `visible` and `count` are asked once per page, only where the navigation is drawn;
+    `visible` only decides what is shown, never what is allowed. `order` sorts inside the group."""
+
+    label: str
+    icon: str
+    url_name: str
+    group: str = MAIN
+    order: int = 100
+    visible: Callable[[HttpRequest], bool] = anyone
+    count: Callable[[HttpRequest], int] | None = None
+    phone: bool = False  # in the bottom bar of a phone, which holds four
+    short: str = ""  # the label there
+    key: str = ""  # the key that goes there from everywhere
+    search: bool = False  # Go to offers "Search <label> for …" with ?q=
+
+
+_places: dict[str, Place] = {}
+
+
+def register(*places: Place) -> None:
+    """Adds places; one with the same url_name replaces the earlier one."""
+    for place in places:
+        if place.group not in GROUPS:
+            raise ValueError(f"{place.label}: there is no navigation group {place.group!r}")
+        _places[place.url_name] = place
+
+
+def places() -> list[Place]:
+    """All places in the order in which they are shown."""
+    return sorted(_places.values(), key=lambda place: (GROUPS.index(place.group), place.order, place.label))
