@@ -3,14 +3,54 @@
 Celery is only a wake-up call. The database says what is to be done, so every task may come late, twice or never.
 """
 
+import logging
 import os
 from typing import Any
 
 from celery import Celery
-from celery.schedules import crontab  # noqa: F401
+from celery.contrib.django.task import DjangoTask
+from celery.result import AsyncResult
+from celery.signals import setup_logging
+from kombu import Queue
+from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("gatehouse")
+log = logging.getLogger(__name__)
+
+# What the clock does, and how often in seconds. `expires` drops a tick that no worker took before the next one.
+CLOCK: dict[str, dict[str, Any]] = {}
+
+# A worker empties them in this order, so access ends before it begins, and both before a long read of AWS.
+QUEUES = ["revoke", "default", "sync"]
+
+# The first pattern that a task's name matches is its queue; the others go to `default`.
+ROUTES = {
+    "apps.grants.tasks.deprovision*": {"queue": "revoke"},
+    "apps.inventory.tasks.sync*": {"queue": "sync"},
+}
+
+
+class WakeUpCall(DjangoTask):
+    """A task whose message may get lost: without a broker the decision stands, and the clock finds it later."""
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult | None:  # type: ignore[override]
+        try:
+            return super().apply_async(*args, **kwargs)
+        except OperationalError:
+            log.warning("The broker cannot be reached: %s waits for the clock.", self.name)
+            return None
+
+
+app = Celery("gatehouse", task_cls=WakeUpCall)
 app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.task_queues = [Queue(name) for name in QUEUES]
+app.conf.task_routes = ROUTES
+app.conf.beat_schedule = CLOCK
 app.autodiscover_tasks()
+app.autodiscover_tasks(related_name="periodic")
+
+
+@setup_logging.connect
+def _leave_logging_alone(**_: Any) -> None:
+    """Django's LOGGING holds for workers too."""

@@ -11,14 +11,14 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from config import embedded
 
-OFFLINE_COMMANDS = {"collectstatic", "findstatic", "compilemessages", "makemessages", "help", "version", "--help", "--version"}
+OFFLINE_COMMANDS = {"collectstatic", "findstatic", "help", "version", "--help", "--version"}
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -80,7 +80,8 @@ def secret_key() -> str:
     if flag("DEBUG") or flag("DEMO"):
         return _kept_key()
     raise ImproperlyConfigured(
-        "SECRET_KEY is not set. Set SECRET_KEY or SECRET_KEY_FILE to a long random string, or DEBUG=1 on your own machine."
+        "SECRET_KEY is not set. Set SECRET_KEY or SECRET_KEY_FILE to a long random string, "
+        "or DEBUG=1 on your own machine."
     )
 
 
@@ -98,6 +99,24 @@ def _kept_key() -> str:
         finally:
             draft.unlink()
     return path.read_text()
+
+
+def base_url() -> str:
+    """BASE_URL without a slash at its end. Plain http is for one's own machine only."""
+    url = text("BASE_URL", "http://localhost:8000").rstrip("/")
+    parts = urlsplit(url)
+    is_local = host(url) in {"localhost", "127.0.0.1", "[::1]"} or is_offline()
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
+        raise ImproperlyConfigured("BASE_URL must begin with https://. Only localhost may do without.")
+    if not parts.hostname or parts.path:
+        raise ImproperlyConfigured("BASE_URL must be a scheme and a host, such as https://gatehouse.example.com")
+    return url
+
+
+def host(url: str) -> str:
+    """The host name of an address, as ALLOWED_HOSTS spells it."""
+    name = urlsplit(url).hostname or ""
+    return f"[{name}]" if ":" in name else name
 
 
 def database() -> dict[str, Any]:
@@ -139,21 +158,26 @@ def _pool() -> dict[str, Any]:
 
 
 def redis_url(index: int) -> str:
-    """The address of a Redis database, as redis-py and Django's cache spell it."""
-    url = _redis()
-    if url.startswith("unix://"):
-        return f"{url.split('?')[0]}?db={index}"
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"/{_first_index(parts.path) + index}"))
+    """The address of one of our Redis databases, as redis-py and Django's cache spell it.
+
+    REDIS_URL may name the first of them (redis://host/4, unix:///path?db=4); `index` counts from there.
+    """
+    parts = urlsplit(_redis())
+    first = parse_qs(parts.query).get("db", ["0"])[0] if parts.scheme == "unix" else parts.path.strip("/") or "0"
+    if not first.isdigit():
+        raise ImproperlyConfigured("REDIS_URL must name a database by its number, such as redis://host/0")
+    number = int(first) + index
+    if parts.scheme == "unix":
+        return f"unix://{parts.path}?db={number}"
+    return urlunsplit(parts._replace(path=f"/{number}"))
 
 
 def celery_url(index: int) -> str:
     """The same address, as Celery spells it."""
-    url = redis_url(index)
-    if url.startswith("unix://"):
-        path = url.removeprefix("unix://").split("?")[0]
-        return f"redis+socket://{path}?virtual_host={index}"
-    return url
+    parts = urlsplit(redis_url(index))
+    if parts.scheme == "unix":
+        return f"redis+socket://{parts.path}?virtual_host={parts.query.removeprefix('db=')}"
+    return urlunsplit(parts)
 
 
 def _redis() -> str:
@@ -161,15 +185,10 @@ def _redis() -> str:
         return "redis://offline.invalid:6379"
     url = secret("REDIS_URL")
     if not url:
-        return f"unix://{quote(str(_servers().valkey_socket))}"
+        return f"unix://{_servers().valkey_socket}"
     if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
         raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
     return url
-
-
-def _first_index(path: str) -> int:
-    """REDIS_URL may name the first of the databases that are ours: redis://host/4."""
-    return int(path.strip("/") or 0) if path.strip("/").isdigit() or not path.strip("/") else 0
 
 
 @cache

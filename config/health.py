@@ -27,7 +27,7 @@ CHECKS: dict[str, Callable[[], None]] = {"web": lambda: None, "database": _ask_d
 @login_not_required
 @never_cache
 @require_safe
-def healthz(request: HttpRequest) -> JsonResponse:
+def healthz(_request: HttpRequest) -> JsonResponse:
     """200 when web, database and broker are well, else 503; the answer names which, and nothing about where or why."""
     states = {name: _is_well(check) for name, check in CHECKS.items()}
     body = {name: "well" if is_well else "down" for name, is_well in states.items()}
@@ -37,6 +37,6 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def _is_well(check: Callable[[], None]) -> bool:
     try:
         check()
-    except Exception:  # noqa: BLE001  any failure means the same to the one who asks
+    except Exception:  # noqa: BLE001  any failure means the same to whoever asks
         return False
     return True

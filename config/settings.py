@@ -1,19 +1,23 @@
 """Django settings. Every value that differs between environments is read in this file through `config.env`,
 and every variable is in the README's table."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from csp.constants import NONE, SELF
 
+from apps.users import oidc
 from config import env
+from config.logs import logging_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEMO = env.flag("DEMO")
 DEBUG = env.flag("DEBUG")
 SECRET_KEY = env.secret_key()
-BASE_URL = env.text("BASE_URL", "http://localhost:8000").rstrip("/")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+BASE_URL = env.base_url()  # the one address people use, e.g. https://gatehouse.example.com
+IS_HTTPS = BASE_URL.startswith("https://")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [env.host(BASE_URL), "localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 COMPANY = env.text("COMPANY", "Your company")
 
@@ -22,7 +26,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "django.contrib.staticfiles",
+    "config.static.CollectedFiles",
     "django.contrib.humanize",
     "django.contrib.postgres",
     "allauth",
@@ -57,6 +61,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apps.users.middleware.RequestContext",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -110,10 +115,82 @@ CELERY_TASK_IGNORE_RESULT = True  # state lives in our own rows; Celery is a wak
 CELERY_TASK_ACKS_LATE = True  # a killed worker's task comes back; every task is idempotent
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as long as it takes
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "queue_order_strategy": "priority",  # the order of config.celery.QUEUES, not in turn
+    "socket_connect_timeout": 2,  # a page that enqueues does not hang on a dead broker
+}
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # the table in config/celery.py, no file of its own
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TIMEZONE = "UTC"
 
 AUTH_USER_MODEL = "users.User"
+AUTHENTICATION_BACKENDS = ["apps.users.backends.PasswordBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
+
+# Signing in. allauth's own doors are open; these settings, apps/users/adapters.py and accounts.py close them.
+ACCOUNT_ADAPTER = "apps.users.adapters.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]  # for nobody: the adapter keeps sign-up closed
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # strangers cannot make us send mail
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # a changed password or authenticator is announced
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = BASE_URL.split(":")[0]
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_CHANGE_EMAIL = False
+ACCOUNT_MAX_EMAIL_ADDRESSES = 1
+ACCOUNT_SESSION_REMEMBER = True  # SESSION_COOKIE_AGE decides, not a tick box
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # of this session; Django ends all others
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+PASSWORD_RESET_TIMEOUT = 24 * 3600
+USERSESSIONS_TRACK_ACTIVITY = False  # the audit log has the addresses; a write on every request has no reader
+
+MFA_ADAPTER = "apps.users.adapters.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_USER_VERIFICATION = "required"
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_HTTPS  # which env.base_url allows on localhost only
+MFA_TOTP_ISSUER = "Gatehouse"
+MFA_TOTP_TOLERANCE = 1  # a code may be one period old or early; apps/users/totp.py lets it count once
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_FORMS = {
+    "authenticate": "apps.users.forms.AuthenticateForm",
+    "reauthenticate": "apps.users.forms.ReauthenticateForm",
+}
+# A new authenticator counts for step-up only after this time, the first one too: whoever enrols one on a stolen session
+# has to wait until its owner has read the mail about it.
+STEP_UP_WAITING_TIME = timedelta(hours=env.number("STEP_UP_WAITING_HOURS", 0 if DEMO else 24))
+DEVICE_COOKIE_NAME = "__Host-gatehouse_device" if IS_HTTPS else "gatehouse_device"
+
+# Single sign-on, when an issuer is named. Passwords then work for emergency users only.
+OIDC_ISSUER = env.text("OIDC_ISSUER")
+OIDC_NAME = env.text("OIDC_NAME", "single sign-on")
+OIDC_ORIGINS = [oidc.origin(OIDC_ISSUER), *env.words("OIDC_ORIGINS")] if OIDC_ISSUER else []
+SOCIALACCOUNT_ADAPTER = "apps.users.adapters.SocialAccountAdapter"
+SOCIALACCOUNT_AUTO_SIGNUP = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an e-mail address proves nothing: issuer and subject do
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = False
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_PROVIDERS = oidc.providers(
+    issuer=OIDC_ISSUER,
+    client_id=env.text("OIDC_CLIENT_ID"),
+    client_secret=env.secret("OIDC_CLIENT_SECRET"),
+    name=OIDC_NAME,
+)
 
 LANGUAGE_CODE = "en"
 USE_I18N = False
@@ -122,7 +199,24 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+NODE_MODULES = BASE_DIR / "node_modules"
+VENDOR = {
+    "vendor/tabler/css": NODE_MODULES / "@tabler/core/dist/css",
+    "vendor/tabler/js": NODE_MODULES / "@tabler/core/dist/js",
+    "vendor/inter": NODE_MODULES / "@fontsource-variable/inter",
+}
+STATICFILES_DIRS = [BASE_DIR / "static", *((prefix, path) for prefix, path in VENDOR.items() if path.is_dir())]
+# From the source as it is (no collectstatic), or collected, compressed and named by content.
+STATIC_FROM_SOURCE = env.flag("STATIC_FROM_SOURCE", DEBUG or DEMO)
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = STATIC_FROM_SOURCE
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is uploaded
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if STATIC_FROM_SOURCE
+        else "config.static.HashedFiles"
+    },
+}
 
 EMAIL_BACKEND = env.text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
@@ -135,7 +229,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],  # data: is the TOTP QR code
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF],
+        "form-action": [SELF, *OIDC_ORIGINS],  # browsers follow a form's redirect to the identity provider under it
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         "object-src": [NONE],
@@ -144,5 +238,21 @@ CONTENT_SECURITY_POLICY = {
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", IS_HTTPS)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked from inside, over plain HTTP
+SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 31_536_000 if IS_HTTPS else 0)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+# __Host- makes the browser refuse a cookie of that name from a neighbouring subdomain.
+SESSION_COOKIE_NAME = "__Host-gatehouse_session" if IS_HTTPS else "gatehouse_session"
+CSRF_COOKIE_NAME = "__Host-gatehouse_csrf" if IS_HTTPS else "gatehouse_csrf"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = env.number("SESSION_HOURS", 12) * 3600
+
+# How many proxies stand before us. Only then are their headers believed.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.number("TRUSTED_PROXY_COUNT", 0)
+if ALLAUTH_TRUSTED_PROXY_COUNT:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = logging_settings(level=env.text("LOG_LEVEL", "INFO").upper(), is_json=not (DEBUG or DEMO))

@@ -11,7 +11,7 @@ import pytest
 from celery import Task, current_app
 from django.conf import settings
 from django.core.cache import cache
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.backends.postgresql.operations import DatabaseOperations
 from django.template import Engine, engines
 from django.template.base import FilterExpression, Node

@@ -3,11 +3,13 @@
 import socket
 from pathlib import Path
 
+import boto3
 import pytest
+from celery import shared_task
+from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
-from django.template import engines
-from django.template.base import Origin, Template
+from django.template import Context, Origin, Template, engines
 
 from tests.conftest import Enqueued, NetworkUsed
 from tests.plugins.aws import Aws
@@ -29,8 +31,6 @@ def test_aws_is_empty_and_numbered_the_same_every_time(aws: Aws) -> None:
 
 
 def test_aws_is_found_through_the_environment(aws: Aws) -> None:
-    import boto3
-
     assert boto3.client("sts").get_caller_identity()["Account"] == "123456789012"
 
 
@@ -48,14 +48,12 @@ def test_the_cache_is_shared_and_real() -> None:
 
 def render(source: str, origin: str) -> str:
     engine = engines["django"].engine  # type: ignore[attr-defined]
-    from django.template import Context
-
     return Template(source, origin=Origin(origin), engine=engine).render(Context({"known": "yes"}))
 
 
-def test_an_unknown_variable_fails_in_our_templates_only(settings) -> None:  # noqa: ANN001
+def test_an_unknown_variable_fails_in_our_templates_only() -> None:
     ours = str(Path(settings.BASE_DIR) / "templates" / "access" / "page.html")
-    with pytest.raises(AssertionError, match="Unknown template variable nobody.name"):
+    with pytest.raises(AssertionError, match=r"Unknown template variable nobody\.name"):
         render("{{ nobody.name }}", ours)
     with pytest.raises(AssertionError):
         render("{% for a in known %}{{ a.absent }}{% endfor %}", ours)
@@ -64,8 +62,6 @@ def test_an_unknown_variable_fails_in_our_templates_only(settings) -> None:  # n
 
 
 def test_tasks_wait_and_run_on_demand(enqueued: Enqueued) -> None:
-    from celery import shared_task
-
     done: list[int] = []
 
     @shared_task(name="tests.remember")

@@ -33,8 +33,10 @@ class Aws:
         return boto3.client(service, endpoint_url=self.url, region_name="us-east-1", **options)  # type: ignore[call-overload]
 
     def _post(self, path: str, body: bytes = b"") -> None:
-        request = urllib.request.Request(f"{self.url}/moto-api/{path}", data=body, headers={"Content-Type": "text/plain"})
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        request = urllib.request.Request(
+            f"{self.url}/moto-api/{path}", data=body, headers={"Content-Type": "text/plain"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
             answer.read()
 
 
