@@ -22,7 +22,7 @@ from apps.inventory.models.resources import Environment
 
 
 class ConnectionFactory(factory.django.DjangoModelFactory[Connection]):
-    """Observe-only, as connections start. `baselined=True`; `writable=True` is baselined and let write by two people."""
+    """Observe-only, as connections start. `baselined=True`; `writable=True`: baselined, and two people let it write."""
 
     class Meta:
         model = Connection
@@ -94,7 +94,9 @@ class PrincipalFactory(factory.django.DjangoModelFactory[Principal]):
     external_id = factory.Sequence(lambda n: f"principal-{n}")
     name = factory.LazyAttribute(lambda o: o.external_id)
     identity = factory.SubFactory(
-        IdentityFactory, connection=factory.SelfAttribute("..connection"), external_id=factory.SelfAttribute("..external_id")
+        IdentityFactory,
+        connection=factory.SelfAttribute("..connection"),
+        external_id=factory.SelfAttribute("..external_id"),
     )
 
     class Params:

@@ -1,7 +1,7 @@
 """The inventory's tables: where we look (connections, runs), what is governed (resources, entitlements), who holds it
 (identities, principals, assignments, credentials)."""
 
-from apps.inventory.models.access import Assignment, Credential, Entitlement
+from apps.inventory.models.access import Assignment, Credential, Entitlement, Path
 from apps.inventory.models.connections import Connection, ScopeScan, SyncRun
 from apps.inventory.models.holders import Identity, Principal
 from apps.inventory.models.resources import Resource
@@ -12,6 +12,7 @@ __all__ = [
     "Credential",
     "Entitlement",
     "Identity",
+    "Path",
     "Principal",
     "Resource",
     "ScopeScan",

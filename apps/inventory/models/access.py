@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.contrib.postgres.fields import DateTimeRangeField
 from django.contrib.postgres.indexes import GinIndex, GistIndex, OpClass
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Upper
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.inventory.models.connections import Connection
-from apps.inventory.models.holders import Principal
+from apps.inventory.models.holders import GROUPS, Identity, Principal
 from apps.inventory.models.resources import Resource
 
 
@@ -95,9 +98,29 @@ class Entitlement(models.Model):
     def __str__(self) -> str:
         return f"{self.name} in {self.resource.name}" if self.resource else self.name
 
+    def get_absolute_url(self) -> str:
+        return reverse("inventory:entitlement", args=[self.pk])
+
     @property
     def is_privileged(self) -> bool:
         return self.privilege in PRIVILEGED
+
+
+@dataclass(frozen=True)
+class Path:
+    """One way somebody holds something: the assignment that gives it, and the membership it comes through, if any."""
+
+    assignment: Assignment
+    via: Assignment | None = None
+
+    @property
+    def removable(self) -> Assignment:
+        """What would have to go for this path to go: the membership, with everything it brings, or the assignment."""
+        return self.via or self.assignment
+
+    @property
+    def is_membership(self) -> bool:
+        return self.assignment.entitlement.group_id is not None
 
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
@@ -112,10 +135,42 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def standing(self) -> AssignmentQuerySet:
         return self.open().filter(is_standing=True)
 
+    def strangers_only(self) -> AssignmentQuerySet:
+        """Without Gatehouse's own artefacts (guards, dated policies), which are grants' work."""
+        return self.exclude(entitlement__is_ours=True).exclude(attributes__is_ours=True)
+
+    def with_names(self) -> AssignmentQuerySet:
+        """For lists and pages: everything they print, without a query a row."""
+        return self.select_related(
+            "principal__identity", "principal__resource", "entitlement__resource", "entitlement__group"
+        )
+
+    def paths_of(self, identity: Identity) -> list[Path]:
+        """Every way `identity` holds something now: what its principals hold, memberships among it, and what each of
+        their groups holds. Two queries, however much that is."""
+        held = list(self.open().filter(principal__identity=identity).with_names().order_by("entitlement__name", "pk"))
+        memberships: dict[int, list[Assignment]] = {}
+        for row in held:
+            if row.entitlement.group_id:
+                memberships.setdefault(row.entitlement.group_id, []).append(row)
+        brought = self.open().filter(principal__in=[*memberships]).with_names().order_by("entitlement__name", "pk")
+        through = [Path(row, via) for row in brought for via in memberships[row.principal_id]]
+        return [*map(Path, held), *through]
+
+    def holders_of(self, entitlement: Entitlement) -> AssignmentQuerySet:
+        """Who holds `entitlement` now: an assignment to it held directly, or a membership of a group that holds it (the
+        row's own entitlement then names that group). One row for each removable path; a queryset, since a group can be
+        large."""
+        groups = self.model._default_manager.open().filter(entitlement=entitlement, principal__kind__in=GROUPS)
+        return self.open().filter(
+            Q(entitlement=entitlement) & ~Q(principal__kind__in=GROUPS)
+            | Q(entitlement__group__in=groups.values("principal"))
+        )
+
 
 class Assignment(models.Model):
-    """The provider's fact: this principal holds this entitlement, during this period. It is standing when it was there at
-    its connection's baseline or was adopted since; otherwise a grant explains it, or it is drift."""
+    """The provider's fact: this principal holds this entitlement, during this period. It is standing when it was there
+    at its connection's baseline or was adopted since; otherwise a grant explains it, or it is drift."""
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="assignments")
     principal = models.ForeignKey(Principal, models.CASCADE, related_name="assignments")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 
 def _external_id() -> str:
@@ -46,9 +48,7 @@ class Connection(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     paused_at = models.DateTimeField(null=True, blank=True)
     baselined_at = models.DateTimeField(null=True, blank=True)
-    baselined_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    baselined_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     write_proposed_at = models.DateTimeField(null=True, blank=True)
     write_proposed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
@@ -79,13 +79,26 @@ class Connection(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def get_absolute_url(self) -> str:
+        return reverse("inventory:connection", args=[self.name])
+
+    @cached_property
+    def latest_run(self) -> SyncRun | None:
+        """The last run that came to an end, whatever end."""
+        return self.runs.finished().first()
+
+    @cached_property
+    def as_of(self) -> datetime | None:
+        """The instant that the inventory is complete to: when the last complete run began. None means never."""
+        return self.runs.complete().values_list("started_at", flat=True).first()
+
     @property
     def is_writable(self) -> bool:
         return self.write_approved_at is not None and self.paused_at is None
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What a connector needs to reach the system. Holds no secret: credentials come from the environment's chain."""
+        """What a connector needs to reach the system. Holds no secret: credentials come from the environment."""
         defaults = {
             "reader_role": "portal/PortalReader",
             "provisioner_role": "portal/PortalProvisioner",
@@ -103,9 +116,16 @@ class SyncRunQuerySet(models.QuerySet["SyncRun"]):
     def finished(self) -> SyncRunQuerySet:
         return self.exclude(state=SyncRun.State.RUNNING)
 
+    def complete(self) -> SyncRunQuerySet:
+        return self.filter(state=SyncRun.State.COMPLETE)
+
+    def silent(self, now: datetime) -> SyncRunQuerySet:
+        """Say they run, but their process is dead."""
+        return self.running().filter(beat_at__lt=now - SyncRun.SILENT_FOR)
+
 
 class SyncRun(models.Model):
-    """One reading of a connection: when, how far, what was read, what it should have been, what changed, what failed."""
+    """One reading of a connection: when, how far, what was read, how much there should be, what changed and failed."""
 
     class State(models.TextChoices):
         RUNNING = "running", "Running"
@@ -114,41 +134,56 @@ class SyncRun(models.Model):
         HELD = "held", "Waiting for a person"
         FAILED = "failed", "Failed"
 
-    MOVES = {
-        State.RUNNING: {State.COMPLETE, State.INCOMPLETE, State.HELD, State.FAILED},
-        State.HELD: {State.COMPLETE},
-    }
+    MOVES = {State.RUNNING: {State.COMPLETE, State.INCOMPLETE, State.HELD, State.FAILED}}
+    SILENT_FOR = timedelta(minutes=10)  # a running run without a sign of life for so long has died
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="runs")
     state = models.CharField(max_length=12, choices=State.choices, default=State.RUNNING)
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
-    beat_at = models.DateTimeField(default=timezone.now, help_text="Last sign of life; a silent run is declared failed.")
+    beat_at = models.DateTimeField(default=timezone.now, help_text="Last sign of life; a silent run is failed.")
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
     doing = models.CharField(max_length=200, blank=True, help_text="What is being read now, for the progress bar.")
     problem = models.TextField(blank=True, help_text="Why it failed as a whole, and what to do.")
     changes = models.JSONField(default=dict, help_text="Rows added, changed and ended, by table.")
     calls = models.PositiveIntegerField(default=0)
-    confirmed_drops = models.BooleanField(default=False, help_text="A person said a suspicious drop is real.")
+    confirmed_drops = models.BooleanField(
+        default=False, help_text="A person said its suspicious drops are real: the next run may end exactly those rows."
+    )
 
     objects = SyncRunQuerySet.as_manager()
 
     class Meta:
         ordering = ["-started_at", "-pk"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["connection"], condition=Q(state="running"), name="sync_run_one_at_a_time"
-            ),
+            models.UniqueConstraint(fields=["connection"], condition=Q(state="running"), name="sync_run_one_at_a_time"),
         ]
         indexes = [models.Index(fields=["connection", "-started_at"], name="sync_run_latest")]
 
     def __str__(self) -> str:
         return f"Sync of {self.connection} at {self.started_at:%Y-%m-%d %H:%M} UTC"
 
+    def get_absolute_url(self) -> str:
+        return f"{self.connection.get_absolute_url()}?run={self.pk}"
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == self.State.RUNNING
+
+    @property
+    def waits_for_confirmation(self) -> bool:
+        return self.state == self.State.HELD and not self.confirmed_drops
+
     @property
     def took(self) -> timedelta | None:
         return self.finished_at - self.started_at if self.finished_at else None
+
+
+class ScopeScanQuerySet(models.QuerySet["ScopeScan"]):
+    def complete_of(self, resource: object) -> ScopeScanQuerySet:
+        """Complete readings of one account, latest first."""
+        return self.filter(resource=resource, state=ScopeScan.State.COMPLETE).order_by("-started_at")
 
 
 class ScopeScan(models.Model):
@@ -162,21 +197,34 @@ class ScopeScan(models.Model):
 
     run = models.ForeignKey(SyncRun, models.CASCADE, related_name="scopes")
     resource = models.ForeignKey(
-        "inventory.Resource", models.CASCADE, null=True, blank=True, related_name="scans", help_text="Empty: the directory."
+        "inventory.Resource",
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="scans",
+        help_text="Empty: the directory.",
     )
     state = models.CharField(max_length=12, choices=State.choices)
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
-    totals = models.JSONField(default=list, help_text="[{name, read, expected}]; expected null where AWS gives no count.")
+    totals = models.JSONField(default=list, help_text="[{name, read, expected}]; null where AWS gives no count.")
     problems = models.JSONField(default=list)
     notes = models.JSONField(default=list)
     would_end = models.PositiveIntegerField(default=0, help_text="Assignments a held scan would have ended.")
+    would_end_rows = models.JSONField(
+        default=dict, help_text='The rows that are held: {"assignments": [ids], "identities": [ids]}.'
+    )
     calls = models.PositiveIntegerField(default=0)
+
+    objects = ScopeScanQuerySet.as_manager()
 
     class Meta:
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["run", "resource"], nulls_distinct=False, name="scope_scan_once")
+        ]
+        indexes = [
+            models.Index(fields=["resource", "-started_at"], condition=Q(state="complete"), name="scope_scan_complete")
         ]
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Upper
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.inventory.models.connections import Connection
@@ -15,6 +16,7 @@ from apps.inventory.models.resources import Resource
 
 class IdentityQuerySet(models.QuerySet["Identity"]):
     def present(self) -> IdentityQuerySet:
+        """Still there. A person who left, or a deleted machine, is kept for history."""
         return self.filter(ended_at=None)
 
     def human(self) -> IdentityQuerySet:
@@ -22,6 +24,17 @@ class IdentityQuerySet(models.QuerySet["Identity"]):
 
     def machine(self) -> IdentityQuerySet:
         return self.filter(kind=Identity.Kind.MACHINE)
+
+    def unowned(self) -> IdentityQuerySet:
+        """Machines that nobody answers for: no owner, or one who left."""
+        return self.machine().filter(Q(owner=None) | Q(owner__ended_at__isnull=False))
+
+    def peers_of(self, identity: Identity) -> IdentityQuerySet:
+        """People beside `identity`: in the same department, or where none is known, with the same manager."""
+        same = {"department": identity.department} if identity.department else {"manager": identity.manager_id}
+        if not identity.is_human or not any(same.values()):
+            return self.none()
+        return self.present().human().filter(connection=identity.connection_id, **same).exclude(pk=identity.pk)
 
 
 class Identity(models.Model):
@@ -39,7 +52,7 @@ class Identity(models.Model):
     title = models.CharField(max_length=200, blank=True)
     department = models.CharField(max_length=200, blank=True)
     classification = models.CharField(max_length=40, blank=True, help_text="What kind of machine: irsa, ci, orphan…")
-    evidence = models.CharField(max_length=500, blank=True, help_text="The fact in AWS that the classification rests on.")
+    evidence = models.CharField(max_length=500, blank=True, help_text="The fact in AWS the classification rests on.")
     manager = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="reports")
     manager_source = models.CharField(max_length=120, blank=True, help_text="Identity Center, or the CSV's name.")
     owner = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="owned_identities")
@@ -69,11 +82,16 @@ class Identity(models.Model):
         ]
         indexes = [
             models.Index(fields=["kind", "name", "id"], name="identity_list"),
+            models.Index(Upper("email"), name="identity_by_email"),
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="identity_name_search"),
+            GinIndex(OpClass(Upper("email"), name="gin_trgm_ops"), name="identity_email_search"),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("inventory:identity", args=[self.pk])
 
     @property
     def is_human(self) -> bool:
@@ -86,8 +104,8 @@ class PrincipalQuerySet(models.QuerySet["Principal"]):
 
 
 class Principal(models.Model):
-    """One face of an identity in one connection: an Identity Center user, an IAM user, an IAM role; or a group, which is
-    nobody's face but holds things for its members."""
+    """One face of an identity in one connection: an Identity Center user, an IAM user, an IAM role; or a group, which
+    is nobody's face but holds things for its members."""
 
     class Kind(models.TextChoices):
         IDC_USER = "idc_user", "Identity Center user"
@@ -95,6 +113,7 @@ class Principal(models.Model):
         IAM_USER = "iam_user", "IAM user"
         IAM_GROUP = "iam_group", "IAM group"
         IAM_ROLE = "iam_role", "IAM role"
+        IAM_ROOT = "iam_root", "Root user"
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="principals")
     resource = models.ForeignKey(
@@ -108,7 +127,7 @@ class Principal(models.Model):
         Identity, models.SET_NULL, null=True, blank=True, related_name="owned_principals", help_text="Of a group."
     )
     is_externally_owned = models.BooleanField(default=False, help_text="SCIM or AD owns it: we cannot change it.")
-    is_reserved = models.BooleanField(default=False, help_text="AWS made it for itself (AWSReservedSSO, service-linked).")
+    is_reserved = models.BooleanField(default=False, help_text="AWS made it for itself, like AWSReservedSSO.")
     created_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="Empty means unknown, not unused.")
     attributes = models.JSONField(default=dict)
@@ -128,4 +147,7 @@ class Principal(models.Model):
 
     @property
     def is_group(self) -> bool:
-        return self.kind in (self.Kind.IDC_GROUP, self.Kind.IAM_GROUP)
+        return self.kind in GROUPS
+
+
+GROUPS = frozenset({Principal.Kind.IDC_GROUP, Principal.Kind.IAM_GROUP})

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from django.db import models
-from django.utils import timezone
+from datetime import datetime
 
-from apps.inventory.models.connections import Connection
+from django.db import models
+from django.db.models import OuterRef, Subquery
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.functional import cached_property
+
+from apps.inventory.models.connections import Connection, ScopeScan
 
 
 class Environment(models.TextChoices):
@@ -18,14 +23,21 @@ class Environment(models.TextChoices):
     UNKNOWN = "unknown", "Unknown"  # treated like production everywhere
 
 
+ORGANIZATION = "organization"  # environment_source of an environment that sync derives and keeps up to date
+
+
 class ResourceQuerySet(models.QuerySet["Resource"]):
     def present(self) -> ResourceQuerySet:
         return self.filter(ended_at=None)
 
+    def with_read_at(self) -> ResourceQuerySet:
+        """Each with the instant its contents were last read completely, without a query a row."""
+        return self.annotate(read_at=Subquery(ScopeScan.objects.complete_of(OuterRef("pk")).values("started_at")[:1]))
+
 
 class Resource(models.Model):
-    """A governed thing: an AWS account today. Its environment comes from the organization's tree or a person's confirmed
-    word, never from a tag, since a tag must not be able to lower a tier."""
+    """A governed thing: an AWS account today. Its environment comes from the organization's tree or a person's
+    confirmed word, never from a tag, since a tag must not be able to lower a tier."""
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="resources")
     external_id = models.CharField(max_length=64)
@@ -35,6 +47,9 @@ class Resource(models.Model):
     provider_state = models.CharField(max_length=30, default="active")
     is_management = models.BooleanField(default=False)
     environment = models.CharField(max_length=12, choices=Environment.choices, default=Environment.UNKNOWN)
+    environment_source = models.CharField(
+        max_length=120, default=ORGANIZATION, help_text="The organization's tree, or who confirmed another one."
+    )
     tags = models.JSONField(default=dict)
     owner = models.ForeignKey(
         "inventory.Identity", models.SET_NULL, null=True, blank=True, related_name="owned_resources"
@@ -43,7 +58,6 @@ class Resource(models.Model):
     digest = models.CharField(max_length=64, blank=True)
     first_seen_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
-    read_at = models.DateTimeField(null=True, blank=True, help_text="As of when its contents were last read completely.")
 
     objects = ResourceQuerySet.as_manager()
 
@@ -53,3 +67,12 @@ class Resource(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("inventory:account", args=[self.pk])
+
+    @cached_property
+    def read_at(self) -> datetime | None:
+        """As of when its contents were last read completely; None means never. Not a column, so that a sync that finds
+        nothing new writes nothing; lists take it from `with_read_at()`."""
+        return ScopeScan.objects.complete_of(self.pk).values_list("started_at", flat=True).first()
