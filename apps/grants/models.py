@@ -69,6 +69,14 @@ class GrantQuerySet(models.QuerySet["Grant"]):
             Q(state__in=IN_AWS) | Q(state=State.REVOKED, sessions_until__gt=now)
         )
 
+    def uncleared(self, now: datetime) -> GrantQuerySet:
+        """Ended grants that the shared object still mentions though no session of theirs can live any more."""
+        return self.filter(
+            Q(sessions_until=None) | Q(sessions_until__lte=now),
+            state__in={State.REVOKED, State.FAILED},
+            cleared_at=None,
+        ).exclude(shared_key="")
+
     def same_access(self, grant: Grant) -> GrantQuerySet:
         """Other live grants for the same (principal, entitlement): AWS shows one thing for all of them."""
         return self.filter(
@@ -144,6 +152,9 @@ class Grant(models.Model):
     problem = models.CharField(max_length=1000, blank=True, help_text="Why the last attempt did not get through.")
     problem_count = models.PositiveIntegerField(default=0)
     receipt = models.JSONField(default=list, blank=True, help_text="Proofs of the removal, in order.")
+    cleared_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the shared object stopped mentioning it, after its last session."
+    )
     deny_left_out = models.BooleanField(default=False, help_text="A Deny would have cut standing rights.")
 
     task_owner = models.ForeignKey(

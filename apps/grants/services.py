@@ -1,0 +1,290 @@
+"""Deciding about grants: issue, end, take standing access away. Each verb is one transaction with one audit event; workers
+carry it out afterwards and AWS's own answer settles the state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.audit import services as audit
+from apps.connectors import registry
+from apps.core.lifecycle import Conflict, can_move, move, move_many
+from apps.grants import tasks, warrants
+from apps.grants.models import LIVE, EndReason, Grant, State, Warrant
+from apps.inventory.models import Assignment, Entitlement, Identity, Principal
+
+
+class NotPossible(Exception):
+    """This cannot be granted or ended as things are. The text says why and what to do; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Authority:
+    """What a grant rests on: the rule set's verdict and who approved, as `Warrant` keeps them."""
+
+    verdict: Mapping[str, Any]
+    approvals: tuple[Mapping[str, Any], ...] = ()
+
+
+@transaction.atomic
+def issue(
+    *,
+    identity: Identity,
+    principal: Principal,
+    entitlement: Entitlement,
+    provisioner: str,
+    duration: timedelta,
+    reason: str,
+    by: Any,
+    authority: Authority,
+    ticket_ref: str = "",
+    about: Iterable[models.Model] = (),
+) -> Grant:
+    """Decide that `principal` shall hold `entitlement` for `duration`, counted from when AWS shows it.
+
+    Refuses (`NotPossible`) what the connection may not write, what is gone, what could not be ended safely, and what the
+    person already holds. The row and its warrant commit before anybody calls AWS.
+    """
+    Principal.objects.select_for_update(of=("self",)).get(pk=principal.pk)  # one decision about a holder at a time
+    _require_grantable(principal, entitlement, provisioner)
+    held = standing_path(principal, entitlement)
+    if held:
+        raise NotPossible(held)
+    grant = Grant.objects.create(
+        connection=entitlement.connection,
+        identity=identity,
+        principal=principal,
+        entitlement=entitlement,
+        origin=Grant.Origin.REQUEST,
+        provisioner=provisioner,
+        duration=duration,
+        reason=reason,
+        ticket_ref=ticket_ref,
+        requested_by=by,
+    )
+    spec = warrants.spec_of(grant)
+    Warrant.objects.create(
+        grant=grant,
+        spec=spec,
+        digest=warrants.digest(spec),
+        requester=str(by.pk),
+        approvals=list(authority.approvals),
+        verdict=dict(authority.verdict),
+    )
+    try:
+        warrants.check(grant)
+    except warrants.InvalidWarrant as error:
+        raise NotPossible(str(error)) from error
+    audit.record(
+        "grants.grant.issued",
+        by=by,
+        subject=grant,
+        about=[identity, principal, entitlement, *about],
+        data={"spec": spec, "verdict": dict(authority.verdict), "approvals": list(authority.approvals)},
+    )
+    transaction.on_commit(lambda: tasks.enqueue(tasks.provision, grant.pk))
+    return grant
+
+
+@transaction.atomic
+def end(grant: Grant, *, by: Any, reason: EndReason, note: str = "") -> Grant:
+    """Decide that a live grant ends now. Before AWS was asked it is cancelled; afterwards it is taken back there.
+
+    Ending what is already ending or ended changes nothing and says so by returning the row as it is. Raises `Conflict`
+    when the grant moved on meanwhile.
+    """
+    grant = Grant.objects.with_names().get(pk=grant.pk)
+    if grant.state not in LIVE:
+        return grant
+    fields: dict[str, Any] = {"end_reason": reason, "end_note": note[:1000], "ended_by": by if hasattr(by, "pk") else None}
+    about = [grant.identity or grant.principal, grant.entitlement]
+    data = {"reason": reason, "note": note}
+    if can_move(grant, State.CANCELLED):
+        return move(grant, State.CANCELLED, by=by, event="grants.grant.cancelled", about=about, data=data, **fields)
+    now = timezone.now()
+    move(
+        grant,
+        State.REVOKING,
+        by=by,
+        event="grants.grant.revoking",
+        about=about,
+        data=data,
+        **fields,
+        **_fresh_try(now),
+    )
+    transaction.on_commit(lambda: tasks.enqueue(tasks.deprovision, grant.pk))
+    return grant
+
+
+def end_many(grants: models.QuerySet[Grant], *, reason: EndReason, by: Any, note: str = "") -> list[Grant]:
+    """End every active grant of the set, and those being confirmed, in one statement. For the clock and emergencies."""
+    with transaction.atomic():
+        ended = move_many(
+            grants,
+            State.REVOKING,
+            by=by,
+            event="grants.grant.revoking",
+            data={"reason": reason, "note": note},
+            end_reason=reason,
+            end_note=note,
+            **_fresh_try(timezone.now()),
+        )
+        for grant in ended:
+            transaction.on_commit(lambda pk=grant.pk: tasks.enqueue(tasks.deprovision, pk))  # type: ignore[misc]
+    return ended
+
+
+@transaction.atomic
+def remove_standing(
+    assignment: Assignment,
+    *,
+    by: Any,
+    reason: str,
+    end_reason: EndReason = EndReason.REVIEW,
+    due_at: datetime | None = None,
+    about: Iterable[models.Model] = (),
+) -> Grant:
+    """Decide that standing access goes: a `found` grant comes into being and is ended at once, on the one path that ends
+    everything. What cannot be removed by us becomes the task of an owner, open until a complete sync shows it gone.
+
+    Asking twice returns the removal that is under way.
+    """
+    assignment = (
+        Assignment.objects.select_for_update(of=("self",))
+        .select_related("connection", "principal__identity", "principal__owner", "entitlement__resource__owner", "entitlement__owner")
+        .get(pk=assignment.pk)
+    )
+    under_way = Grant.objects.filter(assignment=assignment, origin=Grant.Origin.FOUND, state=State.REVOKING).first()
+    if under_way:
+        return under_way
+    if not assignment.is_open:
+        raise NotPossible("A complete sync no longer shows this. There is nothing left to remove.")
+    by_us = can_remove(assignment)
+    if by_us and not assignment.connection.is_writable:
+        raise NotPossible(
+            f"Gatehouse may only look at {assignment.connection}. An administrator can let it write, then try again."
+        )
+    now = timezone.now()
+    grant = Grant.objects.create(
+        connection=assignment.connection,
+        identity=assignment.principal.identity,
+        principal=assignment.principal,
+        entitlement=assignment.entitlement,
+        assignment=assignment,
+        origin=Grant.Origin.FOUND,
+        remover=assignment.entitlement.kind if by_us else Grant.BY_OWNER,
+        state=State.ACTIVE,
+        active_at=assignment.period.lower or now,
+        reason=reason,
+        requested_by=by if hasattr(by, "pk") else None,
+        task_owner=None if by_us else owner_of(assignment),
+        due_at=due_at,
+    )
+    move(
+        grant,
+        State.REVOKING,
+        by=by,
+        event="grants.grant.removal_decided",
+        about=[assignment, assignment.entitlement, assignment.principal.identity or assignment.principal, *about],
+        data={"reason": end_reason, "note": reason, "by_us": by_us},
+        end_reason=end_reason,
+        end_note=reason[:1000],
+        ended_by=by if hasattr(by, "pk") else None,
+        **_fresh_try(now),
+    )
+    if by_us:
+        transaction.on_commit(lambda: tasks.enqueue(tasks.deprovision, grant.pk))
+    return grant
+
+
+def settle_gone(grant: Grant) -> None:
+    """A complete scan shows it gone: an owner's task is done, or somebody removed it outside Gatehouse.
+
+    Records what the inventory knows; decides nothing. A grant that moved on meanwhile is left alone.
+    """
+    now = timezone.now()
+    read_at = grant.assignment.period.upper if grant.assignment and not grant.assignment.is_open else now
+    proof = {"what": f"A complete read of AWS no longer shows {grant.entitlement}.", "read_at": read_at.isoformat(), "facts": {}}
+    fields = {} if grant.end_reason else {"end_reason": EndReason.GONE, "revoking_at": now}
+    with contextlib.suppress(Conflict):
+        move(
+            grant,
+            State.REVOKED,
+            by=audit.CLOCK,
+            event="grants.grant.revoked",
+            about=[grant.identity or grant.principal, grant.entitlement],
+            data={"proofs": [proof], "reason": grant.end_reason or EndReason.GONE},
+            revoked_at=now,
+            receipt=[proof],
+            **fields,
+        )
+
+
+def can_remove(assignment: Assignment) -> bool:
+    """Whether Gatehouse itself can take this assignment away."""
+    entitlement, principal = assignment.entitlement, assignment.principal
+    if entitlement.group_id and entitlement.group and entitlement.group.is_externally_owned:
+        return False
+    return not principal.is_reserved and registry.has_remover(assignment.connection.kind, entitlement.kind)
+
+
+def owner_of(assignment: Assignment) -> Identity | None:
+    """Who must remove by hand what we cannot: the entitlement's owner, its group's, or the account's."""
+    entitlement = assignment.entitlement
+    group_owner = entitlement.group.owner if entitlement.group else None
+    return entitlement.owner or group_owner or (entitlement.resource.owner if entitlement.resource else None)
+
+
+def standing_path(principal: Principal, entitlement: Entitlement) -> str:
+    """Why the holder needs no grant: a sentence naming how they already hold this, or "" when they do not.
+
+    Counts every open assignment that no unfinished grant explains, held directly or through a group.
+    """
+    holders = Q(principal=principal)
+    groups = Entitlement.objects.filter(
+        assignments__principal=principal, assignments__period__upper_inf=True, group__isnull=False
+    ).values("group")
+    found = (
+        Assignment.objects.open()
+        .filter(holders | Q(principal__in=groups), entitlement=entitlement)
+        .exclude(
+            models.Exists(
+                Grant.objects.unfinished().filter(
+                    principal=models.OuterRef("principal"), entitlement=models.OuterRef("entitlement")
+                )
+            )
+        )
+        .exclude(models.Exists(Grant.objects.filter(assignment=models.OuterRef("pk"), state=State.REVOKED)))
+        .select_related("principal")
+        .first()
+    )
+    if found is None:
+        return ""
+    how = "directly" if found.principal_id == principal.pk else f"through {found.principal.name}"
+    return f"{entitlement} is already held {how}, all the time. There is nothing to ask for."
+
+
+def _require_grantable(principal: Principal, entitlement: Entitlement, provisioner: str) -> None:
+    connection = entitlement.connection
+    if not connection.is_writable:
+        raise NotPossible(f"Gatehouse may only look at {connection}. An administrator can let it write, then try again.")
+    if principal.ended_at or entitlement.ended_at or (entitlement.resource and entitlement.resource.ended_at):
+        gone = principal.name if principal.ended_at else str(entitlement)
+        raise NotPossible(f"{gone} is no longer there in AWS. Look for another way in the catalogue.")
+    if (connection.kind, provisioner) not in registry.PROVISIONERS:
+        raise NotPossible(f"No provisioner is called {provisioner}. Ask an administrator to correct the offer.")
+    strong = registry.provisioner(connection.kind, provisioner, connection.config).may_be_privileged
+    if entitlement.is_privileged and not strong:
+        raise NotPossible(f"{entitlement} is privileged and cannot be ended safely this way. Ask for a narrower one.")
+
+
+def _fresh_try(now: datetime) -> dict[str, Any]:
+    """What every ending starts with, whatever happened before."""
+    return {"revoking_at": now, "next_try_at": now, "problem": "", "problem_count": 0, "ticket": {}}

@@ -1,0 +1,194 @@
+"""Random histories: overlapping grants, ends, lost answers, tasks delivered at any time, twice, never or killed half way.
+
+Invariants, whatever happened: nobody can use what no live grant says they may, the system ends everything by itself, and
+once the dust settles access is held exactly while some live grant says so.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.db import transaction
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from apps.connectors import fake_world as fake
+from apps.grants import periodic, provisioning, services
+from apps.grants.models import EndReason, Grant, State
+from tests.grants.system import START, System, make_due
+
+FAULTS = st.sampled_from(
+    [fake.fine(), fake.throttled(), fake.busy(), fake.lost_request(), fake.lost_response(), fake.lies(), fake.pending(2)]
+)
+PEOPLE = st.sampled_from(["alice", "bob"])
+GRANTS = st.integers(min_value=0, max_value=7)
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+class Grants(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = time_machine.travel(START, tick=False)
+        self.now = self.clock.start()
+        self.transaction = transaction.atomic()
+        self.transaction.__enter__()
+        self.system = System()
+        self.ids: list[int] = []
+
+    def teardown(self) -> None:
+        transaction.set_rollback(True)
+        self.transaction.__exit__(None, None, None)
+        self.clock.stop()
+
+    def pick(self, index: int) -> Grant:
+        return Grant.objects.get(pk=self.ids[index % len(self.ids)])
+
+    @rule(who=PEOPLE, minutes=st.integers(min_value=5, max_value=120))
+    def ask(self, who: str, minutes: int) -> None:
+        grant = self.system.issue(getattr(self.system, who), duration=timedelta(minutes=minutes))
+        self.ids.append(grant.pk)
+
+    @precondition(lambda self: self.ids)
+    @rule(index=GRANTS, task=st.sampled_from(["provision", "deprovision", "narrow", "clear"]))
+    def deliver(self, index: int, task: str) -> None:
+        getattr(provisioning, task)(self.pick(index).pk)
+
+    @precondition(lambda self: self.ids)
+    @rule(index=GRANTS, task=st.sampled_from(["provision", "deprovision"]), at=st.integers(min_value=0, max_value=9))
+    def deliver_and_kill(self, index: int, task: str, at: int) -> None:
+        left = at
+
+        def die(when: str, call: fake.Call) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        self.system.world.hook = die
+        try:
+            getattr(provisioning, task)(self.pick(index).pk)
+        except Killed:
+            pass
+        finally:
+            self.system.world.hook = None
+
+    @precondition(lambda self: self.ids)
+    @rule(index=GRANTS)
+    def end(self, index: int) -> None:
+        grant = self.pick(index)
+        services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+
+    @rule(operation=st.sampled_from(["enforce", "open", "close", "look"]), fault=FAULTS)
+    def break_something(self, operation: str, fault: fake.Fault) -> None:
+        self.system.world.script(operation, fault)
+
+    @rule(minutes=st.integers(min_value=1, max_value=90))
+    def time_passes(self, minutes: int) -> None:
+        self.now.shift(timedelta(minutes=minutes))
+
+    @rule()
+    def sweep(self) -> None:
+        periodic.sweep()
+
+    @rule()
+    def settle(self) -> None:
+        """Everything works for a while: the truth in the system and the rows must meet."""
+        self.system.world.faults.clear()
+        for _ in range(6):
+            make_due()
+            self.system.run_clock(1)
+        assert not Grant.objects.filter(state__in=[State.PENDING, State.PROVISIONING, State.REVOKING]).exists()
+        for who in (self.system.alice, self.system.bob):
+            live = Grant.objects.live().filter(principal=who).exists()
+            assert self.system.can_use(who) == live, who
+
+    @invariant()
+    def nobody_uses_what_no_grant_allows(self) -> None:
+        now = timezone.now()
+        for who in (self.system.alice, self.system.bob):
+            if self.system.can_use(who):
+                mine: Any = Grant.objects.filter(principal=who, not_after__gt=now)
+                assert mine.filter(state__in=[State.PROVISIONING, State.ACTIVE, State.REVOKING]).exists(), who
+
+    @invariant()
+    def the_system_ends_everything_by_itself(self) -> None:
+        for who in (self.system.alice, self.system.bob):
+            assert not self.system.can_use(who, at=timezone.now() + timedelta(days=1)), who
+
+    @invariant()
+    def what_is_reported_removed_is_gone_or_held_by_another_grant(self) -> None:
+        for who in (self.system.alice, self.system.bob):
+            mine = Grant.objects.filter(principal=who)
+            if mine.exists() and not mine.exclude(state__in=[State.REVOKED, State.CANCELLED, State.FAILED]).exists():
+                assert not self.system.can_use(who), who
+
+
+@pytest.mark.django_db
+def test_any_history_keeps_the_invariants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    run_state_machine_as_test(
+        Grants,
+        settings=settings(
+            max_examples=10,
+            stateful_step_count=20,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+
+
+STEPS = [(when, operation) for operation in ("check", "enforce", "open", "look") for when in ("before", "after")]
+END_STEPS = [(when, operation) for operation in ("enforce", "close", "look") for when in ("before", "after")]
+
+
+@pytest.mark.parametrize(("when", "operation"), STEPS)
+def test_killed_at_any_step_of_opening_leaves_bounded_access_and_converges(system: System, clock, when, operation) -> None:
+    grant = system.issue()
+    kill_at(system, when, operation)
+    with pytest.raises(Killed):
+        provisioning.provision(grant.pk)
+    system.world.hook = None
+    assert not system.can_use(at=START + Grant.ALLOWANCE + timedelta(hours=1))
+    make_due()
+    system.run_clock()
+    grant.refresh_from_db()
+    assert grant.state == State.ACTIVE
+    clock.shift(timedelta(hours=2))
+    assert not system.can_use()
+    make_due()
+    system.run_clock()
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKED
+
+
+@pytest.mark.parametrize(("when", "operation"), END_STEPS)
+def test_killed_at_any_step_of_ending_converges(system: System, when, operation) -> None:
+    grant = system.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    kill_at(system, when, operation)
+    with pytest.raises(Killed):
+        provisioning.deprovision(grant.pk)
+    system.world.hook = None
+    make_due()
+    system.run_clock()
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKED
+    assert not system.can_use()
+
+
+def kill_at(system: System, when: str, operation: str) -> None:
+    def die(now: str, call: fake.Call) -> None:
+        if (now, call.operation) == (when, operation):
+            raise Killed
+
+    system.world.hook = die
