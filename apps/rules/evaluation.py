@@ -20,7 +20,8 @@ from typing import Any
 
 import cedarpy
 
-from apps.rules.annotations import Requirement, in_short
+from apps.core import words
+from apps.rules.annotations import Requirement
 from apps.rules.loading import TIERS, Rule, RuleSet, Tier, in_force
 
 logger = logging.getLogger(__name__)
@@ -243,7 +244,7 @@ def _why_not(findings: _Findings, asked_for: timedelta | None) -> str:
         return "No rule lets you ask for this."
     longest = max(offer.cap for offer in findings.offers)
     if asked_for is not None and asked_for > longest:
-        return f"The longest you can ask for here is {in_short(longest)}."
+        return f"The longest you can ask for here is {words.duration(longest)}."
     return "This needs a ticket. Add its number."
 
 

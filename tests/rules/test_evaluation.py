@@ -41,7 +41,7 @@ def test_an_offer_capped_below_what_is_asked_does_not_count() -> None:
 def test_too_long_is_answered_with_the_longest() -> None:
     found = rules(permit("quick", "auto", "1h") + permit("slow", "approval", "4h"))
 
-    assert evaluate(asking(5 * HOUR), found).why_not == "The longest you can ask for here is 4h."
+    assert evaluate(asking(5 * HOUR), found).why_not == "The longest you can ask for here is 4 h."
 
 
 def test_the_cap_of_one_rule_never_serves_another() -> None:
@@ -85,7 +85,7 @@ def test_an_offer_that_needs_a_ticket_counts_only_with_one() -> None:
     assert evaluate(asking(has_ticket=True), found).rule_id == "ticketed"
     assert evaluate(asking(), found).rule_id == "asked"
     assert evaluate(asking(3 * HOUR), found).why_not == "This needs a ticket. Add its number."
-    assert evaluate(asking(5 * HOUR), found).why_not == "The longest you can ask for here is 4h."
+    assert evaluate(asking(5 * HOUR), found).why_not == "The longest you can ask for here is 4 h."
 
 
 @pytest.mark.parametrize("tier", TIERS)
