@@ -233,3 +233,50 @@ def test_the_check_names_failed_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert {error.id for error in found} == {"rules.E002"}
     assert any("Somebody who left" in error.msg for error in found)
+
+
+# The forbids hold by themselves: a careless permit for everything changes nothing about what they close.
+
+CARELESS = loading.parse(
+    (SHIPPED / "rules.cedar").read_text()
+    + permit("careless-auto", "auto", "24h")
+    + permit("careless-self", "self", "24h")
+    + permit("careless-approval", "approval", "24h"),
+    (SHIPPED / "gatehouse.cedarschema").read_text(),
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "forbid_id"),
+    [
+        ({"privilege": "privileged"}, "power-needs-somebody-else"),
+        ({"privilege": "admin"}, "power-needs-somebody-else"),
+        ({"privilege": "unknown"}, "power-needs-somebody-else"),
+        ({"can_escalate": True}, "power-needs-somebody-else"),
+        ({"is_sensitive_read": True}, "sensitive-needs-somebody-else"),
+        ({"environment": "management"}, "management-needs-somebody-else"),
+        ({"department": "contractors"}, "contractors-need-somebody-else"),
+        ({"department": ""}, "contractors-need-somebody-else"),
+    ],
+    ids=str,
+)
+def test_no_careless_permit_opens_what_needs_somebody_else(facts: dict[str, Any], forbid_id: str) -> None:
+    verdict = evaluate(asking(**facts), CARELESS)
+
+    assert verdict.tier == "approval"
+    assert {(refusal.tier, refusal.rule_id) for refusal in verdict.refusals} == {
+        ("auto", forbid_id),
+        ("self", forbid_id),
+    }
+
+
+@pytest.mark.parametrize(
+    ("facts", "forbid_id"),
+    [({"is_active": False}, "inactive-people-ask-for-nothing"), ({"who": "machine"}, "machines-ask-for-nothing")],
+    ids=str,
+)
+def test_no_careless_permit_opens_anything_to_who_may_not_ask(facts: dict[str, Any], forbid_id: str) -> None:
+    verdict = evaluate(asking(**facts), CARELESS)
+
+    assert verdict.tier is None
+    assert {refusal.rule_id for refusal in verdict.refusals} == {forbid_id}
