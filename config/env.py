@@ -101,6 +101,17 @@ def _kept_key() -> str:
     return path.read_text()
 
 
+def email() -> dict[str, Any]:
+    """How mail leaves, from EMAIL_URL, as Django's EMAIL_ settings. One's own machine prints it."""
+    url = secret("EMAIL_URL")
+    if not url and not (flag("DEBUG") or flag("DEMO") or is_offline()):
+        raise ImproperlyConfigured(
+            "EMAIL_URL is not set. Set EMAIL_URL or EMAIL_URL_FILE, such as smtp+tls://user:password@host:587, "
+            "or consolemail:// to print mails."
+        )
+    return dict(environ.Env.email_url_config(url or "consolemail://"))
+
+
 def base_url() -> str:
     """BASE_URL without a slash at its end. Plain http is for one's own machine only."""
     url = text("BASE_URL", "http://localhost:8000").rstrip("/")
@@ -133,6 +144,7 @@ def database() -> dict[str, Any]:
         if "postgresql" not in settings["ENGINE"]:
             raise ImproperlyConfigured("DATABASE_URL must be a PostgreSQL address: postgres://user:password@host/name")
         settings["NAME"] = name or settings["NAME"]
+        settings["PASSWORD"] = secret("DATABASE_PASSWORD") or settings["PASSWORD"]
         settings["HOST"] = unquote(settings["HOST"])  # a socket's directory: postgres://user@%2Frun%2Fpostgresql/name
     else:
         servers = _servers()

@@ -57,17 +57,20 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "apps.core.middleware.PermissionsPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "apps.users.middleware.RequestContext",
+    "apps.core.middleware.NoStore",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "apps.core.middleware.HtmxAuthRedirect",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -200,12 +203,13 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 NODE_MODULES = BASE_DIR / "node_modules"
-VENDOR = {
+STATIC_FILES = {  # where pages find them under STATIC_URL
+    "": BASE_DIR / "static",
     "vendor/tabler/css": NODE_MODULES / "@tabler/core/dist/css",
     "vendor/tabler/js": NODE_MODULES / "@tabler/core/dist/js",
     "vendor/inter": NODE_MODULES / "@fontsource-variable/inter",
 }
-STATICFILES_DIRS = [BASE_DIR / "static", *((prefix, path) for prefix, path in VENDOR.items() if path.is_dir())]
+STATICFILES_DIRS = [(prefix, path) if prefix else path for prefix, path in STATIC_FILES.items() if path.is_dir()]
 # From the source as it is (no collectstatic), or collected, compressed and named by content.
 STATIC_FROM_SOURCE = env.flag("STATIC_FROM_SOURCE", DEBUG or DEMO)
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = STATIC_FROM_SOURCE
@@ -218,7 +222,7 @@ STORAGES = {
     },
 }
 
-EMAIL_BACKEND = env.text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+vars().update(env.email())  # EMAIL_BACKEND, EMAIL_HOST and so on
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
 
 CONTENT_SECURITY_POLICY = {
@@ -254,5 +258,11 @@ SESSION_COOKIE_AGE = env.number("SESSION_HOURS", 12) * 3600
 ALLAUTH_TRUSTED_PROXY_COUNT = env.number("TRUSTED_PROXY_COUNT", 0)
 if ALLAUTH_TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# Reading AWS into the inventory.
+SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
+SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
+OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
+OU_ENVIRONMENTS = dict(pair.partition("=")[::2] for pair in env.words("OU_ENVIRONMENTS"))  # Kunden=production,Labor=sandbox
 
 LOGGING = logging_settings(level=env.text("LOG_LEVEL", "INFO").upper(), is_json=not (DEBUG or DEMO))

@@ -76,6 +76,27 @@ def test_the_database_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert env.database()["NAME"] == "other"
 
 
+def test_the_password_may_come_apart_from_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hidden\n")
+    monkeypatch.setenv("DATABASE_URL", "postgres://portal@db.internal/access")
+    monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(tmp_path / "password"))
+    assert env.database()["PASSWORD"] == "hidden"
+
+
+def test_mail_is_not_printed_in_production_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mails carry links that sign people in; a log is the wrong place for them."""
+    monkeypatch.delenv("EMAIL_URL")
+    with pytest.raises(ImproperlyConfigured, match="EMAIL_URL is not set"):
+        env.email()
+    monkeypatch.setenv("EMAIL_URL", "smtp+tls://portal:p%40ss@mail.example.com:587")
+    found = env.email()
+    assert (found["EMAIL_HOST"], found["EMAIL_PORT"], found["EMAIL_USE_TLS"]) == ("mail.example.com", 587, True)
+    assert found["EMAIL_HOST_PASSWORD"] == "p@ss"
+    monkeypatch.delenv("EMAIL_URL")
+    monkeypatch.setenv("DEBUG", "1")
+    assert env.email()["EMAIL_BACKEND"].endswith("console.EmailBackend")
+
+
 def test_a_socket_directory_can_be_named_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://portal@%2Frun%2Fpostgresql/access")
     assert env.database()["HOST"] == "/run/postgresql"

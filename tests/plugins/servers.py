@@ -21,6 +21,7 @@ RUN = "GATEHOUSE_TEST_RUN"  # tells xdist's workers, and programs that a test st
 ENVIRONMENT = {
     "SECRET_KEY": "only-for-tests-only-for-tests-only-for-tests-only-for-tests",
     "DATABASE_POOL": "0",
+    "EMAIL_URL": "memorymail://",
     "STATIC_FROM_SOURCE": "1",
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
