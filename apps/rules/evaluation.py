@@ -37,13 +37,15 @@ _TREATED_AS = {
 
 @dataclass(frozen=True, slots=True)
 class IdentityFacts:
-    """Who asks. `department` in lower case, empty where unknown; `groups` are names of standing directory groups."""
+    """Who asks. `department` and `employment` in lower case, empty where unknown; `groups` are the names of directory
+    groups with a standing membership."""
 
     id: str
     kind: str
     is_active: bool
     is_manager: bool = False
     department: str = ""
+    employment: str = ""
     title: str = ""
     groups: frozenset[str] = frozenset()
 
@@ -311,6 +313,7 @@ def _identity(facts: IdentityFacts) -> dict[str, Any]:
             "is_active": facts.is_active,
             "is_manager": facts.is_manager,
             "department": facts.department,
+            "employment": facts.employment,
             "title": facts.title,
             "groups": sorted(facts.groups),
         },

@@ -1,8 +1,9 @@
 """The inventory's rows as the facts that rules read. What is not known here is said as unknown, never guessed."""
 
 from datetime import timedelta
+from typing import Any
 
-from apps.inventory.models import Assignment, Entitlement, Identity
+from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 from apps.inventory.models.resources import Environment, Resource
 from apps.rules.evaluation import EntitlementFacts, IdentityFacts, Question
 
@@ -24,17 +25,24 @@ def about(
 
 
 def identity_facts(identity: Identity) -> IdentityFacts:
-    """What rules may know about somebody, in two queries (three when a linked `user` is not loaded): once a page.
+    """What rules may know about somebody, in three queries (four when a linked `user` is not loaded): once a page.
 
-    Only standing memberships in groups of the identity's own directory count. A membership that is lent or unexplained
-    must not lower a tier, and the name of an IAM group can be chosen by whoever runs an account.
+    Who left, whose portal user was closed or whom the directory disabled is not active. Only standing memberships in
+    groups of the identity's own directory count: one that is lent or unexplained must not lower a tier, and the name of
+    an IAM group can be chosen by whoever runs an account.
     """
+    told = _told_by_directory(identity)
     return IdentityFacts(
         id=str(identity.pk),
         kind=identity.kind,
-        is_active=identity.ended_at is None and (identity.user is None or identity.user.is_active),
+        is_active=(
+            identity.ended_at is None
+            and (identity.user is None or identity.user.is_active)
+            and not any(facts.get("status") == "disabled" for facts in told)
+        ),
         is_manager=identity.reports.filter(ended_at=None).exists(),
         department=identity.department.strip().lower(),
+        employment=_employment(told),
         title=identity.title,
         groups=frozenset(
             Assignment.objects.standing()
@@ -47,6 +55,19 @@ def identity_facts(identity: Identity) -> IdentityFacts:
             .values_list("entitlement__group__name", flat=True)
         ),
     )
+
+
+def _told_by_directory(identity: Identity) -> list[dict[str, Any]]:
+    users = Principal.objects.present().filter(
+        identity=identity, connection=identity.connection_id, kind=Principal.Kind.IDC_USER
+    )
+    return list(users.values_list("attributes", flat=True))
+
+
+def _employment(told: list[dict[str, Any]]) -> str:
+    """The directory's word. Where it has several for one person, one that is not "employee" counts."""
+    words = {str(facts.get("user_type") or "").strip().lower() for facts in told}
+    return min(words - {"", "employee"}, default="employee" if "employee" in words else "")
 
 
 def entitlement_facts(entitlement: Entitlement) -> EntitlementFacts:

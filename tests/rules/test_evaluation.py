@@ -300,7 +300,7 @@ _GUARDED = rules(
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("fact", ["name", "title", "department", "resource_id", "groups"])
+@pytest.mark.parametrize("fact", ["name", "title", "department", "employment", "resource_id", "groups"])
 def test_a_hostile_string_is_only_a_string(fact: str, text: str) -> None:
     value: Any = frozenset({text}) if fact == "groups" else text
 

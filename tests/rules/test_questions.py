@@ -73,6 +73,32 @@ def test_whose_portal_user_was_closed_is_not_active(alice: Principal) -> None:
     assert not questions.identity_facts(identity).is_active
 
 
+def test_whom_the_directory_disabled_is_not_active(alice: Principal) -> None:
+    alice.attributes = {"status": "disabled"}
+    alice.save()
+
+    assert not questions.identity_facts(who(alice)).is_active
+
+
+@pytest.mark.parametrize(
+    ("words", "employment"),
+    [
+        ([], ""),
+        ([None], ""),
+        (["Employee"], "employee"),
+        ([" Contractor "], "contractor"),
+        (["Employee", "Contractor"], "contractor"),
+        (["Employee", ""], "employee"),
+    ],
+)
+def test_employment_is_the_directorys_word(alice: Principal, words: list[str | None], employment: str) -> None:
+    alice.delete()
+    for word in words:
+        PrincipalFactory.create(connection=alice.connection, identity=who(alice), attributes={"user_type": word})
+
+    assert questions.identity_facts(who(alice)).employment == employment
+
+
 def test_standing_memberships_count(alice: Principal) -> None:
     join(alice, "platform-oncall")
 
@@ -187,7 +213,7 @@ def test_many_questions_take_no_more_queries_than_one(alice: Principal) -> None:
         asked = [questions.about(facts, e) for e in Entitlement.objects.select_related("resource")]
 
     assert len(asked) == 20
-    assert len(captured) == 3
+    assert len(captured) == 4
 
 
 def test_the_fast_way_is_closed_to_a_lent_group(alice: Principal) -> None:
