@@ -1,0 +1,1 @@
+"""Deciding about access: `offers` keeps the catalogue, `requests` asks, confirms, approves and denies."""

@@ -1,0 +1,116 @@
+"""The catalogue: what is on offer, for whom somebody may ask, and what the rules would say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.access.models import Offer
+from apps.audit import services as audit
+from apps.connectors import registry
+from apps.core import words
+from apps.inventory.models import Entitlement, Identity, Principal
+from apps.rules import evaluation, questions
+from apps.users.models import User
+
+
+# Provisioner → the kinds of principal it can open something for.
+FACES = {
+    "idc_assignment": (Principal.Kind.IDC_USER,),
+    "iam_timeboxed_policy": (Principal.Kind.IAM_USER, Principal.Kind.IAM_ROLE),
+}
+
+
+class NotAllowed(Exception):
+    """This cannot be asked, confirmed or decided by this person like this. The text says why and what to do."""
+
+
+@transaction.atomic
+def offer(entitlement: Entitlement, *, provisioner: str, max_for: timedelta, by: User) -> Offer:
+    """Put an entitlement into the catalogue. Refuses what could not be ended safely, and Gatehouse's own objects."""
+    if entitlement.is_ours:
+        raise NotAllowed("This is Gatehouse's own object in AWS and is never on offer.")
+    kind = entitlement.connection.kind
+    if (kind, provisioner) not in registry.PROVISIONERS:
+        raise NotAllowed(f"No provisioner is called {provisioner}.")
+    strong = registry.provisioner(kind, provisioner, entitlement.connection.config).may_be_privileged
+    if entitlement.is_privileged and not strong:
+        raise NotAllowed(f"{entitlement} is privileged, and {provisioner} has no ender strong enough for that.")
+    row = Offer.objects.create(entitlement=entitlement, provisioner=provisioner, max_for=max_for, offered_by=by)
+    data = {"provisioner": provisioner, "max_minutes": int(max_for.total_seconds() // 60)}
+    audit.record("access.offer.made", by=by, subject=row, about=[entitlement], data=data)
+    return row
+
+
+@transaction.atomic
+def withdraw_offer(row: Offer, *, by: User) -> None:
+    """Take an entitlement out of the catalogue. Grants that run keep running to their end."""
+    if Offer.objects.filter(pk=row.pk, withdrawn_at=None).update(withdrawn_at=timezone.now()):
+        audit.record("access.offer.withdrawn", by=by, subject=row, about=[row.entitlement])
+
+
+def holders_for(user: User, row: Offer) -> list[Principal]:
+    """For whom this user may ask: their own face that fits the offer, then machine identities they own."""
+    identity = identity_of(user)
+    if identity is None:
+        return []
+    fitting = Principal.objects.present().filter(
+        connection=row.entitlement.connection,
+        kind__in=FACES[row.provisioner],
+        is_reserved=False,
+        identity__ended_at=None,
+    )
+    if row.provisioner != "idc_assignment":
+        fitting = fitting.filter(resource=row.entitlement.resource_id)
+    fitting = fitting.select_related("identity").order_by("name")
+    return [*fitting.filter(identity=identity), *fitting.filter(identity__owner=identity).exclude(identity=identity)]
+
+
+def identity_of(user: User) -> Identity | None:
+    """The person in the inventory this user was linked to, if they still work here."""
+    return Identity.objects.present().filter(user=user).select_related("manager__user").first()
+
+
+def judge(
+    identity: Identity, row: Offer, *, duration: timedelta | None, has_ticket: bool, for_another: bool = False
+) -> evaluation.Verdict:
+    """The rules' answer for this person and this offer."""
+    who = questions.identity_facts(identity)
+    verdict = evaluation.evaluate(questions.about(who, row.entitlement, asked_for=duration, has_ticket=has_ticket))
+    return narrowed(verdict, row, duration, has_ticket=has_ticket, for_another=for_another)
+
+
+def narrowed(
+    verdict: evaluation.Verdict, row: Offer, duration: timedelta | None, *, has_ticket: bool, for_another: bool = False
+) -> evaluation.Verdict:
+    """The verdict within what the offer itself allows, and, when a machine is to hold it, never without approval."""
+    if duration is not None and duration > row.max_for:
+        return _refused(verdict, f"This is offered for {words.duration(row.max_for)} at a time. Ask for less.")
+    if for_another and verdict.tier in ("auto", "self"):
+        fitting = (option for option in verdict.offers if _fits(option, duration, has_ticket))
+        best = next(fitting, None)
+        if best is None:
+            return _refused(verdict, "For a machine identity somebody must approve, and no rule lets anybody do that.")
+        return replace(
+            verdict,
+            tier=best.tier,
+            cap=best.cap,
+            rule_id=best.rule_id,
+            says=best.says,
+            approvers=best.approvers,
+            requires=best.requires,
+            notes=(*verdict.notes, "A machine identity is to hold it, so somebody must approve."),
+        )
+    return verdict
+
+
+def _fits(option: evaluation.RuleOffer, duration: timedelta | None, has_ticket: bool) -> bool:
+    is_long_enough = duration is None or duration <= option.cap
+    return option.tier == "approval" and is_long_enough and (has_ticket or not option.needs_ticket)
+
+
+def _refused(verdict: evaluation.Verdict, why_not: str) -> evaluation.Verdict:
+    return evaluation.Verdict(ruleset_digest=verdict.ruleset_digest, offers=verdict.offers, why_not=why_not)

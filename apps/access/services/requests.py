@@ -1,0 +1,319 @@
+"""Asking and deciding. A yes becomes a grant below, in the same transaction; from there on AWS's answers tell the story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.access import permissions
+from apps.access.models import AccessRequest, Approval, Approver, Offer, State
+from apps.access.services.offers import NotAllowed, holders_for, identity_of, judge
+from apps.audit import services as audit
+from apps.core.lifecycle import move
+from apps.grants import services as grants
+from apps.inventory.models import Entitlement, Identity, Principal
+from apps.rules import evaluation
+from apps.users.models import PortalRole, User
+
+MIN_REASON = 8  # characters: enough that "x" does not pass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where somebody acts from: digests of the device and the session (users.devices), and a fresh step-up if given."""
+
+    device: str = ""
+    session: str = ""
+    step_up: Mapping[str, Any] = field(default_factory=dict)  # {method: passkey | totp, authenticator, at}
+
+    def is_elsewhere(self, asked_from: Mapping[str, str]) -> bool:
+        """Another device and another session than the request was made from."""
+        known = bool(self.device and self.session and asked_from.get("device") and asked_from.get("session"))
+        return known and self.device != asked_from["device"] and self.session != asked_from["session"]
+
+
+@transaction.atomic
+def ask(
+    row: Offer, *, principal: Principal, duration: timedelta, reason: str, by: User, place: Place, ticket_ref: str = ""
+) -> AccessRequest:
+    """Ask for an offer. The rules give the tier: auto becomes a grant at once, self waits for the requester's confirmation
+    from elsewhere, approval waits for somebody else.
+
+    Raises `NotAllowed` (or the grant's `NotPossible`) with the reason, and writes nothing then.
+    """
+    identity = identity_of(by)
+    if identity is None:
+        raise NotAllowed("You are not linked to anybody in the inventory. Ask an administrator to link you.")
+    if principal not in holders_for(by, row):
+        raise NotAllowed("You can ask for yourself, or for a machine identity that you own.")
+    if len(reason.strip()) < MIN_REASON:
+        raise NotAllowed("Say in a few words why you need it. Whoever checks this later was not there.")
+    for_another = principal.identity_id != identity.pk
+    verdict = judge(identity, row, duration=duration, has_ticket=bool(ticket_ref), for_another=for_another)
+    if verdict.tier is None:
+        raise NotAllowed(verdict.why_not)
+    _require_step_up(verdict, place)
+    held = grants.standing_path(principal, row.entitlement)
+    if held:
+        raise NotAllowed(held)
+    now = timezone.now()
+    request = AccessRequest(
+        requester=by,
+        identity=principal.identity or identity,
+        principal=principal,
+        offer=row,
+        entitlement=row.entitlement,
+        duration=duration,
+        reason=reason.strip(),
+        ticket_ref=ticket_ref.strip(),
+        tier=verdict.tier,
+        verdict=verdict.as_record(),
+        state={"self": State.CONFIRMING, "approval": State.WAITING}.get(verdict.tier, State.ALLOWED),
+        lapses_at=now + AccessRequest.LAPSES_AFTER,
+        asked_from={"device": place.device, "session": place.session},
+    )
+    if verdict.tier == "auto":
+        request.grant = _grant(request, by=by)
+        request.decided_at = now
+    request.save()
+    if verdict.tier == "approval":
+        _name_approvers(request, verdict.approvers)
+    audit.record(
+        "access.access_request.asked",
+        by=by,
+        subject=request,
+        about=_about(request),
+        data={
+            "tier": verdict.tier,
+            "verdict": verdict.as_record(),
+            "seconds": int(duration.total_seconds()),
+            "reason": request.reason,
+            "ticket": request.ticket_ref,
+            "approvers": [str(approver.user) for approver in request.approvers.select_related("user")],
+        },
+    )
+    return request
+
+
+def _require_step_up(verdict: evaluation.Verdict, place: Place) -> None:
+    needs = any(requirement.kind == "mfa" for requirement in verdict.requires)
+    if needs and verdict.tier != "self" and not place.step_up:
+        raise NotAllowed(f"Rule {verdict.rule_id} asks for a fresh step-up. Confirm that it is you, then ask again.")
+
+
+def _name_approvers(request: AccessRequest, words: Iterable[str]) -> None:
+    """Write down who may decide. With nobody left by the rule's own words, administrators may, and the row says so."""
+    found = approvers_for(request.requester, request.identity, request.entitlement, words)
+    if not found:
+        raise NotAllowed("Nobody but you could approve this now. Ask an administrator to name an owner for it.")
+    Approver.objects.bulk_create(
+        Approver(request=request, user=user, requester=request.requester, why=why) for user, why in found.items()
+    )
+
+
+def approvers_for(requester: User, holder: Identity, entitlement: Entitlement, words: Iterable[str]) -> dict[User, str]:
+    """Who may say yes, and why they: by the words of the deciding rule, never the requester nor the holder."""
+    named = list(words)
+    found: dict[User, str] = {}
+    for word in named:
+        for user, why in _named(word, holder, entitlement):
+            if user and user.is_active and user.pk not in (requester.pk, holder.user_id):
+                found.setdefault(user, why)
+    if not found and "administrators" not in named:
+        for user, _ in _administrators():
+            if user.pk not in (requester.pk, holder.user_id):
+                found[user] = f"administrator, since no {' or '.join(named)} can be reached here"
+    return found
+
+
+def _named(word: str, holder: Identity, entitlement: Entitlement) -> list[tuple[User | None, str]]:
+    if word == "manager":
+        return _manager(holder)
+    if word == "owner":
+        return _owners(entitlement)
+    return _administrators()
+
+
+def _manager(holder: Identity) -> list[tuple[User | None, str]]:
+    boss = holder.manager or (holder.owner.manager if holder.owner else None)
+    return [(boss.user, f"manager of {holder.name}")] if boss else []
+
+
+def _owners(entitlement: Entitlement) -> list[tuple[User | None, str]]:
+    account = entitlement.resource
+    named = [(entitlement.owner, f"owner of {entitlement.name}")]
+    if account:
+        named.append((account.owner, f"owner of {account.name}"))
+    return [(owner.user, why) for owner, why in named if owner and owner.ended_at is None]
+
+
+def _administrators() -> list[tuple[User | None, str]]:
+    users = User.objects.filter(is_active=True, portal_roles__role=PortalRole.Role.ADMINISTRATOR)
+    return [(user, "administrator") for user in users]
+
+
+# ---- deciding -----------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def confirm(request: AccessRequest, *, by: User, place: Place) -> AccessRequest:
+    """The requester confirms a self-tier request, out of band: with a user-verified passkey, or from another device's
+    session with a fresh step-up there. Holding the mailbox or the asking browser is not enough."""
+    if not permissions.can_confirm(by, request):
+        raise NotAllowed("Only whoever asked can confirm this.")
+    with_passkey = place.step_up.get("method") == "passkey"
+    if not with_passkey and not (place.step_up and place.is_elsewhere(request.asked_from)):
+        raise NotAllowed("Confirm with a passkey, or open this page on another device where you are signed in.")
+    _still_allowed(request)
+    request.confirmed_by = "passkey" if with_passkey else "other_device"
+    grant = _grant(request, by=by)
+    return move(
+        request,
+        State.ALLOWED,
+        by=by,
+        event="access.access_request.confirmed",
+        about=[*_about(request), grant],
+        data={"how": request.confirmed_by, "step_up": dict(place.step_up)},
+        grant=grant,
+        decided_at=timezone.now(),
+        confirmed_by=request.confirmed_by,
+    )
+
+
+@transaction.atomic
+def approve(request: AccessRequest, *, by: User, place: Place, reason: str = "") -> AccessRequest:
+    """An approver other than the requester says yes; the grant comes into being in the same transaction.
+
+    Privileged access takes a user-verified passkey. Of two approvers the first decides; the other gets `Conflict`.
+    """
+    _require_decider(request, by, place)
+    _still_allowed(request)
+    approval = Approval.objects.create(
+        request=request,
+        user=by,
+        requester=request.requester,
+        choice=Approval.Choice.APPROVE,
+        reason=reason.strip(),
+        step_up=dict(place.step_up),
+    )
+    grant = _grant(request, by=request.requester, approval=approval)
+    return move(
+        request,
+        State.ALLOWED,
+        by=by,
+        event="access.access_request.approved",
+        about=[*_about(request), grant],
+        data={"reason": approval.reason, "step_up": dict(place.step_up)},
+        grant=grant,
+        decided_at=approval.decided_at,
+    )
+
+
+@transaction.atomic
+def deny(request: AccessRequest, *, by: User, reason: str) -> AccessRequest:
+    """An approver says no, and why. Taking less than asked needs no step-up."""
+    if not permissions.can_decide(by, request):
+        raise NotAllowed("You are not one of those who can decide this request.")
+    if len(reason.strip()) < MIN_REASON:
+        raise NotAllowed("Say in a few words why not, so that they know what to do instead.")
+    approval = Approval.objects.create(
+        request=request, user=by, requester=request.requester, choice=Approval.Choice.DENY, reason=reason.strip()
+    )
+    return move(
+        request,
+        State.DENIED,
+        by=by,
+        event="access.access_request.denied",
+        about=_about(request),
+        data={"reason": approval.reason},
+        decided_at=approval.decided_at,
+    )
+
+
+@transaction.atomic
+def withdraw(request: AccessRequest, *, by: User) -> AccessRequest:
+    """The requester needs it no longer."""
+    if not permissions.can_withdraw(by, request):
+        raise NotAllowed("Only whoever asked can withdraw this.")
+    return move(
+        request,
+        State.WITHDRAWN,
+        by=by,
+        event="access.access_request.withdrawn",
+        about=_about(request),
+        decided_at=timezone.now(),
+    )
+
+
+def lapse(request: AccessRequest) -> AccessRequest:
+    """Nobody decided in time."""
+    return move(
+        request,
+        State.LAPSED,
+        by=audit.CLOCK,
+        event="access.access_request.lapsed",
+        about=_about(request),
+        decided_at=timezone.now(),
+    )
+
+
+def _require_decider(request: AccessRequest, by: User, place: Place) -> None:
+    if not permissions.can_decide(by, request):
+        raise NotAllowed("You are not one of those who can decide this request.")
+    if not place.step_up:
+        raise NotAllowed("Confirm that it is you, then approve.")
+    if request.entitlement.is_privileged and place.step_up.get("method") != "passkey":
+        raise NotAllowed(
+            "Privileged access is approved with a passkey. Add one in your settings, or ask another approver."
+        )
+
+
+def _still_allowed(request: AccessRequest) -> None:
+    """The rules are asked again when the yes comes: people leave and rules change while a request waits."""
+    asker = identity_of(request.requester)
+    if asker is None or request.lapses_at <= timezone.now():
+        raise NotAllowed("This request is no longer good. Ask again.")
+    verdict = judge(
+        asker,
+        request.offer,
+        duration=request.duration,
+        has_ticket=bool(request.ticket_ref),
+        for_another=request.identity_id != asker.pk,
+    )
+    order = ("auto", "self", "approval")
+    if verdict.tier is None or order.index(verdict.tier) > order.index(request.tier):
+        raise NotAllowed(verdict.why_not or "The rules ask for more than this by now. Ask again.")
+
+
+def _grant(request: AccessRequest, *, by: User, approval: Approval | None = None) -> Any:
+    approvals = (_signed(approval),) if approval else ()
+    return grants.issue(
+        identity=request.identity,
+        principal=request.principal,
+        entitlement=request.entitlement,
+        provisioner=request.offer.provisioner,
+        duration=request.duration,
+        reason=request.reason,
+        ticket_ref=request.ticket_ref,
+        by=by,
+        authority=grants.Authority(request.verdict, approvals),
+        about=[request] if request.pk else [],
+    )
+
+
+def _signed(approval: Approval) -> dict[str, Any]:
+    return {
+        "user": str(approval.user_id),
+        "name": str(approval.user),
+        "at": approval.decided_at.isoformat(),
+        "step_up": approval.step_up,
+    }
+
+
+def _about(request: AccessRequest) -> list[Any]:
+    return [row for row in (request.identity, request.entitlement, request.grant) if row is not None]
