@@ -1,4 +1,4 @@
-"""The audit log. It is also the outbox: consumers follow it in commit order by a cursor (see `AuditEventQuerySet.after`)."""
+"""The audit log. It is also the outbox: consumers follow it in commit order (`AuditEventQuerySet.after`)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def after(self, cursor: tuple[int, int]) -> AuditEventQuerySet:
         """Settled events after `(xid, id)`, in feed order."""
         xid, pk = cursor
-        return (
-            self.settled()
-            .filter(models.Q(xid__gt=xid) | models.Q(xid=xid, pk__gt=pk))
-            .order_by("xid", "pk")
-        )
+        return self.settled().filter(models.Q(xid__gt=xid) | models.Q(xid=xid, pk__gt=pk)).order_by("xid", "pk")
 
 
 class AuditEvent(models.Model):

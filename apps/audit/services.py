@@ -12,7 +12,7 @@ from django.db import connection, models
 
 from apps.audit.models import AuditEvent, ref, refs_of
 
-_origin: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("audit_origin", default={})
+_origin: contextvars.ContextVar[Mapping[str, Any] | None] = contextvars.ContextVar("audit_origin", default=None)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ def actor_of(by: Any) -> Actor:
 
 
 def event(
-    name: str, *, by: Any, subject: models.Model, about: Iterable[models.Model] = (), data: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    by: Any,
+    subject: models.Model,
+    about: Iterable[models.Model] = (),
+    data: Mapping[str, Any] | None = None,
 ) -> AuditEvent:
     """An unsaved event, for bulk writes through `record_all`."""
     actor = actor_of(by)
@@ -70,12 +75,17 @@ def event(
         subject_name=str(subject)[:300],
         refs=list(dict.fromkeys(refs)),
         data=dict(data or {}),
-        origin=dict(_origin.get()),
+        origin=dict(_origin.get() or {}),
     )
 
 
 def record(
-    name: str, *, by: Any, subject: models.Model, about: Iterable[models.Model] = (), data: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    by: Any,
+    subject: models.Model,
+    about: Iterable[models.Model] = (),
+    data: Mapping[str, Any] | None = None,
 ) -> AuditEvent:
     """Append one event in the current transaction.
 

@@ -38,17 +38,17 @@ REMOVERS = {
 
 def connector(kind: str, config: Mapping[str, Any]) -> Connector:
     """The reader of one configured system. Unknown kinds raise KeyError: the row is corrupt."""
-    return cast(Connector, _load(CONNECTORS[kind])(config))
+    return cast("Connector", _load(CONNECTORS[kind])(config))
 
 
 def provisioner(kind: str, name: str, config: Mapping[str, Any]) -> Provisioner:
     """What opens and ends access called `name` in a system of this kind."""
-    return cast(Provisioner, _load(PROVISIONERS[kind, name])(config))
+    return cast("Provisioner", _load(PROVISIONERS[kind, name])(config))
 
 
 def remover(kind: str, entitlement_kind: str, config: Mapping[str, Any]) -> Remover:
     """What takes standing access of this kind away. Ask `has_remover` first."""
-    return cast(Remover, _load(REMOVERS[kind, entitlement_kind])(config))
+    return cast("Remover", _load(REMOVERS[kind, entitlement_kind])(config))
 
 
 def has_remover(kind: str, entitlement_kind: str) -> bool:

@@ -54,9 +54,9 @@ class GrantQuerySet(models.QuerySet["Grant"]):
 
     def due(self, now: datetime) -> GrantQuerySet:
         """A worker should take the next step: nobody has, or the one who did went silent."""
-        return self.filter(
-            state__in={State.PENDING, State.PROVISIONING, State.REVOKING}, next_try_at__lte=now
-        ).exclude(state=State.REVOKING, remover=Grant.BY_OWNER)
+        return self.filter(state__in={State.PENDING, State.PROVISIONING, State.REVOKING}, next_try_at__lte=now).exclude(
+            state=State.REVOKING, remover=Grant.BY_OWNER
+        )
 
     def overdue(self, now: datetime) -> GrantQuerySet:
         """Should be gone by now and is not proven gone."""
@@ -175,7 +175,9 @@ class Grant(models.Model):
                 name="grant_revoked_has_receipt",
             ),
             models.CheckConstraint(
-                condition=Q(state__in=["pending", "cancelled", "failed"]) | Q(origin="found") | Q(not_after__isnull=False),
+                condition=Q(state__in=["pending", "cancelled", "failed"])
+                | Q(origin="found")
+                | Q(not_after__isnull=False),
                 name="grant_has_an_end_before_it_begins",
             ),
             models.CheckConstraint(
@@ -197,7 +199,9 @@ class Grant(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["next_try_at"], condition=Q(state__in=["pending", "provisioning", "revoking"]), name="grant_due"),
+            models.Index(
+                fields=["next_try_at"], condition=Q(state__in=["pending", "provisioning", "revoking"]), name="grant_due"
+            ),
             models.Index(fields=["ends_at"], condition=Q(state="active"), name="grant_expiry"),
             models.Index(fields=["shared_key"], name="grant_shared"),
             models.Index(fields=["identity", "-id"], name="grant_of_identity"),

@@ -27,7 +27,9 @@ def sweep() -> None:
 def expire() -> None:
     """End every grant whose time is up."""
     due = Grant.objects.expired(timezone.now()).order_by("pk")[:BATCH]
-    services.end_many(Grant.objects.filter(pk__in=list(due.values_list("pk", flat=True))), reason=EndReason.EXPIRED, by=audit.CLOCK)
+    services.end_many(
+        Grant.objects.filter(pk__in=list(due.values_list("pk", flat=True))), reason=EndReason.EXPIRED, by=audit.CLOCK
+    )
 
 
 def end_of_leavers() -> None:

@@ -304,11 +304,9 @@ def _close(turn: Turn) -> Proof | None:
         turn.still(State.REVOKING)
         other = Grant.objects.same_access(grant).filter(state__in=IN_AWS).order_by("-not_after").first()
         if other:
-            return Proof(
-                f"Nothing was removed: {other.number} holds the same access until {other.ends_at or other.not_after:%H:%M} UTC.",
-                _now(),
-                {"other": other.number},
-            )
+            until = f"{other.ends_at or other.not_after:%H:%M} UTC"
+            what = f"Nothing was removed: {other.number} holds the same access until {until}."
+            return Proof(what, _now(), {"other": other.number})
         turn.save(ticket={"state": "opening"})
         try:
             ticket = turn.hand.close(turn.target)
@@ -480,7 +478,9 @@ def _losing_is_fine() -> Iterator[None]:
 def _tell(turn: Turn, event: str, proof: Proof) -> None:
     """Put a fact that AWS confirmed on the grant's timeline."""
     with transaction.atomic():
-        audit.record(event, by=audit.WORKER, subject=turn.grant, about=_about(turn.grant), data={"proof": _plain(proof)})
+        audit.record(
+            event, by=audit.WORKER, subject=turn.grant, about=_about(turn.grant), data={"proof": _plain(proof)}
+        )
 
 
 def _about(grant: Grant) -> list[models.Model]:

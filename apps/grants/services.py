@@ -103,7 +103,11 @@ def end(grant: Grant, *, by: Any, reason: EndReason, note: str = "") -> Grant:
     grant = Grant.objects.with_names().get(pk=grant.pk)
     if grant.state not in LIVE:
         return grant
-    fields: dict[str, Any] = {"end_reason": reason, "end_note": note[:1000], "ended_by": by if hasattr(by, "pk") else None}
+    fields: dict[str, Any] = {
+        "end_reason": reason,
+        "end_note": note[:1000],
+        "ended_by": by if hasattr(by, "pk") else None,
+    }
     about = [grant.identity or grant.principal, grant.entitlement]
     data = {"reason": reason, "note": note}
     if can_move(grant, State.CANCELLED):
@@ -158,7 +162,13 @@ def remove_standing(
     """
     assignment = (
         Assignment.objects.select_for_update(of=("self",))
-        .select_related("connection", "principal__identity", "principal__owner", "entitlement__resource__owner", "entitlement__owner")
+        .select_related(
+            "connection",
+            "principal__identity",
+            "entitlement__resource__owner",
+            "entitlement__owner",
+            "entitlement__group__owner",
+        )
         .get(pk=assignment.pk)
     )
     under_way = Grant.objects.filter(assignment=assignment, origin=Grant.Origin.FOUND, state=State.REVOKING).first()
@@ -211,8 +221,9 @@ def settle_gone(grant: Grant) -> None:
     """
     now = timezone.now()
     read_at = grant.assignment.period.upper if grant.assignment and not grant.assignment.is_open else now
-    proof = {"what": f"A complete read of AWS no longer shows {grant.entitlement}.", "read_at": read_at.isoformat(), "facts": {}}
-    fields = {} if grant.end_reason else {"end_reason": EndReason.GONE, "revoking_at": now}
+    what = f"A complete read of AWS no longer shows {grant.entitlement}."
+    proof: dict[str, Any] = {"what": what, "read_at": read_at.isoformat(), "facts": {}}
+    fields: dict[str, Any] = {} if grant.end_reason else {"end_reason": EndReason.GONE, "revoking_at": now}
     with contextlib.suppress(Conflict):
         move(
             grant,
@@ -274,7 +285,9 @@ def standing_path(principal: Principal, entitlement: Entitlement) -> str:
 def _require_grantable(principal: Principal, entitlement: Entitlement, provisioner: str) -> None:
     connection = entitlement.connection
     if not connection.is_writable:
-        raise NotPossible(f"Gatehouse may only look at {connection}. An administrator can let it write, then try again.")
+        raise NotPossible(
+            f"Gatehouse may only look at {connection}. An administrator can let it write, then try again."
+        )
     if principal.ended_at or entitlement.ended_at or (entitlement.resource and entitlement.resource.ended_at):
         gone = principal.name if principal.ended_at else str(entitlement)
         raise NotPossible(f"{gone} is no longer there in AWS. Look for another way in the catalogue.")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from allauth.account.models import EmailAddress
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
+
+from apps.audit import services as audit
 
 
 class UserManager(BaseUserManager["User"]):
@@ -19,9 +22,13 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
-        """For `manage.py createsuperuser`: the first administrator. There is no superuser flag that could bypass anything."""
-        user = self.create_user(email, password, **fields)
-        PortalRole.objects.create(user=user, role=PortalRole.Role.ADMINISTRATOR, source="first administrator")
+        """For `manage.py createsuperuser`: the first administrator, who can sign in with a password at once, also when
+        single sign-on is on. There is no superuser flag that could bypass anything."""
+        with transaction.atomic():
+            user = self.create_user(email, password, is_emergency=True, **fields)
+            EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
+            PortalRole.objects.create(user=user, role=PortalRole.Role.ADMINISTRATOR, source="first administrator")
+            audit.record("users.user.first_administrator", by=audit.COMMAND, subject=user)
         return user
 
     def get_by_natural_key(self, email: str | None) -> User:
@@ -29,8 +36,8 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser):
-    """A person who may sign in to the portal. What they hold in AWS hangs on the Identity they are linked to, explicitly
-    and never by e-mail alone; without a link they can look at their own pages and nothing more."""
+    """A person who may sign in to the portal. What they hold in AWS hangs on the Identity they are linked to,
+    explicitly and never by e-mail alone; without a link they can look at their own pages and nothing more."""
 
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=200)
@@ -39,7 +46,9 @@ class User(AbstractBaseUser):
         default=False, help_text="May still sign in with a password when single sign-on is on."
     )
     joined_at = models.DateTimeField(default=timezone.now)
-    single_keys = models.BooleanField(default=True, help_text="Single-key shortcuts are on (WCAG 2.1.4 lets people turn them off).")
+    single_keys = models.BooleanField(
+        default=True, help_text="Single-key shortcuts are on (WCAG 2.1.4 lets people turn them off)."
+    )
 
     objects: ClassVar[UserManager] = UserManager()
 

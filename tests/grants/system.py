@@ -84,7 +84,9 @@ class System:
             **fields,
         )
 
-    def can_use(self, who: Principal | None = None, what: Entitlement | None = None, at: datetime | None = None) -> bool:
+    def can_use(
+        self, who: Principal | None = None, what: Entitlement | None = None, at: datetime | None = None
+    ) -> bool:
         """Whether the access really works there, by the world's own account."""
         who, what = who or self.alice, what or self.read
         return self.world.can_use(who.external_id, what.external_id, at or timezone.now())

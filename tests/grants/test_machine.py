@@ -23,7 +23,15 @@ from apps.grants.models import EndReason, Grant, State
 from tests.grants.system import START, System, make_due
 
 FAULTS = st.sampled_from(
-    [fake.fine(), fake.throttled(), fake.busy(), fake.lost_request(), fake.lost_response(), fake.lies(), fake.pending(2)]
+    [
+        fake.fine(),
+        fake.throttled(),
+        fake.busy(),
+        fake.lost_request(),
+        fake.lost_response(),
+        fake.lies(),
+        fake.pending(2),
+    ]
 )
 PEOPLE = st.sampled_from(["alice", "bob"])
 GRANTS = st.integers(min_value=0, max_value=7)
@@ -152,7 +160,9 @@ END_STEPS = [(when, operation) for operation in ("enforce", "close", "look") for
 
 
 @pytest.mark.parametrize(("when", "operation"), STEPS)
-def test_killed_at_any_step_of_opening_leaves_bounded_access_and_converges(system: System, clock, when, operation) -> None:
+def test_killed_at_any_step_of_opening_leaves_bounded_access_and_converges(
+    system: System, clock, when, operation
+) -> None:
     grant = system.issue()
     kill_at(system, when, operation)
     with pytest.raises(Killed):

@@ -125,7 +125,11 @@ def test_it_is_denied_before_it_is_removed(system: System) -> None:
     services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
     system.world.calls.clear()
     provisioning.deprovision(grant.pk)
-    assert [call.operation for call in system.world.calls_of("enforce", "close", "look")] == ["enforce", "close", "look"]
+    assert [call.operation for call in system.world.calls_of("enforce", "close", "look")] == [
+        "enforce",
+        "close",
+        "look",
+    ]
     grant.refresh_from_db()
     assert grant.denied_at
 
@@ -295,7 +299,12 @@ def test_a_forged_active_row_never_gets_into_the_shared_object_as_open(system: S
     Warrant.objects.filter(grant=forged).delete()
     later = START + timedelta(hours=5)
     Grant.objects.filter(pk=forged.pk).update(
-        state=State.ACTIVE, active_at=START, ends_at=later, not_after=later, claimed_at=START, shared_key=real.shared_key
+        state=State.ACTIVE,
+        active_at=START,
+        ends_at=later,
+        not_after=later,
+        claimed_at=START,
+        shared_key=real.shared_key,
     )
     windows = {window.target.principal_name: window.is_open for window in provisioning.windows_of(real.shared_key)}
     assert windows == {"alice": True, "bob": False}
@@ -350,7 +359,9 @@ def test_the_whole_story_is_told_in_order(system: System, clock) -> None:
 
 
 def test_refusals_tell_what_to_do(system: System) -> None:
-    system.world.script("check", fake.raises(Refused("The guard of this account is full. End another grant in it first.")))
+    system.world.script(
+        "check", fake.raises(Refused("The guard of this account is full. End another grant in it first."))
+    )
     grant = system.issue()
     provisioning.provision(grant.pk)
     grant.refresh_from_db()

@@ -10,40 +10,91 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='AuditEvent',
+            name="AuditEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('xid', models.BigIntegerField(db_default=django.db.models.expressions.RawSQL('pg_current_xact_id()::text::bigint', []), editable=False, help_text='The transaction that wrote it; with id the commit-safe order of the feed.')),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True)),
-                ('event', models.CharField(db_index=True, help_text='<app>.<model>.<what happened>', max_length=80)),
-                ('actor_kind', models.CharField(choices=[('person', 'a person'), ('clock', 'the clock'), ('worker', 'a worker'), ('command', 'a command')], max_length=10)),
-                ('actor_id', models.CharField(blank=True, max_length=64)),
-                ('actor_name', models.CharField(max_length=200)),
-                ('subject', models.CharField(help_text='What it is about: "grants.grant:42"', max_length=120)),
-                ('subject_name', models.CharField(blank=True, max_length=300)),
-                ('refs', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), help_text='The subject and everything else it touches.', size=None)),
-                ('data', models.JSONField(default=dict, help_text='Facts of this event. Never a secret.')),
-                ('origin', models.JSONField(default=dict, help_text='Where a person did it: address, device, session digest.')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "xid",
+                    models.BigIntegerField(
+                        db_default=django.db.models.expressions.RawSQL("pg_current_xact_id()::text::bigint", []),
+                        editable=False,
+                        help_text="The transaction that wrote it; with id the commit-safe order of the feed.",
+                    ),
+                ),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True)),
+                ("event", models.CharField(db_index=True, help_text="<app>.<model>.<what happened>", max_length=80)),
+                (
+                    "actor_kind",
+                    models.CharField(
+                        choices=[
+                            ("person", "a person"),
+                            ("clock", "the clock"),
+                            ("worker", "a worker"),
+                            ("command", "a command"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("actor_id", models.CharField(blank=True, max_length=64)),
+                ("actor_name", models.CharField(max_length=200)),
+                ("subject", models.CharField(help_text='What it is about: "grants.grant:42"', max_length=120)),
+                ("subject_name", models.CharField(blank=True, max_length=300)),
+                (
+                    "refs",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=120),
+                        help_text="The subject and everything else it touches.",
+                        size=None,
+                    ),
+                ),
+                ("data", models.JSONField(default=dict, help_text="Facts of this event. Never a secret.")),
+                (
+                    "origin",
+                    models.JSONField(default=dict, help_text="Where a person did it: address, device, session digest."),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['xid', 'id'], name='audit_feed'), models.Index(fields=['actor_id', '-id'], name='audit_by_actor'), django.contrib.postgres.indexes.GinIndex(fields=['refs'], name='audit_refs')],
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(fields=["xid", "id"], name="audit_feed"),
+                    models.Index(fields=["actor_id", "-id"], name="audit_by_actor"),
+                    django.contrib.postgres.indexes.GinIndex(fields=["refs"], name="audit_refs"),
+                ],
             },
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='auditevent',
-            trigger=pgtrigger.compiler.Trigger(name='append_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='0450288fcb55201b346da4e2d56d2293ba7aac03', operation='UPDATE OR DELETE', pgid='pgtrigger_append_only_00dfa', table='audit_auditevent', when='BEFORE')),
+            model_name="auditevent",
+            trigger=pgtrigger.compiler.Trigger(
+                name="append_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="0450288fcb55201b346da4e2d56d2293ba7aac03",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_append_only_00dfa",
+                    table="audit_auditevent",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='auditevent',
-            trigger=pgtrigger.compiler.Trigger(name='no_truncate', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot truncate audit_auditevent: the audit log is append-only';", hash='93867ab99b1224844979faee4d99716b00b3bc4c', level='STATEMENT', operation='TRUNCATE', pgid='pgtrigger_no_truncate_c220f', table='audit_auditevent', when='BEFORE')),
+            model_name="auditevent",
+            trigger=pgtrigger.compiler.Trigger(
+                name="no_truncate",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot truncate audit_auditevent: the audit log is append-only';",
+                    hash="93867ab99b1224844979faee4d99716b00b3bc4c",
+                    level="STATEMENT",
+                    operation="TRUNCATE",
+                    pgid="pgtrigger_no_truncate_c220f",
+                    table="audit_auditevent",
+                    when="BEFORE",
+                ),
+            ),
         ),
     ]

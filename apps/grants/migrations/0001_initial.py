@@ -10,124 +10,336 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('inventory', '0001_initial'),
+        ("inventory", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Grant',
+            name="Grant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('origin', models.CharField(choices=[('request', 'Requested'), ('break_glass', 'Break-glass'), ('found', 'Found standing')], max_length=12)),
-                ('provisioner', models.CharField(blank=True, help_text='Opens and ends it; empty for found ones.', max_length=40)),
-                ('remover', models.CharField(blank=True, help_text='For found ones: the entitlement kind, or owner.', max_length=40)),
-                ('state', models.CharField(choices=[('pending', 'Starting'), ('provisioning', 'Confirming with AWS'), ('active', 'Active'), ('revoking', 'Ending'), ('revoked', 'Removed and checked'), ('cancelled', 'Cancelled'), ('failed', 'Failed')], default='pending', max_length=12)),
-                ('end_reason', models.CharField(blank=True, choices=[('expired', 'Its time was up'), ('done', 'The holder was done'), ('revoked', 'An owner or administrator ended it'), ('review', 'A review revoked it'), ('leaver', 'The holder left'), ('gone', 'It was removed outside Gatehouse'), ('failed', 'It could not be opened'), ('cancelled', 'It was cancelled before it began'), ('emergency', 'Emergency stop')], max_length=12)),
-                ('end_note', models.CharField(blank=True, max_length=1000)),
-                ('reason', models.CharField(max_length=1000)),
-                ('ticket_ref', models.CharField(blank=True, max_length=100)),
-                ('duration', models.DurationField(blank=True, help_text='Asked for, counted from active.', null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('claimed_at', models.DateTimeField(blank=True, null=True)),
-                ('not_after', models.DateTimeField(blank=True, help_text='The end that AWS enforces.', null=True)),
-                ('active_at', models.DateTimeField(blank=True, null=True)),
-                ('narrowed_at', models.DateTimeField(blank=True, help_text="When AWS's end was narrowed to ends_at.", null=True)),
-                ('ends_at', models.DateTimeField(blank=True, null=True)),
-                ('revoking_at', models.DateTimeField(blank=True, null=True)),
-                ('denied_at', models.DateTimeField(blank=True, help_text='When a Deny was read back in force.', null=True)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('sessions_until', models.DateTimeField(blank=True, help_text='Until when a session could have lived.', null=True)),
-                ('shared_key', models.CharField(blank=True, help_text='The AWS object it shares with other grants.', max_length=300)),
-                ('attempt', models.PositiveIntegerField(default=0, help_text='Fences out workers that come too late.')),
-                ('next_try_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('ticket', models.JSONField(blank=True, default=dict, help_text="The provider's handle of a change under way.")),
-                ('problem', models.CharField(blank=True, help_text='Why the last attempt did not get through.', max_length=1000)),
-                ('problem_count', models.PositiveIntegerField(default=0)),
-                ('receipt', models.JSONField(blank=True, default=list, help_text='Proofs of the removal, in order.')),
-                ('cleared_at', models.DateTimeField(blank=True, help_text='When the shared object stopped mentioning it, after its last session.', null=True)),
-                ('deny_left_out', models.BooleanField(default=False, help_text='A Deny would have cut standing rights.')),
-                ('due_at', models.DateTimeField(blank=True, null=True)),
-                ('assignment', models.ForeignKey(blank=True, help_text='What was found, if found.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='grants', to='inventory.assignment')),
-                ('connection', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='grants', to='inventory.connection')),
-                ('ended_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('entitlement', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='grants', to='inventory.entitlement')),
-                ('identity', models.ForeignKey(help_text='Empty when a group holds it.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='grants', to='inventory.identity')),
-                ('principal', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='grants', to='inventory.principal')),
-                ('requested_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('task_owner', models.ForeignKey(blank=True, help_text='Who must remove it by hand.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tasks', to='inventory.identity')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "origin",
+                    models.CharField(
+                        choices=[("request", "Requested"), ("break_glass", "Break-glass"), ("found", "Found standing")],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "provisioner",
+                    models.CharField(blank=True, help_text="Opens and ends it; empty for found ones.", max_length=40),
+                ),
+                (
+                    "remover",
+                    models.CharField(
+                        blank=True, help_text="For found ones: the entitlement kind, or owner.", max_length=40
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Starting"),
+                            ("provisioning", "Confirming with AWS"),
+                            ("active", "Active"),
+                            ("revoking", "Ending"),
+                            ("revoked", "Removed and checked"),
+                            ("cancelled", "Cancelled"),
+                            ("failed", "Failed"),
+                        ],
+                        default="pending",
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "end_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("expired", "Its time was up"),
+                            ("done", "The holder was done"),
+                            ("revoked", "An owner or administrator ended it"),
+                            ("review", "A review revoked it"),
+                            ("leaver", "The holder left"),
+                            ("gone", "It was removed outside Gatehouse"),
+                            ("failed", "It could not be opened"),
+                            ("cancelled", "It was cancelled before it began"),
+                            ("emergency", "Emergency stop"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("end_note", models.CharField(blank=True, max_length=1000)),
+                ("reason", models.CharField(max_length=1000)),
+                ("ticket_ref", models.CharField(blank=True, max_length=100)),
+                ("duration", models.DurationField(blank=True, help_text="Asked for, counted from active.", null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("claimed_at", models.DateTimeField(blank=True, null=True)),
+                ("not_after", models.DateTimeField(blank=True, help_text="The end that AWS enforces.", null=True)),
+                ("active_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "narrowed_at",
+                    models.DateTimeField(blank=True, help_text="When AWS's end was narrowed to ends_at.", null=True),
+                ),
+                ("ends_at", models.DateTimeField(blank=True, null=True)),
+                ("revoking_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "denied_at",
+                    models.DateTimeField(blank=True, help_text="When a Deny was read back in force.", null=True),
+                ),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "sessions_until",
+                    models.DateTimeField(blank=True, help_text="Until when a session could have lived.", null=True),
+                ),
+                (
+                    "shared_key",
+                    models.CharField(
+                        blank=True, help_text="The AWS object it shares with other grants.", max_length=300
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField(default=0, help_text="Fences out workers that come too late.")),
+                ("next_try_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "ticket",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="The provider's handle of a change under way."
+                    ),
+                ),
+                (
+                    "problem",
+                    models.CharField(
+                        blank=True, help_text="Why the last attempt did not get through.", max_length=1000
+                    ),
+                ),
+                ("problem_count", models.PositiveIntegerField(default=0)),
+                ("receipt", models.JSONField(blank=True, default=list, help_text="Proofs of the removal, in order.")),
+                (
+                    "cleared_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When the shared object stopped mentioning it, after its last session.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "deny_left_out",
+                    models.BooleanField(default=False, help_text="A Deny would have cut standing rights."),
+                ),
+                ("due_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "assignment",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="What was found, if found.",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="grants",
+                        to="inventory.assignment",
+                    ),
+                ),
+                (
+                    "connection",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="grants", to="inventory.connection"
+                    ),
+                ),
+                (
+                    "ended_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "entitlement",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="grants", to="inventory.entitlement"
+                    ),
+                ),
+                (
+                    "identity",
+                    models.ForeignKey(
+                        help_text="Empty when a group holds it.",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="grants",
+                        to="inventory.identity",
+                    ),
+                ),
+                (
+                    "principal",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="grants", to="inventory.principal"
+                    ),
+                ),
+                (
+                    "requested_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "task_owner",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="Who must remove it by hand.",
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="tasks",
+                        to="inventory.identity",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-pk'],
+                "ordering": ["-pk"],
             },
         ),
         migrations.CreateModel(
-            name='Warrant',
+            name="Warrant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('spec', models.JSONField(help_text='What may be provisioned: principal, entitlement, duration, provisioner.')),
-                ('digest', models.CharField(help_text='SHA-256 of the canonical spec.', max_length=64)),
-                ('requester', models.CharField(help_text='User id.', max_length=64)),
-                ('approvals', models.JSONField(default=list, help_text='[{user, name, at, method}]')),
-                ('verdict', models.JSONField(help_text="The rule set's answer: tier, cap, rule, digest of the rule set.")),
-                ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('grant', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='warrant', to='grants.grant')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "spec",
+                    models.JSONField(
+                        help_text="What may be provisioned: principal, entitlement, duration, provisioner."
+                    ),
+                ),
+                ("digest", models.CharField(help_text="SHA-256 of the canonical spec.", max_length=64)),
+                ("requester", models.CharField(help_text="User id.", max_length=64)),
+                ("approvals", models.JSONField(default=list, help_text="[{user, name, at, method}]")),
+                (
+                    "verdict",
+                    models.JSONField(help_text="The rule set's answer: tier, cap, rule, digest of the rule set."),
+                ),
+                ("made_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "grant",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="warrant", to="grants.grant"
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='grant',
-            index=models.Index(condition=models.Q(('state__in', ['pending', 'provisioning', 'revoking'])), fields=['next_try_at'], name='grant_due'),
+            model_name="grant",
+            index=models.Index(
+                condition=models.Q(("state__in", ["pending", "provisioning", "revoking"])),
+                fields=["next_try_at"],
+                name="grant_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='grant',
-            index=models.Index(condition=models.Q(('state', 'active')), fields=['ends_at'], name='grant_expiry'),
+            model_name="grant",
+            index=models.Index(condition=models.Q(("state", "active")), fields=["ends_at"], name="grant_expiry"),
         ),
         migrations.AddIndex(
-            model_name='grant',
-            index=models.Index(fields=['shared_key'], name='grant_shared'),
+            model_name="grant",
+            index=models.Index(fields=["shared_key"], name="grant_shared"),
         ),
         migrations.AddIndex(
-            model_name='grant',
-            index=models.Index(fields=['identity', '-id'], name='grant_of_identity'),
+            model_name="grant",
+            index=models.Index(fields=["identity", "-id"], name="grant_of_identity"),
         ),
         migrations.AddIndex(
-            model_name='grant',
-            index=models.Index(fields=['principal', 'entitlement'], name='grant_same_access'),
+            model_name="grant",
+            index=models.Index(fields=["principal", "entitlement"], name="grant_same_access"),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'active'), _negated=True), ('active_at__isnull', False), _connector='OR'), name='grant_active_was_read_back'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("state", "active"), _negated=True), ("active_at__isnull", False), _connector="OR"
+                ),
+                name="grant_active_was_read_back",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'revoked'), _negated=True), models.Q(('revoked_at__isnull', False), models.Q(('receipt', []), _negated=True)), _connector='OR'), name='grant_revoked_has_receipt'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("state", "revoked"), _negated=True),
+                    models.Q(("revoked_at__isnull", False), models.Q(("receipt", []), _negated=True)),
+                    _connector="OR",
+                ),
+                name="grant_revoked_has_receipt",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['pending', 'cancelled', 'failed']), ('origin', 'found'), ('not_after__isnull', False), _connector='OR'), name='grant_has_an_end_before_it_begins'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("state__in", ["pending", "cancelled", "failed"]),
+                    ("origin", "found"),
+                    ("not_after__isnull", False),
+                    _connector="OR",
+                ),
+                name="grant_has_an_end_before_it_begins",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(('origin', 'found'), models.Q(('duration__gt', datetime.timedelta(0)), models.Q(('provisioner', ''), _negated=True)), _connector='OR'), name='grant_requested_is_timed_and_provisioned'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("origin", "found"),
+                    models.Q(("duration__gt", datetime.timedelta(0)), models.Q(("provisioner", ""), _negated=True)),
+                    _connector="OR",
+                ),
+                name="grant_requested_is_timed_and_provisioned",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('origin', 'found'), _negated=True), models.Q(('assignment__isnull', False), models.Q(('remover', ''), _negated=True)), _connector='OR'), name='grant_found_names_what_was_found'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("origin", "found"), _negated=True),
+                    models.Q(("assignment__isnull", False), models.Q(("remover", ""), _negated=True)),
+                    _connector="OR",
+                ),
+                name="grant_found_names_what_was_found",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['pending', 'provisioning', 'active', 'failed']), models.Q(('end_reason', ''), _negated=True), _connector='OR'), name='grant_end_has_a_reason'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("state__in", ["pending", "provisioning", "active", "failed"]),
+                    models.Q(("end_reason", ""), _negated=True),
+                    _connector="OR",
+                ),
+                name="grant_end_has_a_reason",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.UniqueConstraint(condition=models.Q(('origin', 'found'), ('state__in', ['active', 'revoking'])), fields=('assignment',), name='grant_found_once'),
+            model_name="grant",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("origin", "found"), ("state__in", ["active", "revoking"])),
+                fields=("assignment",),
+                name="grant_found_once",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='warrant',
-            trigger=pgtrigger.compiler.Trigger(name='append_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='b30009f7151d3b02e3ccd3c259a0825c535d46ec', operation='UPDATE', pgid='pgtrigger_append_only_9644c', table='grants_warrant', when='BEFORE')),
+            model_name="warrant",
+            trigger=pgtrigger.compiler.Trigger(
+                name="append_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;",
+                    hash="b30009f7151d3b02e3ccd3c259a0825c535d46ec",
+                    operation="UPDATE",
+                    pgid="pgtrigger_append_only_9644c",
+                    table="grants_warrant",
+                    when="BEFORE",
+                ),
+            ),
         ),
     ]
