@@ -1,0 +1,170 @@
+"""Gatehouse's own roles at Harbourline: what a customer would roll out with a StackSet before connecting the portal.
+
+Reader, provisioner and remover stand in every account and trust the hub role alone; hub and ender stand in the
+management account. The provisioner may add and end just-in-time access, the remover may only take away.
+"""
+
+from . import policies
+from .model import Document, Policy, Role
+from .people import CAST
+from .policies import allow, deny, document
+
+PATH = "/portal/"
+_OWN = ["arn:aws:iam::*:role/portal/*", "arn:aws:iam::*:role/jit/*"]
+_GUARDS = "arn:aws:iam::*:policy/jit/jit-guard*"
+_TIME_BOXED = {"StringEquals": {"iam:ResourceTag/gatehouse:time-boxed": "allowed"}}
+
+_HUB_ONLY = document(
+    {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::<management>:role/portal/PortalHub"},
+        "Action": ["sts:AssumeRole", "sts:SetSourceIdentity"],
+        "Condition": {
+            "StringEquals": {"aws:PrincipalOrgID": "<org>"},
+            "StringLike": {"sts:SourceIdentity": "portal-*"},
+        },
+    }
+)
+_HUB_TRUST = document(
+    {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+)
+_ENDER_TRUST = document(
+    {
+        "Effect": "Allow",
+        "Principal": {"Service": "scheduler.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {
+            "StringEquals": {"aws:SourceAccount": "<management>"},
+            "ArnLike": {"aws:SourceArn": "arn:aws:scheduler:<region>:<management>:schedule-group/jit"},
+        },
+    }
+)
+
+_READ_ASSIGNMENTS = allow(
+    ["sso:List*", "sso:Describe*", "sso:Get*", "identitystore:List*", "identitystore:Describe*", "identitystore:Is*"],
+    Sid="ReadAssignments",
+)
+_READER = [
+    allow(
+        [
+            "iam:GetAccountAuthorizationDetails",
+            "iam:GetAccountSummary",
+            "iam:GenerateCredentialReport",
+            "iam:GetCredentialReport",
+            "iam:GenerateServiceLastAccessedDetails",
+            "iam:GetServiceLastAccessedDetails",
+            "iam:Get*",
+            "iam:List*",
+            "iam:SimulatePrincipalPolicy",
+        ],
+        Sid="ReadIam",
+    )
+]
+_READER_MANAGEMENT = [
+    _READ_ASSIGNMENTS,
+    allow(["organizations:Describe*", "organizations:List*"], Sid="ReadOrganization"),
+]
+_GUARD_AND_TIME_BOXED = [
+    allow(
+        ["iam:CreatePolicyVersion", "iam:DeletePolicyVersion", "iam:GetPolicyVersion", "iam:ListPolicyVersions"],
+        _GUARDS,
+        Sid="Guard",
+    ),
+    allow(
+        ["iam:PutUserPolicy", "iam:DeleteUserPolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy"],
+        ["arn:aws:iam::*:user/*", "arn:aws:iam::*:role/*"],
+        Sid="TimeBoxed",
+        Condition=_TIME_BOXED,
+    ),
+    allow(["iam:Get*", "iam:List*"], Sid="ReadBack"),
+    deny(["iam:CreateUser", "iam:CreateAccessKey", "iam:CreateLoginProfile", "sts:AssumeRole"], Sid="Never"),
+]
+_NOT_MYSELF = deny(["iam:Put*", "iam:Attach*", "iam:Update*", "iam:Delete*", "iam:Detach*"], _OWN[0], Sid="NotMyself")
+_PROVISIONER = [*_GUARD_AND_TIME_BOXED, _NOT_MYSELF, deny("iam:PassRole", Sid="PassNothing")]
+_PROVISIONER_MANAGEMENT = [
+    *_GUARD_AND_TIME_BOXED,
+    _NOT_MYSELF,
+    allow(
+        ["sso:CreateAccountAssignment", "sso:DeleteAccountAssignment"],
+        ["arn:aws:sso:::instance/*", "arn:aws:sso:::permissionSet/*", "arn:aws:sso:::account/*"],
+        Sid="Assign",
+    ),
+    _READ_ASSIGNMENTS,
+    allow(
+        ["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:GetSchedule", "scheduler:DeleteSchedule"],
+        "arn:aws:scheduler:<region>:<management>:schedule/jit/*",
+        Sid="Ends",
+    ),
+    allow(
+        "iam:PassRole",
+        "arn:aws:iam::<management>:role/portal/PortalEnder",
+        Sid="EnderToScheduler",
+        Condition={"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
+    ),
+]
+_REMOVER = [
+    allow(
+        [
+            "iam:RemoveUserFromGroup",
+            "iam:DetachUserPolicy",
+            "iam:DetachRolePolicy",
+            "iam:DetachGroupPolicy",
+            "iam:DeleteUserPolicy",
+            "iam:DeleteRolePolicy",
+            "iam:DeleteGroupPolicy",
+        ],
+        Sid="TakeAway",
+    ),
+    allow(["iam:Get*", "iam:List*"], Sid="ReadBack"),
+    deny(
+        ["iam:DetachUserPolicy", "iam:DetachRolePolicy", "iam:DetachGroupPolicy"],
+        Sid="NeverADeny",
+        Condition={"ArnLike": {"iam:PolicyARN": "arn:aws:iam::*:policy/jit/*"}},
+    ),
+    deny(["iam:Detach*", "iam:Delete*"], _OWN, Sid="NeverAPortalRole"),
+]
+_REMOVER_MANAGEMENT = [
+    allow(["sso:DeleteAccountAssignment", "identitystore:DeleteGroupMembership"], Sid="TakeAwayAssignments"),
+    _READ_ASSIGNMENTS,
+]
+_HUB = document(
+    allow(
+        "sts:AssumeRole", [f"arn:aws:iam::*:role/portal/Portal{name}" for name in ("Reader", "Provisioner", "Remover")]
+    )
+)
+_ENDER = document(allow(["sso:DeleteAccountAssignment", "identitystore:DeleteGroupMembership"], Sid="DeleteOnly"))
+
+
+def _role(account: str, name: str, trust: Document, permissions: Document, description: str) -> Role:
+    tags = {"owner": CAST["erin"], "application": "gatehouse"}
+    return Role(account, name, trust, PATH, description, {"permissions": permissions}, tags=tags)
+
+
+def roles(account: str) -> tuple[Role, ...]:
+    """The roles that Gatehouse works through in this account."""
+    if account == "management":
+        return (
+            _role(account, "PortalReader", _HUB_ONLY, document(*_READER, *_READER_MANAGEMENT), "Reads the inventory"),
+            _role(
+                account, "PortalProvisioner", _HUB_ONLY, document(*_PROVISIONER_MANAGEMENT), "Adds and ends assignments"
+            ),
+            _role(account, "PortalRemover", _HUB_ONLY, document(*_REMOVER, *_REMOVER_MANAGEMENT), "Takes access away"),
+            _role(account, "PortalHub", _HUB_TRUST, _HUB, "What the portal runs as"),
+            _role(account, "PortalEnder", _ENDER_TRUST, _ENDER, "Ends assignments when the portal cannot"),
+        )
+    return (
+        _role(account, "PortalReader", _HUB_ONLY, document(*_READER), "Reads the inventory"),
+        _role(account, "PortalProvisioner", _HUB_ONLY, document(*_PROVISIONER), "Adds and ends just-in-time access"),
+        _role(account, "PortalRemover", _HUB_ONLY, document(*_REMOVER), "Takes access away"),
+    )
+
+
+def guard(account: str) -> Policy:
+    """The guard policy that just-in-time permission sets refer to by name."""
+    return Policy(
+        account,
+        policies.GUARD_NAME,
+        (policies.GUARD,),
+        policies.GUARD_PATH,
+        "Ends just-in-time access. Gatehouse writes it",
+    )
