@@ -169,8 +169,8 @@ def evaluate(question: Question, ruleset: RuleSet | None = None) -> Verdict:
 def evaluate_many(questions: Iterable[Question], ruleset: RuleSet | None = None) -> list[Verdict]:
     """Answer many questions in their order, as a catalogue page does.
 
-    Each is asked alone (well under a millisecond): one batch is hardly faster, and there a fact that Cedar cannot read would spoil
-    the answers of its neighbours.
+    Each is asked alone, at well under a millisecond: one batch is hardly faster, and there a fact that Cedar cannot
+    read would spoil the answers of its neighbours.
     """
     return [evaluate(question, ruleset) for question in questions]
 
