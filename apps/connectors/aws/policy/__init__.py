@@ -1,0 +1,1 @@
+"""The IAM policy language, offline: reading documents, matching patterns, deciding one request."""
