@@ -16,7 +16,6 @@ from apps.inventory.models import Entitlement, Identity, Principal
 from apps.rules import evaluation, questions
 from apps.users.models import User
 
-
 # Provisioner → the kinds of principal it can open something for.
 FACES = {
     "idc_assignment": (Principal.Kind.IDC_USER,),

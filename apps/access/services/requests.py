@@ -131,7 +131,7 @@ def approvers_for(requester: User, holder: Identity, entitlement: Entitlement, w
     return found
 
 
-def _named(word: str, holder: Identity, entitlement: Entitlement) -> list[tuple[User | None, str]]:
+def _named(word: str, holder: Identity, entitlement: Entitlement) -> Iterable[tuple[User | None, str]]:
     if word == "manager":
         return _manager(holder)
     if word == "owner":
@@ -152,7 +152,7 @@ def _owners(entitlement: Entitlement) -> list[tuple[User | None, str]]:
     return [(owner.user, why) for owner, why in named if owner and owner.ended_at is None]
 
 
-def _administrators() -> list[tuple[User | None, str]]:
+def _administrators() -> list[tuple[User, str]]:
     users = User.objects.filter(is_active=True, portal_roles__role=PortalRole.Role.ADMINISTRATOR)
     return [(user, "administrator") for user in users]
 

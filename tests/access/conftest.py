@@ -1,0 +1,52 @@
+from datetime import timedelta
+
+import pytest
+import time_machine
+
+from apps.access.models import Offer
+from apps.access.services import offers
+from apps.access.services.requests import Place
+from apps.inventory.models import Entitlement
+from tests.factories.inventory import PrincipalFactory
+from tests.factories.users import UserFactory
+from tests.grants.system import START, System
+
+LAPTOP = Place(device="laptop", session="s1")
+PHONE = Place(device="phone", session="s2", step_up={"method": "totp", "authenticator": 1, "at": "now"})
+PASSKEY = Place(device="laptop", session="s1", step_up={"method": "passkey", "authenticator": 2, "at": "now"})
+TOTP = Place(device="desk", session="s9", step_up={"method": "totp", "authenticator": 3, "at": "now"})
+
+
+class Company(System):
+    """Alice asks; Bob owns the production account; Carol manages Alice; Erin administers; Mallory may see nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.erin = UserFactory(name="Erin", administrator=True)
+        self.mallory = UserFactory(name="Mallory")
+        self.carol = self.person("carol")
+        self.alice_user = self.alice.identity.user
+        self.bob_user = self.bob.identity.user
+        self.carol_user = self.carol.identity.user
+        self.alice.identity.department = "Engineering"
+        self.alice.identity.manager = self.carol.identity
+        self.alice.identity.save()
+        self.account.owner = self.bob.identity
+        self.account.environment = "production"
+        self.account.save()
+
+    def offer(self, what: Entitlement, provisioner: str = "idc_assignment", hours: int = 8) -> Offer:
+        return offers.offer(what, provisioner=provisioner, max_for=timedelta(hours=hours), by=self.erin)
+
+    def machine(self, owner=None):
+        """An IAM user in the account, with somebody who owns it."""
+        self.world.add_principal("iam_user", "robot", account_id=self.account.external_id)
+        return PrincipalFactory(
+            connection=self.connection, iam_user=True, external_id="robot", resource=self.account, identity__owner=owner
+        )
+
+
+@pytest.fixture
+def company(db: None):
+    with time_machine.travel(START, tick=False):
+        yield Company()

@@ -1,0 +1,308 @@
+"""Who may ask for what, how, and who may say yes."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.access import periodic
+from apps.access.models import AccessRequest, Approval, Approver
+from apps.access.services import offers, requests
+from apps.access.services.offers import NotAllowed
+from apps.audit.models import AuditEvent
+from apps.core.lifecycle import Conflict
+from apps.grants.models import Grant, State
+from apps.inventory.models import Entitlement
+from tests.access.conftest import LAPTOP, PASSKEY, PHONE, TOTP, Company
+from tests.factories.inventory import EntitlementFactory
+from tests.grants.system import START
+
+HOUR = timedelta(hours=1)
+
+
+def ask(
+    company: Company, what: Entitlement, *, by=None, principal=None, place=LAPTOP, duration=HOUR, **fields
+) -> AccessRequest:
+    row = what.offers.first() or company.offer(what)
+    values = {"reason": "Card payments are slow.", **fields}
+    who = principal or company.alice
+    return requests.ask(row, principal=who, duration=duration, by=by or company.alice_user, place=place, **values)
+
+
+@pytest.fixture
+def staging(company: Company) -> Entitlement:
+    """Something the self tier covers."""
+    company.account.environment = "staging"
+    company.account.save()
+    return company.permission_set("Deployer", "write")
+
+
+@pytest.fixture
+def write(company: Company) -> Entitlement:
+    """Something that needs approval by the manager or the owner."""
+    return company.permission_set("Operator", "write")
+
+
+# ---- auto
+
+
+def test_auto_is_granted_at_once(company: Company) -> None:
+    request = ask(company, company.read)
+    assert (request.tier, request.state) == ("auto", "allowed")
+    assert request.grant.state == State.PENDING
+    assert request.grant.warrant.verdict["rule_id"] == "read-production-engineers"
+
+
+def test_a_request_and_its_grant_tell_one_story(company: Company) -> None:
+    request = ask(company, company.read)
+    events = AuditEvent.objects.about(f"grants.grant:{request.grant.pk}").values_list("event", flat=True)
+    assert set(events) == {"grants.grant.issued", "access.access_request.asked"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"reason": "x"}, "why you need it"),
+        ({"duration": timedelta(hours=9)}, "offered for 8 h"),
+        ({"by": "mallory"}, "not linked to anybody"),
+        ({"principal": "bob"}, "for yourself, or for a machine"),
+    ],
+)
+def test_what_cannot_be_asked_says_why_and_writes_nothing(company: Company, fields: dict, says: str) -> None:
+    names = {"mallory": company.mallory, "bob": company.bob}
+    company.offer(company.read)
+    with pytest.raises(NotAllowed, match=says), transaction.atomic():
+        ask(company, company.read, **{key: names.get(value, value) for key, value in fields.items()})
+    assert not AccessRequest.objects.exists()
+    assert not Grant.objects.exists()
+
+
+def test_what_is_held_already_is_refused(company: Company) -> None:
+    company.holds(company.alice, company.read)
+    with pytest.raises(NotAllowed, match="already held directly"):
+        ask(company, company.read)
+
+
+def test_the_offers_own_limit_holds_whatever_the_rule_says(company: Company) -> None:
+    company.offer(company.read, hours=2)
+    with pytest.raises(NotAllowed, match="offered for 2 h"):
+        ask(company, company.read, duration=timedelta(hours=3))
+
+
+def test_somebody_who_left_can_ask_for_nothing(company: Company) -> None:
+    company.alice.identity.ended_at = timezone.now()
+    company.alice.identity.save()
+    with pytest.raises(NotAllowed, match="not linked"):
+        ask(company, company.read)
+
+
+# ---- self
+
+
+def test_self_waits_for_a_confirmation(company: Company, staging: Entitlement) -> None:
+    request = ask(company, staging)
+    assert (request.tier, request.state, request.grant) == ("self", "confirming", None)
+
+
+@pytest.mark.parametrize(
+    ("place", "how"),
+    [(PASSKEY, "passkey"), (PHONE, "other_device")],
+)
+def test_it_is_confirmed_by_a_passkey_or_from_another_device(company: Company, staging, place, how: str) -> None:
+    request = requests.confirm(ask(company, staging), by=company.alice_user, place=place)
+    assert (request.state, request.confirmed_by) == ("allowed", how)
+    assert request.grant.state == State.PENDING
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        LAPTOP,
+        requests.Place(device="laptop", session="s1", step_up={"method": "totp"}),
+        requests.Place(device="laptop", session="s2", step_up={"method": "totp"}),
+        requests.Place(device="phone", session="s1", step_up={"method": "totp"}),
+        requests.Place(device="phone", session="s2"),
+        requests.Place(device="", session="", step_up={"method": "totp"}),
+    ],
+    ids=["same browser", "same browser with TOTP", "same device", "same session", "no step-up", "unknown device"],
+)
+def test_the_asking_browser_or_a_link_alone_confirms_nothing(company: Company, staging, place) -> None:
+    request = ask(company, staging)
+    with pytest.raises(NotAllowed, match="another device"):
+        requests.confirm(request, by=company.alice_user, place=place)
+    assert not Grant.objects.exists()
+
+
+def test_nobody_else_can_confirm(company: Company, staging: Entitlement) -> None:
+    request = ask(company, staging)
+    with pytest.raises(NotAllowed, match="Only whoever asked"):
+        requests.confirm(request, by=company.bob_user, place=PASSKEY)
+
+
+# ---- approval
+
+
+def test_the_manager_and_the_owner_may_decide(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    assert {(approver.user, approver.why) for approver in request.approvers.all()} == {
+        (company.carol_user, f"manager of {company.alice.identity}"),
+        (company.bob_user, f"owner of {company.account}"),
+    }
+
+
+def test_an_approval_becomes_a_grant_with_the_approver_in_its_warrant(company: Company, write: Entitlement) -> None:
+    request = requests.approve(ask(company, write), by=company.bob_user, place=TOTP, reason="Go ahead.")
+    assert request.state == "allowed"
+    [approval] = request.grant.warrant.approvals
+    assert approval["user"] == str(company.bob_user.pk)
+    assert approval["step_up"]["method"] == "totp"
+
+
+def test_nobody_approves_their_own_request(company: Company, write: Entitlement) -> None:
+    company.account.owner = company.alice.identity
+    company.account.save()
+    request = ask(company, write)
+    assert company.alice_user not in {approver.user for approver in request.approvers.all()}
+    with pytest.raises(NotAllowed):
+        requests.approve(request, by=company.alice_user, place=PASSKEY)
+
+
+@pytest.mark.parametrize("model", [Approver, Approval])
+def test_the_database_refuses_an_own_approval_too(company: Company, write: Entitlement, model) -> None:
+    request = ask(company, write)
+    facts = {"why": "owner"} if model is Approver else {"choice": "approve"}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        model.objects.create(request=request, user=company.alice_user, requester=company.alice_user, **facts)
+
+
+def test_an_outsider_cannot_decide(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    for user in (company.mallory, company.erin):
+        with pytest.raises(NotAllowed, match="not one of those"):
+            requests.approve(request, by=user, place=PASSKEY)
+
+
+def test_an_approval_needs_a_fresh_step_up(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    with pytest.raises(NotAllowed, match="Confirm that it is you"):
+        requests.approve(request, by=company.bob_user, place=LAPTOP)
+
+
+def test_privileged_access_is_approved_with_a_passkey_only(company: Company) -> None:
+    request = ask(company, company.admin, place=PASSKEY, ticket_ref="INC-1")
+    with pytest.raises(NotAllowed, match="passkey"):
+        requests.approve(request, by=company.bob_user, place=TOTP)
+    assert requests.approve(request, by=company.bob_user, place=PASSKEY).state == "allowed"
+
+
+def test_asking_for_admin_needs_a_step_up_and_a_ticket(company: Company) -> None:
+    with pytest.raises(NotAllowed, match="ticket"):
+        ask(company, company.admin, place=PASSKEY)
+    with pytest.raises(NotAllowed, match="step-up"):
+        ask(company, company.admin, place=LAPTOP, ticket_ref="INC-1")
+
+
+def test_without_owner_and_manager_administrators_decide_and_it_says_so(company: Company, write: Entitlement) -> None:
+    company.account.owner = None
+    company.account.save()
+    company.alice.identity.manager = None
+    company.alice.identity.save()
+    approvers = {approver.user: approver.why for approver in ask(company, write).approvers.all()}
+    assert company.erin in approvers
+    assert not {company.bob_user, company.carol_user} & set(approvers)
+    assert all("no manager or owner" in why for why in approvers.values())
+
+
+def test_of_two_approvers_the_second_is_told(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    same = AccessRequest.objects.get(pk=request.pk)
+    requests.approve(request, by=company.bob_user, place=TOTP)
+    with pytest.raises(Conflict, match="allowed now"), transaction.atomic():
+        requests.approve(same, by=company.carol_user, place=TOTP)
+    assert Grant.objects.count() == 1
+    assert Approval.objects.count() == 1
+
+
+def test_approving_what_was_withdrawn_gives_nothing(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    same = AccessRequest.objects.get(pk=request.pk)
+    requests.withdraw(request, by=company.alice_user)
+    with pytest.raises(Conflict), transaction.atomic():
+        requests.approve(same, by=company.bob_user, place=TOTP)
+    assert not Grant.objects.exists()
+
+
+def test_a_denial_says_why(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    with pytest.raises(NotAllowed, match="why not"):
+        requests.deny(request, by=company.bob_user, reason="no")
+    assert requests.deny(request, by=company.bob_user, reason="Use the staging account.").state == "denied"
+    assert not Grant.objects.exists()
+
+
+def test_the_rules_are_asked_again_when_the_yes_comes(company: Company, staging: Entitlement) -> None:
+    request = ask(company, staging)
+    company.account.environment = "production"
+    company.account.save()
+    request.refresh_from_db()
+    with pytest.raises(NotAllowed):
+        requests.confirm(AccessRequest.objects.get(pk=request.pk), by=company.alice_user, place=PASSKEY)
+    assert not Grant.objects.exists()
+
+
+def test_a_request_lapses_and_cannot_be_approved_then(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    with time_machine.travel(START + timedelta(hours=25), tick=False):
+        with pytest.raises(NotAllowed, match="no longer good"):
+            requests.approve(AccessRequest.objects.get(pk=request.pk), by=company.bob_user, place=TOTP)
+        periodic.lapse_requests()
+    request.refresh_from_db()
+    assert request.state == "lapsed"
+
+
+# ---- for a machine identity
+
+
+def test_a_machine_gets_nothing_without_somebody_elses_approval(company: Company) -> None:
+    robot = company.machine(owner=company.alice.identity)
+    dated = EntitlementFactory(
+        connection=company.connection, resource=company.account, kind="dated_policy", privilege="read"
+    )
+    company.offer(dated, provisioner="iam_timeboxed_policy")
+    request = ask(company, dated, principal=robot)
+    assert (request.tier, request.state) == ("approval", "waiting")
+    assert company.alice_user not in {approver.user for approver in request.approvers.all()}
+
+
+def test_only_the_owner_of_a_machine_can_ask_for_it(company: Company) -> None:
+    robot = company.machine(owner=company.bob.identity)
+    dated = EntitlementFactory(
+        connection=company.connection, resource=company.account, kind="dated_policy", privilege="read"
+    )
+    company.offer(dated, provisioner="iam_timeboxed_policy")
+    with pytest.raises(NotAllowed, match="that you own"):
+        ask(company, dated, principal=robot)
+
+
+# ---- offers
+
+
+def test_what_cannot_be_ended_safely_is_not_offered_for_privileged_access(company: Company) -> None:
+    with pytest.raises(NotAllowed, match="no ender strong enough"):
+        company.offer(company.admin, provisioner="iam_timeboxed_policy")
+
+
+def test_gatehouses_own_objects_are_never_on_offer(company: Company) -> None:
+    guard = EntitlementFactory(connection=company.connection, is_ours=True)
+    with pytest.raises(NotAllowed, match="own object"):
+        company.offer(guard)
+
+
+def test_a_withdrawn_offer_cannot_be_asked_for_and_running_grants_stay(company: Company) -> None:
+    request = ask(company, company.read)
+    offers.withdraw_offer(request.offer, by=company.erin)
+    assert not request.offer.__class__.objects.open().exists()
+    request.grant.refresh_from_db()
+    assert request.grant.is_live
