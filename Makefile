@@ -57,7 +57,7 @@ clean: ## Throw away what was fetched and built, and the local database
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -c "from config import embedded; embedded.remove_unused(embedded.LOCAL)"; fi
 	rm -rf .venv .tools node_modules static/dist staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# uv builds the environment in seconds. Where its wheel does not run, Python's own venv and pip do the same.
+# uv builds the environment in seconds. Where it cannot, Python's own venv and pip do the same.
 
 UV := UV_PYTHON_DOWNLOADS=never .tools/bin/uv
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
@@ -72,13 +72,12 @@ LOCK := $(UV) pip compile pyproject.toml $(LOCK_OPTIONS)
 	@touch $@
 
 define environment
-	@echo "Installing Python packages ($*)"
-	@if .tools/bin/uv --version > /dev/null 2>&1; then \
-		$(UV) venv --quiet --allow-existing --python python3 .venv && \
-		$(UV) pip install --quiet --require-hashes --python $(PYTHON) -r $<; \
-	else \
-		python3 -m venv .venv && $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
-	fi || { echo "Python packages could not be installed: see above."; exit 1; }
+	@echo "Installing Python packages ($(basename $(notdir $<)))"
+	@{ $(UV) venv --quiet --allow-existing --python python3 .venv && \
+		$(UV) pip install --quiet --require-hashes --python $(PYTHON) -r $<; } || \
+	{ python3 -m venv .venv && \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; } || \
+	{ echo "The Python packages could not be installed: see above."; exit 1; }
 	@mkdir -p .local
 	@touch $@
 endef

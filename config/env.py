@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config import embedded
 
 OFFLINE_COMMANDS = {"collectstatic", "findstatic", "help", "version", "--help", "--version"}
+THIS_MACHINE = ["localhost", "127.0.0.1", "[::1]"]
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -116,18 +117,19 @@ def base_url() -> str:
     """BASE_URL without a slash at its end. Plain http is for one's own machine only."""
     url = text("BASE_URL", "http://localhost:8000").rstrip("/")
     parts = urlsplit(url)
-    is_local = host(url) in {"localhost", "127.0.0.1", "[::1]"} or is_offline()
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
+    is_exempt = hosts(url) == THIS_MACHINE or is_offline()
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_exempt):
         raise ImproperlyConfigured("BASE_URL must begin with https://. Only localhost may do without.")
     if not parts.hostname or parts.path:
         raise ImproperlyConfigured("BASE_URL must be a scheme and a host, such as https://gatehouse.example.com")
     return url
 
 
-def host(url: str) -> str:
-    """The host name of an address, as ALLOWED_HOSTS spells it."""
+def hosts(url: str) -> list[str]:
+    """The names a request for this address may carry, as ALLOWED_HOSTS spells them."""
     name = urlsplit(url).hostname or ""
-    return f"[{name}]" if ":" in name else name
+    name = f"[{name}]" if ":" in name else name
+    return THIS_MACHINE if name in THIS_MACHINE else [name]
 
 
 def database() -> dict[str, Any]:

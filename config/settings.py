@@ -17,7 +17,7 @@ DEBUG = env.flag("DEBUG")
 SECRET_KEY = env.secret_key()
 BASE_URL = env.base_url()  # the one address people use, e.g. https://gatehouse.example.com
 IS_HTTPS = BASE_URL.startswith("https://")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [env.host(BASE_URL), "localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", env.hosts(BASE_URL))
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 COMPANY = env.text("COMPANY", "Your company")
 
@@ -246,6 +246,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", IS_HTTPS)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked from inside, over plain HTTP
 SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 31_536_000 if IS_HTTPS else 0)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # other hosts of the domain are not ours to decide about
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 # __Host- makes the browser refuse a cookie of that name from a neighbouring subdomain.
 SESSION_COOKIE_NAME = "__Host-gatehouse_session" if IS_HTTPS else "gatehouse_session"
@@ -263,6 +264,8 @@ if ALLAUTH_TRUSTED_PROXY_COUNT:
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
 OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
-OU_ENVIRONMENTS = dict(pair.partition("=")[::2] for pair in env.words("OU_ENVIRONMENTS"))  # Kunden=production,Labor=sandbox
+OU_ENVIRONMENTS = dict(
+    pair.partition("=")[::2] for pair in env.words("OU_ENVIRONMENTS")
+)  # Kunden=production,Labor=sandbox
 
 LOGGING = logging_settings(level=env.text("LOG_LEVEL", "INFO").upper(), is_json=not (DEBUG or DEMO))

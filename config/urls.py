@@ -6,6 +6,7 @@ from config.health import healthz
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("apps.users.accounts")),
+    path("settings/", include("apps.users.urls")),
     path("rules/", include("apps.rules.urls")),
 ]
