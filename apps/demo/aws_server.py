@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from apps.demo.company.accounts import ACCOUNTS
@@ -17,6 +18,9 @@ from apps.demo.company.people import DOMAIN
 HOST = "127.0.0.1"
 MANAGEMENT_NAME = next(account.name for account in ACCOUNTS if account.is_management)
 MANAGEMENT_EMAIL = f"aws+management@{DOMAIN}"
+
+# What moto does not know, and what AWS answers where there is none of it (the demo has none). As X-Amz-Target.
+ABSENT = {"SWBExternalService.GetPermissionsBoundaryForPermissionSet"}
 
 
 def serve(port: int) -> None:
@@ -43,14 +47,23 @@ def serve(port: int) -> None:
 
 
 def fitted_moto() -> Any:
-    """moto as a WSGI application, with AWS's own policies and a management account that has a name."""
+    """moto as a WSGI application, with AWS's own policies, a management account that has a name, and `ABSENT`."""
     # Read by moto while it is imported: without it no policy of AWS's own, such as ReadOnlyAccess, can be attached.
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     _load_policies_for_one_partition()
     _name_management_account()
-    return DomainDispatcherApplication(create_backend_app)
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ.get("HTTP_X_AMZ_TARGET") not in ABSENT:
+            return moto(environ, start_response)
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("400 Bad Request", [("Content-Type", "application/x-amz-json-1.1")])
+        return [b'{"__type": "ResourceNotFoundException", "message": "There is none."}']
+
+    return application
 
 
 def _load_policies_for_one_partition() -> None:

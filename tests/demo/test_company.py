@@ -11,6 +11,7 @@ from itertools import permutations
 
 import pytest
 
+from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.model import Document, IamUser, Role
 from apps.demo.company.people import CAST
@@ -132,6 +133,30 @@ def test_alice_has_something_to_ask_for_in_production() -> None:
 
 def test_just_in_time_sets_end_their_sessions_within_the_hour() -> None:
     assert {one.session for one in HARBOURLINE.permission_sets if one.is_jit} == {"PT1H"}
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("SupportView", "read"),
+        ("Deployer", "write"),
+        ("NetworkOperator", "write"),
+        ("DatabaseAdmin", "privileged"),
+    ],
+)
+def test_a_permission_set_has_the_privilege_that_its_tier_is_shown_with(name: str, level: str) -> None:
+    (document,) = [one.inline for one in HARBOURLINE.permission_sets if one.name == name]
+    assert document
+    assert privilege_of([NamedDocument(name, document)]).level == level
+
+
+def test_roles_have_every_level_of_privilege() -> None:
+    levels = {
+        privilege_of([NamedDocument(name, document)]).level
+        for role in HARBOURLINE.roles
+        for name, document in role.inline.items()
+    }
+    assert levels == {"admin", "privileged", "write", "read"}
 
 
 def test_no_permission_set_name_would_match_the_roles_of_another() -> None:

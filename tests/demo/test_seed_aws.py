@@ -114,6 +114,8 @@ def check_identity_center(url: str, summary: Summary) -> None:
         references = sso.list_customer_managed_policy_references_in_permission_set(**target)
         guarded = [{"Name": "jit-guard", "Path": "/jit/"}] if one.is_jit else []
         assert references["CustomerManagedPolicyReferences"] == guarded
+        with pytest.raises(sso.exceptions.ResourceNotFoundException):
+            sso.get_permissions_boundary_for_permission_set(**target)
     provisioned = sso.list_permission_sets_provisioned_to_account(**instance, AccountId=summary.accounts["production"])
     assert set(provisioned["PermissionSets"]) == set(summary.permission_sets.values())
     check_assignments(sso, summary)

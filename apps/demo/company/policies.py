@@ -204,8 +204,16 @@ ASSUME_ANYTHING = document(allow("sts:AssumeRole"))  # [sts-001]
 
 # ---- Things that look worse than they are
 
-ADMIN_BUT_IAM = document(allow("*"), deny(["iam:*", "organizations:*", "sso:*", "sts:AssumeRole"]))
+_WAYS_OUT = [
+    "iam:*",
+    "organizations:*",
+    "sso:*",
+    "sso-directory:*",
+    "identitystore:*",
+    "account:*",
+    "account-access:*",
+    "sts:*",
+]
+ADMIN_BUT_IAM = document(allow("*"), deny(_WAYS_OUT))
 LAPSED = document(allow("*", Condition={"DateLessThan": {"aws:CurrentTime": "2024-03-31T22:00:00Z"}}, Sid="Migration"))
-BOUNDARY = document(
-    allow("*"), deny(["iam:*", "organizations:*", "sso:*", "account:*", "sts:AssumeRole"], Sid="NoWayOut")
-)
+BOUNDARY = document(allow("*"), deny(_WAYS_OUT, Sid="NoWayOut"))
