@@ -114,6 +114,7 @@ def _is_warranted(grant: Grant) -> bool:
         return False
     try:
         warrants.check(grant)
+        warrants.ask_rules_again(grant)
     except warrants.InvalidWarrant as error:
         _give_up(Turn(grant), error)
         return False

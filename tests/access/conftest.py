@@ -28,7 +28,6 @@ class Company(System):
         self.alice_user = self.alice.identity.user
         self.bob_user = self.bob.identity.user
         self.carol_user = self.carol.identity.user
-        self.alice.identity.department = "Engineering"
         self.alice.identity.manager = self.carol.identity
         self.alice.identity.save()
         self.account.owner = self.bob.identity

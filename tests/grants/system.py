@@ -38,6 +38,7 @@ class System:
     def person(self, name: str) -> Principal:
         self.world.add_user(name)
         person = PrincipalFactory(connection=self.connection, external_id=name, name=name)
+        person.identity.department = "Engineering"
         person.identity.user = UserFactory(name=name.capitalize())
         person.identity.save()
         return person

@@ -310,6 +310,15 @@ def test_a_forged_active_row_never_gets_into_the_shared_object_as_open(system: S
     assert windows == {"alice": True, "bob": False}
 
 
+def test_a_verdict_in_a_row_is_not_believed(system: System) -> None:
+    write = system.permission_set("Operator", "write")  # the rules want somebody's approval for this
+    grant = system.issue(what=write)
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.FAILED
+    assert not system.world.calls
+
+
 def test_a_holder_deleted_in_the_system_ends_honestly(system: System) -> None:
     grant = system.active()
     system.world.delete_principal("alice")
