@@ -1,6 +1,6 @@
 """Harbourline put together."""
 
-from . import access, accounts, iam_users, irregular, people, portal, services, trusts
+from . import access, accounts, iam_users, irregular, people, portal, trusts
 from .model import Company, OidcProvider, SamlProvider
 
 _KEYS = tuple(account.key for account in accounts.ACCOUNTS)
@@ -16,7 +16,7 @@ HARBOURLINE = Company(
     assignments=access.ASSIGNMENTS,
     policies=(*(portal.guard(key) for key in _KEYS), *irregular.POLICIES),
     portal_roles=tuple(role for key in _KEYS for role in portal.roles(key)),
-    roles=(*services.roles(), *irregular.roles()),
+    roles=(*workloads.roles(), *irregular.roles()),
     iam_groups=iam_users.GROUPS,
     iam_users=iam_users.USERS,
     oidc_providers=(
