@@ -11,7 +11,7 @@ from celery import Celery
 from celery.contrib.django.task import DjangoTask
 from celery.result import AsyncResult
 from celery.signals import setup_logging
-from kombu import Queue
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -44,7 +44,7 @@ class WakeUpCall(DjangoTask):
 
 app = Celery("gatehouse", task_cls=WakeUpCall)
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.conf.task_queues = [Queue(name) for name in QUEUES]
+app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 app.conf.task_routes = ROUTES
 app.conf.beat_schedule = CLOCK
 app.autodiscover_tasks()
