@@ -204,7 +204,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A change the provider accepted. `state`: pending, done, failed. Acceptance is not the outcome: poll, then look."""
+    """A change the provider accepted. `state`: pending, done, failed. Acceptance is no outcome: poll, then look."""
 
     state: str
     reference: str = ""

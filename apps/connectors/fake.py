@@ -235,7 +235,8 @@ class FakeProvisioner(FakeRemover):
         return self._change("open", target, call, fault)
 
     def session_for(self, target: Target) -> timedelta:
-        return self.world.session_for
+        entitlement = self.world.entitlements.get(target.entitlement_external_id)
+        return (entitlement and entitlement.session_for) or self.world.session_for
 
     def _require_room(self, windows: Sequence[Window]) -> None:
         if len(windows) > self.world.guard_capacity:
@@ -308,6 +309,7 @@ class FakePolicyProvisioner:
         return Look(is_present, Proof(what, self.world.now(), {"is_present": is_present}))
 
     def session_for(self, target: Target) -> timedelta:
+        del target  # its sessions read the policy at every call, so none outlives it
         return timedelta(0)
 
     def _is_there(self, target: Target, fault: Fault) -> bool:

@@ -166,7 +166,7 @@ class ProvisionerContract:
 
     def test_keys_are_stable_and_name_the_object(self, bench: Bench) -> None:
         provisioner, alice, bob = bench.provisioner, bench.alice, bench.bob
-        again = cast(Any, type(provisioner))(bench.config)
+        again = cast("Any", type(provisioner))(bench.config)
         assert provisioner.lock_key(alice) == again.lock_key(alice)
         assert provisioner.shared_key(alice) == again.shared_key(alice) == provisioner.shared_key(bob)
 

@@ -1,0 +1,71 @@
+"""The accounts of an organization, with where they stand in it and their tags (AWS Organizations)."""
+
+from __future__ import annotations
+
+from apps.connectors.aws import reading
+from apps.connectors.aws.errors import code_of
+from apps.connectors.aws.session import Api
+from apps.connectors.base import AccountRecord
+from apps.connectors.errors import ConnectorError
+
+NO_ORGANIZATION = "AWSOrganizationsNotInUseException"
+
+
+def management_account_id(api: Api) -> str:
+    """The account that pays, in which service control policies do not hold; our own where there is no organization."""
+    try:
+        answer = api.call(api.hub_id, "organizations", "describe_organization")
+    except ConnectorError as error:
+        if code_of(error) == NO_ORGANIZATION:
+            return api.hub_id
+        raise
+    organization = answer["Organization"]
+    return str(organization.get("MasterAccountId") or organization["ManagementAccountId"])
+
+
+def list_accounts(api: Api) -> list[AccountRecord]:
+    """Every account of the organization, by id; only our own where there is no organization."""
+    try:
+        listed = list(api.items(api.hub_id, "organizations", "list_accounts", "Accounts"))
+    except ConnectorError as error:
+        if code_of(error) != NO_ORGANIZATION:
+            raise
+        return [AccountRecord(api.hub_id, api.hub_id, is_management=True)]
+    management_id = management_account_id(api)
+    paths = _paths(api)
+    return [
+        AccountRecord(
+            external_id=account["Id"],
+            name=reading.name(account.get("Name")),
+            email=reading.name(account.get("Email")),
+            path=paths.get(account["Id"], ""),
+            state=str(account.get("State") or account.get("Status") or "unknown").lower(),
+            tags=_tags(api, account["Id"]),
+            is_management=account["Id"] == management_id,
+        )
+        for account in sorted(listed, key=lambda account: str(account["Id"]))
+    ]
+
+
+def _tags(api: Api, account_id: str) -> dict[str, str]:
+    return reading.tags(
+        list(api.items(api.hub_id, "organizations", "list_tags_for_resource", "Tags", ResourceId=account_id))
+    )
+
+
+def _paths(api: Api) -> dict[str, str]:
+    """Account id → the names of the units above it, "Workloads/Production"; empty right under the root."""
+    paths: dict[str, str] = {}
+    above = [(root["Id"], "") for root in api.items(api.hub_id, "organizations", "list_roots", "Roots")]
+    while above:
+        parent_id, path = above.pop()
+        for account in _children(api, "list_accounts_for_parent", "Accounts", parent_id):
+            paths[account["Id"]] = path
+        for unit in _children(api, "list_organizational_units_for_parent", "OrganizationalUnits", parent_id):
+            unit_name = reading.name(unit["Name"]).replace("/", "%2F")  # a unit called "A/B" is not B inside A
+            above.append((unit["Id"], f"{path}/{unit_name}".lstrip("/")))
+    return paths
+
+
+def _children(api: Api, operation: str, key: str, parent_id: str) -> list[dict[str, str]]:
+    return list(api.items(api.hub_id, "organizations", operation, key, ParentId=parent_id))

@@ -1,0 +1,82 @@
+"""What every scan of AWS has in common: parts that may fail alone, progress, bounded text, a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from apps.connectors.aws.session import Api
+from apps.connectors.base import AssignmentRecord, Progress, Scan
+from apps.connectors.errors import ConnectorError, Denied, Throttled
+
+LONGEST_NAME = 256
+LONGEST_DESCRIPTION = 1000
+
+
+class Reading:
+    """One scan being made. An error ends its part, becomes a problem, and lets the other parts go on."""
+
+    def __init__(self, api: Api, progress: Progress, parts: int) -> None:
+        self.scan = Scan()
+        self._api = api
+        self._progress = progress
+        self._done, self._of = 0, parts
+        self._failures: list[ConnectorError] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Read one part; `name` is what people see while it lasts."""
+        self._progress(self._done, self._of, name)
+        try:
+            yield
+        except ConnectorError as error:
+            self._failures.append(error)
+            self.scan.problems.append(f"Reading {name} stopped: {error}")
+        self._done += 1
+
+    @property
+    def is_cut_off(self) -> bool:
+        """AWS does not let us in or does not answer: asking for the next thousand accounts would only take time."""
+        return any(isinstance(error, Denied | Throttled) for error in self._failures)
+
+    def finish(self) -> Scan:
+        """The scan in a fixed order. Raises the first error when nothing at all could be read."""
+        scan = self.scan
+        if self._failures and not (scan.principals or scan.entitlements or scan.assignments):
+            raise self._failures[0]
+        scan.principals.sort(key=lambda record: (record.kind, record.external_id))
+        scan.entitlements.sort(key=lambda record: (record.kind, record.external_id))
+        scan.credentials.sort(key=lambda record: (record.principal_external_id, record.kind, record.external_id))
+        scan.assignments = _each_once(scan.assignments)
+        scan.calls = self._api.calls
+        self._progress(self._of, self._of, "done")
+        return scan
+
+
+def _each_once(assignments: Sequence[AssignmentRecord]) -> list[AssignmentRecord]:
+    """Sorted, and none twice: a page that shifts while it is read can show one assignment again."""
+    found = {(record.principal_external_id, record.entitlement_external_id): record for record in assignments}
+    return [found[key] for key in sorted(found)]
+
+
+def name(text: Any) -> str:
+    """A name as somebody outside wrote it: one line, bounded."""
+    return _bounded(text, LONGEST_NAME)
+
+
+def description(text: Any) -> str:
+    """A description as somebody outside wrote it: one line, bounded."""
+    return _bounded(text, LONGEST_DESCRIPTION)
+
+
+def tags(pairs: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
+    """AWS's list of Key and Value as a mapping in a fixed order."""
+    return {name(pair["Key"]): name(pair.get("Value")) for pair in sorted(pairs or (), key=lambda pair: pair["Key"])}
+
+
+def _bounded(text: Any, longest: int) -> str:
+    if not text:
+        return ""
+    plain = "".join(letter if letter.isprintable() else " " for letter in str(text)[: longest + 1])
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
