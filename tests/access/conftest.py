@@ -12,7 +12,12 @@ from tests.factories.users import UserFactory
 from tests.grants.system import START, System
 
 LAPTOP = Place(device="laptop", session="s1")
-PHONE = Place(device="phone", session="s2", step_up={"method": "totp", "authenticator": 1, "at": "now"})
+PHONE = Place(
+    device="phone",
+    session="s2",
+    known_since=START - timedelta(days=30),
+    step_up={"method": "totp", "authenticator": 1, "at": "now"},
+)
 PASSKEY = Place(device="laptop", session="s1", step_up={"method": "passkey", "authenticator": 2, "at": "now"})
 TOTP = Place(device="desk", session="s9", step_up={"method": "totp", "authenticator": 3, "at": "now"})
 

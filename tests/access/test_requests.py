@@ -1,5 +1,6 @@
 """Who may ask for what, how, and who may say yes."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -120,13 +121,15 @@ def test_it_is_confirmed_by_a_passkey_or_from_another_device(company: Company, s
     "place",
     [
         LAPTOP,
-        requests.Place(device="laptop", session="s1", step_up={"method": "totp"}),
-        requests.Place(device="laptop", session="s2", step_up={"method": "totp"}),
-        requests.Place(device="phone", session="s1", step_up={"method": "totp"}),
-        requests.Place(device="phone", session="s2"),
-        requests.Place(device="", session="", step_up={"method": "totp"}),
+        replace(PHONE, device="laptop", session="s1"),
+        replace(PHONE, device="laptop"),
+        replace(PHONE, session="s1"),
+        replace(PHONE, step_up={}),
+        replace(PHONE, device="", session=""),
+        replace(PHONE, known_since=START + timedelta(minutes=1)),
+        replace(PHONE, known_since=None),
     ],
-    ids=["same browser", "same browser with TOTP", "same device", "same session", "no step-up", "unknown device"],
+    ids=["same browser", "TOTP there", "same device", "same session", "no step-up", "unknown", "new device", "no age"],
 )
 def test_the_asking_browser_or_a_link_alone_confirms_nothing(company: Company, staging, place) -> None:
     request = ask(company, staging)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -25,16 +25,22 @@ MIN_REASON = 8  # characters: enough that "x" does not pass
 
 @dataclass(frozen=True)
 class Place:
-    """Where somebody acts from: digests of the device and the session (users.devices), and a fresh step-up if given."""
+    """Where somebody acts from (users.devices): which device and since when we know it, which session, and the fresh
+    step-up given in that session, if any."""
 
     device: str = ""
     session: str = ""
+    known_since: datetime | None = None
     step_up: Mapping[str, Any] = field(default_factory=dict)  # {method: passkey | totp, authenticator, at}
 
-    def is_elsewhere(self, asked_from: Mapping[str, str]) -> bool:
-        """Another device and another session than the request was made from."""
-        known = bool(self.device and self.session and asked_from.get("device") and asked_from.get("session"))
-        return known and self.device != asked_from["device"] and self.session != asked_from["session"]
+    def is_elsewhere(self, request: AccessRequest) -> bool:
+        """Another device and another session than the request was made from, and a device known before it was made: a
+        second browser opened on a stolen laptop proves nothing."""
+        asked = request.asked_from
+        if not (self.device and self.session and asked.get("device") and asked.get("session") and self.known_since):
+            return False
+        is_other = self.device != asked["device"] and self.session != asked["session"]
+        return is_other and self.known_since <= request.asked_at
 
 
 @transaction.atomic
@@ -167,7 +173,7 @@ def confirm(request: AccessRequest, *, by: User, place: Place) -> AccessRequest:
     if not permissions.can_confirm(by, request):
         raise NotAllowed("Only whoever asked can confirm this.")
     with_passkey = place.step_up.get("method") == "passkey"
-    if not with_passkey and not (place.step_up and place.is_elsewhere(request.asked_from)):
+    if not with_passkey and not (place.step_up and place.is_elsewhere(request)):
         raise NotAllowed("Confirm with a passkey, or open this page on another device where you are signed in.")
     _still_allowed(request)
     request.confirmed_by = "passkey" if with_passkey else "other_device"
