@@ -6,11 +6,11 @@ first review campaign is about. What can be had just in time is held by almost n
 
 from collections.abc import Iterable
 
-from . import policies
-from .accounts import ACCOUNTS
-from .model import Assignment, Group, PermissionSet
-from .people import CAST, PEOPLE, email
-from .policies import aws_managed
+from apps.demo.company import policies
+from apps.demo.company.accounts import ACCOUNTS
+from apps.demo.company.model import Assignment, Group, PermissionSet
+from apps.demo.company.people import CAST, PEOPLE, email
+from apps.demo.company.policies import aws_managed
 
 _ENGINEERING = {"Platform", "Payments", "Booking", "Freight", "Security", "Product engineering"}
 

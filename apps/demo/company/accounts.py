@@ -1,7 +1,7 @@
 """The six AWS accounts of Harbourline and who answers for each."""
 
-from .model import Account
-from .people import CAST, email
+from apps.demo.company.model import Account
+from apps.demo.company.people import CAST, email
 
 REGION = "eu-west-1"
 

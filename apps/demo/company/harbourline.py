@@ -1,7 +1,7 @@
 """Harbourline put together."""
 
-from . import access, accounts, iam_users, irregular, people, portal, trusts
-from .model import Company, OidcProvider, SamlProvider
+from apps.demo.company import access, accounts, iam_users, irregular, people, portal, trusts, workloads
+from apps.demo.company.model import Company, OidcProvider, SamlProvider
 
 _KEYS = tuple(account.key for account in accounts.ACCOUNTS)
 

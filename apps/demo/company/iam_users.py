@@ -1,10 +1,10 @@
 """IAM users and groups: programs with keys, people from before Identity Center, and two ways in for emergencies."""
 
-from . import policies
-from .model import IamGroup, IamUser
-from .people import CAST, email
-from .policies import aws_managed, document
-from .services import owned
+from apps.demo.company import policies
+from apps.demo.company.model import IamGroup, IamUser
+from apps.demo.company.people import CAST, email
+from apps.demo.company.policies import aws_managed, document
+from apps.demo.company.workloads import owned
 
 GROUPS = (
     IamGroup("production", "legacy-admins", (aws_managed("AdministratorAccess"),)),

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from . import policies, trusts
-from .model import Document, Policy, Role
-from .policies import aws_managed, document
-from .services import owned
+from apps.demo.company import policies, trusts
+from apps.demo.company.model import Document, Policy, Role
+from apps.demo.company.policies import aws_managed, document
+from apps.demo.company.workloads import owned
 
 VENDOR_FERRY_ADS = "444455556666"  # nobody at Harbourline remembers whose account this is
 VENDOR_MONITORING = "111122223333"

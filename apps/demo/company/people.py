@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from .model import Person
+from apps.demo.company.model import Person
 
 DOMAIN = "harbourline.example"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .model import Document
+from apps.demo.company.model import Document
 
 
 def aws_managed(name: str) -> str:

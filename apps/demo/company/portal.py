@@ -4,10 +4,10 @@ Reader, provisioner and remover stand in every account and trust the hub role al
 management account. The provisioner may add and end just-in-time access, the remover may only take away.
 """
 
-from . import policies
-from .model import Document, Policy, Role
-from .people import CAST
-from .policies import allow, deny, document
+from apps.demo.company import policies
+from apps.demo.company.model import Document, Policy, Role
+from apps.demo.company.people import CAST
+from apps.demo.company.policies import allow, deny, document
 
 PATH = "/portal/"
 _OWN = ["arn:aws:iam::*:role/portal/*", "arn:aws:iam::*:role/jit/*"]

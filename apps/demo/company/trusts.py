@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .model import Document
-from .policies import document
+from apps.demo.company.model import Document
+from apps.demo.company.policies import document
 
 GITHUB = "token.actions.githubusercontent.com"
 # one EKS cluster in each of these accounts, by the id in its issuer

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from . import policies, trusts
-from .model import Document, Role
-from .people import CAST, email
-from .policies import aws_managed, document
+from apps.demo.company import policies, trusts
+from apps.demo.company.model import Document, Role
+from apps.demo.company.people import CAST, email
+from apps.demo.company.policies import aws_managed, document
 
 TEAMS = {
     "payments": CAST["bob"],
