@@ -283,9 +283,7 @@ def stamp(instant: datetime) -> str:
 
 
 def guard(end: datetime, *, narrowed: bool = True, person: str = PERSON) -> dict[str, Any]:
-    """What a permission set refers to: Deny everything to one person from the end on, in roles of this permission
-    set.
-    """
+    """What a permission set refers to: Deny everything to one person from the end on, in its roles."""
     narrow = {
         "ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/aws-reserved/sso.amazonaws.com*/AWSReservedSSO_JitAdmin_*"}
     }

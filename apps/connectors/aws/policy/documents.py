@@ -44,11 +44,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
-    """One statement. `actions` are in lower case; `is_not_action` and `is_not_resource` say that the lists name the
-    exceptions.
+    """One statement. `actions` are in lower case; `is_not_action` and `is_not_resource`: the lists name exceptions.
 
-    `index` counts from 0 in the document. A statement with a Principal and no Resource (a trust policy) is about
-    everything.
+    `index` counts from 0 in the document. A statement with a Principal and no Resource (a trust) is about everything.
     """
 
     index: int
@@ -65,8 +63,7 @@ class Statement:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A policy document that was read in full. Documents are shared between callers; `raw` is for showing, never for
-    changing.
+    """A policy document that was read in full. Documents are shared between callers: never change `raw`.
 
     Two reads of one text give the same object, so the object itself is a key for anything computed from it.
     """
@@ -113,8 +110,7 @@ def parse(document: str | Mapping[str, Any] | Document) -> Document:
 
 
 def canonical(document: str | Mapping[str, Any] | Document) -> str:
-    """A text that is equal for two documents that AWS treats alike, so that a read-back can be compared with what was
-    written.
+    """A text that is equal for two documents that AWS treats alike, to compare a read-back with what was written.
 
     Lists that are sets (statements, actions, resources, principals, condition values) are sorted, a single value
     equals a list of one, and a number or boolean in a condition equals its text. Sid is left out. Letter case is

@@ -131,9 +131,7 @@ def _absent(quantifier: str, *, is_negated: bool, if_exists: bool) -> bool:
 
 
 def _resolved(text: str, values: Mapping[str, list[str]], *, as_pattern: bool) -> str:
-    """The text with its variables filled in. Stars and question marks that come from a value are letters, not
-    wildcards.
-    """
+    """The text with its variables filled in. A star or question mark that comes from a value is no wildcard."""
 
     def fill(found: re.Match[str]) -> str:
         inner = found.group(1)

@@ -19,9 +19,7 @@ _ONE = {"?": ".", LITERAL_STAR: r"\*", LITERAL_QUESTION: r"\?"}
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the whole text fits the pattern, letter by letter. Takes time in proportion to the lengths, for any
-    pattern.
-    """
+    """Whether the whole text fits the pattern, letter by letter. No pattern makes it backtrack."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
@@ -35,9 +33,7 @@ def has_wildcard(pattern: str) -> bool:
 
 
 def covers(pattern: str, other: str) -> bool:
-    """Whether everything that fits `other` surely fits `pattern`. May say no where the answer is yes, never the
-    reverse.
-    """
+    """Whether everything that fits `other` surely fits `pattern`. May say no where it is yes, never the reverse."""
     if has_wildcard(other) and "?" in pattern:
         return pattern == other
     return matches(pattern, other)
@@ -55,9 +51,7 @@ def may_overlap(pattern: str, other: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression without backtracking: a piece between stars is taken where it fits first,
-    for good.
-    """
+    """The pattern as an expression in which a piece between stars is taken where it fits first, for good."""
     first, *rest = ("".join(_ONE.get(char) or re.escape(char) for char in piece) for piece in re.split(r"\*+", pattern))
     if rest:
         *middle, last = rest
