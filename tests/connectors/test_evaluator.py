@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from apps.connectors.aws.policy.documents import parse
@@ -346,6 +346,7 @@ requests = st.sampled_from(
 shapes = st.sampled_from([guard, lambda end: guard(end, narrowed=False), window, session])
 
 
+@settings(deadline=None)
 @given(shapes, ends, after, optional_keys, requests)
 def test_from_the_end_on_nothing_is_allowed_whatever_else_is(
     shape: Any, end: datetime, later: timedelta, optional: dict[str, Any], request: tuple[str, str]
@@ -357,6 +358,7 @@ def test_from_the_end_on_nothing_is_allowed_whatever_else_is(
         assert found.outcome is Outcome.DENY
 
 
+@settings(deadline=None)
 @given(shapes, ends, before, optional_keys, requests)
 def test_until_the_end_the_dated_deny_takes_nothing_away(
     shape: Any, end: datetime, earlier: timedelta, optional: dict[str, Any], request: tuple[str, str]
@@ -368,6 +370,7 @@ def test_until_the_end_the_dated_deny_takes_nothing_away(
     assert found.outcome is Outcome.ALLOW
 
 
+@settings(deadline=None)
 @given(ends, after)
 def test_a_scoped_window_ends_its_own_actions_and_leaves_the_others(end: datetime, later: timedelta) -> None:
     documents = [window(end, ["s3:GetObject", "s3:PutObject"], "arn:aws:s3:::reports/*"), ALLOW_ALL]
@@ -378,6 +381,7 @@ def test_a_scoped_window_ends_its_own_actions_and_leaves_the_others(end: datetim
     )
 
 
+@settings(deadline=None)
 @given(ends, after)
 def test_a_dated_allow_alone_ends_too_but_only_by_not_allowing(end: datetime, later: timedelta) -> None:
     allow_only = policy(statement(Condition={"DateLessThan": {"aws:CurrentTime": stamp(end)}}))

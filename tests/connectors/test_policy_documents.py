@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.connectors.aws.policy.documents import MAX_CHARS, MalformedPolicy, canonical, digest, parse
@@ -159,6 +159,7 @@ def refusal(written: Any) -> str:
     return ""
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.binary(max_size=50).map(lambda raw: raw.decode("latin-1")))
 def test_any_text_is_either_read_or_refused(text: str) -> None:
     assert refusal(text) == "" or refusal(text).endswith(".")
@@ -175,6 +176,7 @@ keys = st.sampled_from(
 values = json_values | st.sampled_from(["Allow", "Deny", "*", "s3:*"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(keys, values, max_size=6), max_size=3))
 def test_any_statement_is_either_read_or_refused(statements: list[dict[str, Any]]) -> None:
     written = policy(*statements)
@@ -229,12 +231,14 @@ def test_whatever_changes_the_meaning_changes_the_digest(other: Any) -> None:
 names = st.text(alphabet="abAB:/-*?", max_size=12)
 
 
+@settings(deadline=None)
 @given(names)
 def test_a_pattern_fits_itself_in_any_letter_case(pattern: str) -> None:
     assert matches(pattern, pattern)
     assert matches_action(pattern, pattern.swapcase())
 
 
+@settings(deadline=None)
 @given(names, names)
 def test_letter_case_of_actions_never_matters(pattern: str, action: str) -> None:
     assert matches_action(pattern, action) == matches_action(pattern.upper(), action.lower())
@@ -249,11 +253,13 @@ def _fits(pattern: str, text: str) -> bool:
     return bool(text) and pattern[0] in ("?", text[0]) and _fits(pattern[1:], text[1:])
 
 
+@settings(deadline=None)
 @given(names, st.text(alphabet="abAB:/-", max_size=12))
 def test_patterns_mean_what_their_definition_says(pattern: str, text: str) -> None:
     assert matches(pattern, text) == _fits(pattern, text)
 
 
+@settings(deadline=None)
 @given(names, names, st.text(alphabet="abAB:/-", max_size=8))
 def test_covering_and_overlapping_err_on_their_safe_side(pattern: str, other: str, text: str) -> None:
     if covers(pattern, other) and matches(other, text):
