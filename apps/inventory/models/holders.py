@@ -14,6 +14,30 @@ from apps.inventory.models.connections import Connection
 from apps.inventory.models.resources import Resource
 
 
+class Classification(models.TextChoices):
+    """What kind of machine an identity is, the ones to worry about first. From its trust policy or its credentials."""
+
+    ANYBODY = "anybody", "Open to anybody"
+    THIRD_PARTY = "third_party", "Third party"
+    ORPHAN = "orphan", "Trusts a deleted principal"
+    UNREADABLE = "unreadable", "Trust policy cannot be read"
+    ACCOUNT_ACCESS = "account_access", "Account access manager"  # people reach it, and no API says which
+    ROOT = "root", "Root user"
+    USER_WITH_KEYS = "iam_user_with_keys", "User with access keys"
+    CONSOLE_USER = "iam_user_console", "User with a password"
+    IDLE_USER = "iam_user", "User without credentials"
+    SAML = "saml", "Signed in through SAML"
+    GITHUB = "github_oidc", "GitHub workflow"
+    OIDC = "oidc", "OpenID Connect"
+    IRSA = "irsa", "Kubernetes service account"
+    POD_IDENTITY = "pod_identity", "Kubernetes pod identity"
+    ROLES_ANYWHERE = "roles_anywhere", "Certificate holder"
+    CROSS_ACCOUNT = "cross_account", "Another account of ours"
+    SAME_ACCOUNT = "same_account", "Same account"
+    SERVICE = "service", "AWS service"
+    CLOSED = "closed", "Trusts nobody"
+
+
 class IdentityQuerySet(models.QuerySet["Identity"]):
     def present(self) -> IdentityQuerySet:
         """Still there. A person who left, or a deleted machine, is kept for history."""
@@ -51,7 +75,9 @@ class Identity(models.Model):
     email = models.CharField(max_length=254, blank=True)
     title = models.CharField(max_length=200, blank=True)
     department = models.CharField(max_length=200, blank=True)
-    classification = models.CharField(max_length=40, blank=True, help_text="What kind of machine: irsa, ci, orphan…")
+    classification = models.CharField(
+        max_length=40, blank=True, choices=Classification.choices, help_text="What kind of machine; empty for people."
+    )
     evidence = models.CharField(max_length=500, blank=True, help_text="The fact in AWS the classification rests on.")
     manager = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="reports")
     manager_source = models.CharField(max_length=120, blank=True, help_text="Identity Center, or the CSV's name.")

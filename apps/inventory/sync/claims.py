@@ -1,0 +1,75 @@
+"""One run at a time for each connection, and signs of life while it lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.core.lifecycle import Conflict, move
+from apps.inventory.models import Connection, SyncRun
+from apps.inventory.sync import rows as as_rows
+
+EVENT = "inventory.sync_run.finished"
+BEAT_SECONDS = 2.0  # how often progress is saved at most; people watch it, and a silent run is declared dead
+
+
+class CannotRun(Exception):
+    """This connection is not to be read now. The text says why and what to do."""
+
+
+class Superseded(Exception):
+    """This run was declared dead meanwhile: another one may be writing, so it stops."""
+
+
+def claim(connection: Connection, *, by: Any) -> SyncRun:
+    """Begin a run. A silent one is declared failed first; one that lives is in the way (`CannotRun`)."""
+    if connection.paused_at:
+        raise CannotRun(f"{connection} is paused. An administrator can resume it.")
+    for silent in SyncRun.objects.filter(connection=connection).silent(timezone.now()):
+        with contextlib.suppress(Conflict):
+            fail(silent, f"No sign of life since {silent.beat_at:%Y-%m-%d %H:%M} UTC. Its process has died.", by=by)
+    try:
+        with transaction.atomic():
+            return SyncRun.objects.create(connection=connection, doing="Starting")
+    except IntegrityError:
+        raise CannotRun(f"{connection} is being read right now. Wait until that is done.") from None
+
+
+def fail(run: SyncRun, problem: str, *, by: Any) -> SyncRun:
+    """The run as a whole came to nothing, and why. What it wrote before stays: each scope is whole."""
+    now, said = timezone.now(), as_rows.text(problem, 2000)
+    data = {"problem": said, "changes": run.changes}
+    fields = {"problem": said, "finished_at": now, "doing": ""}
+    return move(run, SyncRun.State.FAILED, by=by, event=EVENT, about=[run.connection], data=data, **fields)
+
+
+def still_mine(run: SyncRun) -> None:
+    """Lock the run for this transaction: nobody can declare it dead while a scope is being written. Or `Superseded`."""
+    if not SyncRun.objects.select_for_update().filter(pk=run.pk).running().exists():
+        raise Superseded(f"{run} was declared dead")
+
+
+class Progress:
+    """What people see while a run lasts. Reading threads call `report`, which touches no database; the writing thread
+    saves it now and then, in a statement of its own outside the scopes' transactions."""
+
+    def __init__(self, run: SyncRun) -> None:
+        self.run = run
+        self.done, self.total, self.doing = 0, 1, "the list of accounts"
+        self._saved_at = 0.0
+
+    def report(self, scope: str, what: str) -> None:
+        self.doing = as_rows.text(f"{scope}: {what}", 200)
+
+    def save(self, *, now: bool = False) -> None:
+        """Save if it is time to, or `now`. Raises `Superseded` when the run is not ours any more."""
+        if not now and time.monotonic() - self._saved_at < BEAT_SECONDS:
+            return
+        self._saved_at = time.monotonic()
+        shown = {"done": self.done, "total": self.total, "doing": self.doing, "beat_at": timezone.now()}
+        if not SyncRun.objects.filter(pk=self.run.pk).running().update(**shown):
+            raise Superseded(f"{self.run} was declared dead")

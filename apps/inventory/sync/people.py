@@ -1,0 +1,122 @@
+"""Who the principals are, and who answers for them: identities, managers, owners."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Upper
+
+from apps.connectors.base import CredentialRecord, PrincipalRecord
+from apps.inventory.models import Connection, Identity, Principal, Resource
+from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync.machines import classify
+from apps.inventory.sync.upserts import ACCOUNT_OWNER, IDENTITY_CENTER, NOBODY, TAG, Changes, Known, Pointing, point
+
+NOT_MACHINES = frozenset({Principal.Kind.IDC_USER, Principal.Kind.IDC_GROUP, Principal.Kind.IAM_GROUP})
+
+
+def humans(records: Iterable[PrincipalRecord], before: Mapping[Any, Known], at: Any) -> dict[str, as_rows.Values]:
+    """A person for each user of the directory. One that is disabled there has left: known, and ended."""
+    return {
+        record.external_id: {
+            "kind": Identity.Kind.HUMAN,
+            "name": as_rows.text(record.display_name or record.name, 256) or record.external_id[:256],
+            "email": as_rows.text(record.email, 254),
+            "title": as_rows.text(record.title, 200),
+            "department": as_rows.text(record.department, 200),
+            **_ending(record, before, at),
+        }
+        for record in records
+        if record.kind == Principal.Kind.IDC_USER
+    }
+
+
+def _ending(record: PrincipalRecord, before: Mapping[Any, Known], at: Any) -> as_rows.Values:
+    if record.attributes.get("status") != "disabled":
+        return {"ended_at": None}
+    old = before.get(record.external_id)
+    return {"ended_at": (old.ended_at if old else None) or at}
+
+
+def machines(
+    records: Iterable[PrincipalRecord], credentials: Iterable[CredentialRecord], known_accounts: Collection[str]
+) -> dict[str, as_rows.Values]:
+    """A machine for each IAM user and role that somebody made. Roles that AWS made for itself are nobody."""
+    held: dict[str, list[CredentialRecord]] = {}
+    for credential in credentials:
+        held.setdefault(credential.principal_external_id, []).append(credential)
+    found = {}
+    for record in records:
+        if record.kind in NOT_MACHINES or as_rows.principal(record, None)["is_reserved"]:
+            continue
+        sign = classify(record, held.get(record.external_id, ()), known_accounts)
+        found[record.external_id] = {
+            "kind": Identity.Kind.MACHINE,
+            "name": as_rows.text(record.name, 256) or record.external_id[:256],
+            "classification": sign.classification,
+            "evidence": as_rows.text(sign.evidence, 500),
+        }
+    return found
+
+
+def link(principals: QuerySet[Principal]) -> None:
+    """Give each principal of the scope the identity it made us know, unless it is somebody's already. One statement."""
+    identity = Identity.objects.filter(connection=OuterRef("connection"), external_id=OuterRef("external_id"))
+    unlinked = principals.filter(identity=None).annotate(found=Subquery(identity.values("pk")[:1]))
+    unlinked.exclude(found=None).update(identity_id=F("found"))
+
+
+def managers(connection: Connection, records: Iterable[PrincipalRecord], changes: Changes) -> None:
+    """Who reports to whom, as the directory says. A person who names themselves as manager has none."""
+    people = Identity.objects.human().filter(connection=connection)
+    ids = dict(people.values_list("external_id", "pk"))
+    wanted: dict[int, Pointing] = {}
+    for record in records:
+        manager = ids.get(record.manager_external_id)
+        is_said = manager is not None and record.manager_external_id != record.external_id
+        if record.external_id in ids:
+            wanted[ids[record.external_id]] = (manager, IDENTITY_CENTER) if is_said else NOBODY
+    point(people, "manager", wanted, changes)
+
+
+def resource_owners(connection: Connection, changes: Changes) -> None:
+    """Who answers for each account: whom its tags name by e-mail, unless a person said who."""
+    resources = Resource.objects.filter(connection=connection)
+    named = {pk: _named_in(tags) for pk, tags in resources.values_list("pk", "tags")}
+    point(resources, "owner", dict.fromkeys(named, NOBODY) | _by_email(connection, named), changes)
+
+
+def machine_owners(resource: Resource, records: Iterable[PrincipalRecord], changes: Changes) -> None:
+    """Who answers for each machine of an account: whom its tags name by e-mail, else the account's owner, or nobody."""
+    tags = {record.external_id: record.attributes.get("tags") for record in records}
+    machines = Identity.objects.machine().filter(connection=resource.connection, external_id__in=[*tags])
+    named = {pk: _named_in(tags[key]) for pk, key in machines.values_list("pk", "external_id")}
+    owner = Resource.objects.filter(pk=resource.pk, owner__ended_at=None).values_list("owner_id", flat=True).first()
+    fallback: Pointing = (owner, ACCOUNT_OWNER) if owner else NOBODY
+    point(machines, "owner", dict.fromkeys(named, fallback) | _by_email(resource.connection, named), changes)
+
+
+def _named_in(tags: object) -> tuple[str, str]:
+    """(tag key, e-mail) of the first owner tag that holds an e-mail address; keys are compared without case."""
+    if not isinstance(tags, Mapping):
+        return "", ""
+    lowered = {str(key).lower(): str(value) for key, value in tags.items()}
+    found = ((key, lowered.get(key.lower(), "").strip()) for key in settings.OWNER_TAGS)
+    return next(((key, value) for key, value in found if "@" in value), ("", ""))
+
+
+def _by_email(connection: Connection, named: Mapping[int, tuple[str, str]]) -> dict[int, Pointing]:
+    """Rows whose tag names exactly one present person. Two people with one address are nobody: it would be a guess."""
+    addresses = {email.upper() for _, email in named.values() if email}
+    people: dict[str, list[int]] = {}
+    found = Identity.objects.present().human().filter(connection=connection).annotate(address=Upper("email"))
+    for pk, address in found.filter(address__in=addresses).values_list("pk", "address") if addresses else ():
+        people.setdefault(address, []).append(pk)
+    return {
+        row: (people[email.upper()][0], f"{TAG}{key}")
+        for row, (key, email) in named.items()
+        if len(people.get(email.upper(), ())) == 1
+    }

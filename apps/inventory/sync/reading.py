@@ -1,0 +1,281 @@
+"""One run: read the accounts, the directory and every account, and write each as it comes in.
+
+Reading happens in threads, which call the provider and never the database; writing happens here, one scope at a time,
+each in a transaction of its own. So no transaction is ever open round a call, and no scope waits for a slow one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from apps.connectors import registry
+from apps.connectors.base import AccountRecord, Connector, Scan
+from apps.connectors.errors import ConnectorError
+from apps.core.lifecycle import Conflict, move
+from apps.inventory.models import Connection, Resource, ScopeScan, SyncRun
+from apps.inventory.models.resources import ORGANIZATION
+from apps.inventory.sync import claims, writing
+from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync.upserts import Changes, end, known, upsert
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+INTERRUPTED = "It was interrupted. Start it again."
+
+
+def run(connection_id: int, *, by: Any) -> SyncRun:
+    """Read a connection completely, once. Returns the finished run, whose state says how it ended.
+
+    Raises `CannotRun` when the connection is paused or being read already. What the provider refuses is no exception
+    here: it is in the run and its scopes, in words.
+    """
+    connection = Connection.objects.get(pk=connection_id)
+    row = claims.claim(connection, by=by)
+    try:
+        return _Run(connection, row, by).go()
+    except claims.Superseded:
+        row.refresh_from_db()
+        return row
+    except ConnectorError as error:
+        return claims.fail(row, str(error), by=by)
+    except BaseException as error:
+        claims.fail(row, _failed(error) if isinstance(error, Exception) else INTERRUPTED, by=by)
+        raise
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a thread brought back: a scan or why there is none."""
+
+    resource: Resource | None
+    started_at: datetime
+    finished_at: datetime
+    scan: Scan
+    error: str = ""
+
+
+class _Run:
+    def __init__(self, connection: Connection, run: SyncRun, by: Any) -> None:
+        self.connection, self.run, self.by = connection, run, by
+        self.progress = claims.Progress(run)
+        self.changes = Changes()
+        self.states: list[str] = []
+        self.digests: list[str] = []
+        self.calls = 0
+        self.confirmed = _confirmed(connection)
+
+    def go(self) -> SyncRun:
+        self.progress.save(now=True)
+        connector = registry.connector(self.connection.kind, self.connection.config)
+        accounts = connector.accounts()
+        resources = self.write_accounts(accounts)
+        readable = [account for account in accounts if account.state == "active"]
+        self.known_accounts = frozenset(account.external_id for account in accounts)
+        self.notes = [_left_out(account) for account in accounts if account.state != "active"]
+        vanished = self.vanished(accounts)
+        self.progress.total, self.progress.done = 2 + len(readable) + len(vanished), 1
+        # The directory first, alone: its people are the owners that the accounts' machines are given.
+        for read in self.read([None], lambda _: connector.scan_directory(accounts, self.reporter("Directory"))):
+            self.write(read)
+        by_id = {account.external_id: account for account in readable}
+        scopes = [resource for resource in resources if resource.external_id in by_id]
+        for read in self.read(scopes, lambda resource: self.scan(connector, by_id[resource.external_id])):
+            self.write(read)
+        for resource in vanished:
+            self.write_vanished(resource)
+        return self.finish()
+
+    # ---- accounts
+
+    def write_accounts(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
+        """Bring the accounts up to date. Those that are not listed any more end later, with what they held."""
+        mine = Resource.objects.filter(connection=self.connection)
+        rows = {}
+        for account in accounts:
+            values = as_rows.resource(account)
+            rows[account.external_id] = values | {"environment": values.pop("derived")}
+        with transaction.atomic():
+            claims.still_mine(self.run)
+            confirmed = mine.exclude(environment_source=ORGANIZATION).values_list("external_id", "environment")
+            for key, environment in confirmed:
+                if key in rows:  # a person's word stands until a person changes it
+                    rows[key]["environment"] = environment
+            digests = {key: as_rows.digest(values) for key, values in rows.items()}
+            before = known(mine, "external_id")
+            upsert(
+                Resource,
+                before,
+                rows,
+                digests,
+                keys=["external_id"],
+                fixed={"connection_id": self.connection.pk},
+                changes=self.changes,
+            )
+        self.digests += sorted(digests.values())
+        return list(mine.present().filter(external_id__in=rows).order_by("pk"))
+
+    def vanished(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
+        listed = [account.external_id for account in accounts]
+        return list(Resource.objects.present().filter(connection=self.connection).exclude(external_id__in=listed))
+
+    def write_vanished(self, resource: Resource) -> None:
+        """An account that left the organization holds nothing any more, as far as we can know. The same brake holds."""
+        now = timezone.now()
+        state = self.write(
+            _Read(resource, self.run.started_at, now, Scan(notes=["The organization no longer lists it."]))
+        )
+        if state == ScopeScan.State.COMPLETE:
+            end(Resource, [resource.pk], now, self.changes)
+
+    # ---- reading, in threads
+
+    def reporter(self, name: str) -> Callable[[int, int, str], None]:
+        def report(_done: int, _of: int, what: str) -> None:
+            self.progress.report(name, what)
+
+        return report
+
+    def scan(self, connector: Connector, account: AccountRecord) -> Scan:
+        return connector.scan_account(account, self.reporter(account.name))
+
+    def read(self, scopes: Iterable[Any], scan: Callable[[Any], Scan]) -> Iterator[_Read]:
+        """Read scopes at the same time and hand them over as they come in, with at most a few waiting to be written."""
+        waiting = iter(scopes)
+        pool = ThreadPoolExecutor(settings.SYNC_READERS, thread_name_prefix="sync")
+        try:
+            pending: set[Future[_Read]] = set()
+            while True:
+                room = 2 * settings.SYNC_READERS - len(pending)
+                pending |= {pool.submit(_read, resource, scan) for resource in islice(waiting, room)}
+                if not pending:
+                    return
+                finished, pending = wait(pending, WAIT_SECONDS, FIRST_COMPLETED)
+                self.progress.save()
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    # ---- writing, here
+
+    def write(self, read: _Read) -> str:
+        """Write one scope and what became of it. What goes wrong with one does not stop the others."""
+        try:
+            with transaction.atomic():
+                claims.still_mine(self.run)
+                outcome = self.outcome(read)
+                self.save_scan(read, outcome)
+        except claims.Superseded:
+            raise
+        except Exception as bug:
+            log.exception("Writing %s of %s", read.resource or "the directory", self.connection)
+            outcome = writing.Outcome(ScopeScan.State.FAILED, problems=[_failed(bug)])
+            with transaction.atomic():
+                claims.still_mine(self.run)
+                self.save_scan(read, outcome)
+        self.changes.merge(outcome.changes)
+        self.states.append(outcome.state)
+        self.digests.append(outcome.digest)
+        self.calls += read.scan.calls
+        self.progress.done += 1
+        self.progress.save(now=True)
+        return outcome.state
+
+    def outcome(self, read: _Read) -> writing.Outcome:
+        if read.error:
+            return writing.Outcome(ScopeScan.State.FAILED, problems=[as_rows.text(read.error, 500)])
+        scope = writing.Scope(self.connection, read.resource, read.started_at, read.finished_at, self.known_accounts)
+        key = read.resource.pk if read.resource else None
+        outcome = writing.write(scope, read.scan, self.confirmed.get(key, {}))
+        if read.resource is None:
+            outcome.notes = [*self.notes, *outcome.notes]
+        return outcome
+
+    def save_scan(self, read: _Read, outcome: writing.Outcome) -> None:
+        ScopeScan.objects.create(
+            run=self.run,
+            resource=read.resource,
+            state=outcome.state,
+            started_at=read.started_at,
+            finished_at=read.finished_at,
+            totals=[{"name": t.name, "read": t.read, "expected": t.expected} for t in read.scan.totals],
+            problems=outcome.problems,
+            notes=outcome.notes,
+            would_end=outcome.would_end,
+            would_end_rows=outcome.held,
+            calls=read.scan.calls,
+        )
+
+    def finish(self) -> SyncRun:
+        state = next((state for state in WORST_FIRST if state in self.states), SyncRun.State.COMPLETE)
+        state = SyncRun.State.INCOMPLETE if state == SyncRun.State.FAILED else state
+        changes = self.changes.as_json()
+        scopes = {str(name): self.states.count(name) for name in dict.fromkeys(self.states)}
+        digest = hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()
+        try:
+            return move(
+                self.run,
+                state,
+                by=self.by,
+                event=claims.EVENT,
+                about=[self.connection],
+                data={"changes": changes, "scopes": scopes, "digest": digest, "calls": self.calls},
+                finished_at=timezone.now(),
+                changes=changes,
+                calls=self.calls,
+                done=self.progress.total,
+                total=self.progress.total,
+                doing="",
+            )
+        except Conflict:
+            raise claims.Superseded(f"{self.run} was declared dead") from None
+
+
+WORST_FIRST = (SyncRun.State.HELD, SyncRun.State.FAILED, SyncRun.State.INCOMPLETE)
+
+
+def _left_out(account: AccountRecord) -> str:
+    name, state = as_rows.text(account.name, 100), as_rows.text(account.state, 30)
+    return f"{name} ({account.external_id}) is {state}, so AWS lets nobody read it. What we knew of it stays."
+
+
+def _read(resource: Resource | None, scan: Callable[[Any], Scan]) -> _Read:
+    """In a thread: call the provider."""
+    started_at = timezone.now()
+    try:
+        found, error = scan(resource), ""
+    except ConnectorError as refused:
+        found, error = Scan(), str(refused) or type(refused).__name__
+    except Exception as bug:
+        log.exception("Reading %s", resource or "the directory")
+        found, error = Scan(), _failed(bug)
+    return _Read(resource, started_at, timezone.now(), found, error)
+
+
+def _failed(bug: Exception) -> str:
+    return f"Gatehouse itself failed ({type(bug).__name__}). Its log says where."
+
+
+def _confirmed(connection: Connection) -> dict[int | None, writing.Confirmed]:
+    """What a person said may end, by scope: from the latest held run since the last complete one."""
+    runs: QuerySet[SyncRun] = connection.runs.finished()
+    last_complete = connection.as_of
+    since = runs.filter(started_at__gt=last_complete) if last_complete else runs
+    held = since.filter(state=SyncRun.State.HELD, confirmed_drops=True).first()
+    if held is None:
+        return {}
+    scans = held.scopes.filter(state=ScopeScan.State.HELD)
+    return dict(scans.values_list("resource_id", "would_end_rows"))
