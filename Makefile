@@ -34,7 +34,7 @@ lint-types: .venv/.dev
 	@.venv/bin/mypy --no-error-summary
 
 lint-layers: .venv/.dev
-	@.venv/bin/lint-imports --no-cache > .local/layers.log || { cat .local/layers.log; exit 1; }
+	@found=$$(.venv/bin/lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }
 
 lint-templates: .venv/.dev
 	@.venv/bin/djlint --lint --quiet templates

@@ -18,7 +18,7 @@ from config import embedded
 from config.servers import Postgres
 
 PROJECT = Path(__file__).resolve().parents[2]
-PRODUCTION = {"BASE_URL": "https://gatehouse.example.com", "STATIC_FROM_SOURCE": "0", "DEBUG": "0", "DEMO": "0"}
+PRODUCTION = {"BASE_URL": "https://gatehouse.example.com", "STATIC_FROM_SOURCE": "0", "DATABASE_POOL": "4"}
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

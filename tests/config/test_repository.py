@@ -10,7 +10,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 # Pieces, so that this file does not contain what it looks for.
 REGISTRY_HOSTS = ["pypi" + ".org", "pythonhosted" + ".org", "npmjs" + ".org", "npmjs" + ".com", "yarnpkg" + ".com"]
-MACHINE_PATHS = ["/work" + "/", "/root" + "/", "/home" + "/", "/Users" + "/"]
+MACHINE_PATHS = [
+    "/work" + "/main",
+    "/work" + "/shared",
+    "/root" + "/",
+    "/home" + "/",
+    "/Users" + "/",
+    "/tmp" + "/clone",
+]
 LOCKS = ["package-lock.json", "requirements/run.txt", "requirements/demo.txt", "requirements/dev.txt"]
 
 
