@@ -20,6 +20,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.encoding import force_bytes
 
 from apps.users import permissions
 
@@ -91,6 +92,6 @@ def _cipher() -> MultiFernet:
     return MultiFernet([Fernet(_key(secret)) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
 
 
-def _key(secret: str) -> bytes:
+def _key(secret: str | bytes) -> bytes:
     kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatehouse.users.authenticators")
-    return base64.urlsafe_b64encode(kdf.derive(secret.encode()))
+    return base64.urlsafe_b64encode(kdf.derive(force_bytes(secret)))

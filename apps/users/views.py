@@ -131,7 +131,7 @@ def people(request: HttpRequest) -> HttpResponse:
 def person(request: HttpRequest, pk: int) -> HttpResponse:
     them = get_object_or_404(User, pk=pk)
     context = _facts(request, them)
-    if request.htmx:
+    if getattr(request, "htmx", False):
         return render(request, "users/people.html#person", context)
     return render(request, "users/people.html", {**_list(request), **context})
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
 from django.conf import settings as django_settings
 from django.core import signing
 from django.http import HttpRequest
 from django.test import Client
-from django.utils import timezone
 from pytest_django import Settings
 
 from apps.users import devices
@@ -23,15 +23,6 @@ COOKIE = django_settings.DEVICE_COOKIE_NAME
 
 def request_from(client: Client) -> HttpRequest:
     return client.get("/settings/").wsgi_request
-
-
-def is_another(request: HttpRequest, first: HttpRequest, since: timedelta = timedelta(0)) -> bool:
-    return devices.is_another(
-        request,
-        device=devices.device_id(first),
-        session=devices.session_digest(first),
-        since=timezone.now() + timedelta(seconds=2) + since,
-    )
 
 
 def test_a_browser_gets_its_device_when_somebody_signs_in(client: Client, alice: User) -> None:
@@ -63,47 +54,37 @@ def test_a_forged_cookie_is_a_new_device(alice: User, value: str) -> None:
     assert len(devices.device_id(request_from(client))) == 32
 
 
-def test_another_device_is_another_browser_and_another_session(alice: User) -> None:
-    laptop, phone = client_of(alice), client_of(alice)
-    request_from(phone)  # it was seen before
-    first = request_from(laptop)
-    assert is_another(request_from(phone), first)
-    assert not is_another(request_from(laptop), first)
+def test_two_browsers_are_two_devices_and_two_sessions(alice: User) -> None:
+    laptop, phone = request_from(client_of(alice)), request_from(client_of(alice))
+    assert devices.device_id(laptop) != devices.device_id(phone)
+    assert devices.session_digest(laptop) != devices.session_digest(phone)
 
 
-def test_a_second_sign_in_on_the_same_browser_is_not_another_device(alice: User) -> None:
+def test_a_second_sign_in_on_the_same_browser_is_the_same_device(alice: User) -> None:
     client = client_of(alice)
-    request_from(client)
     first = request_from(client)
     client.post("/accounts/logout/")
     client.force_login(alice)
-    assert devices.session_digest(request_from(client)) != devices.session_digest(first)
-    assert not is_another(request_from(client), first)
+    second = request_from(client)
+    assert devices.session_digest(first) != devices.session_digest(second)
+    assert devices.device_id(first) == devices.device_id(second)
 
 
-def test_a_stolen_session_in_another_browser_is_not_another_device(alice: User) -> None:
+def test_a_stolen_session_in_another_browser_is_the_same_session(alice: User) -> None:
     laptop, thief = client_of(alice), client_of(alice)
     request_from(thief)
-    session = laptop.cookies[django_settings.SESSION_COOKIE_NAME].value
-    thief.cookies[django_settings.SESSION_COOKIE_NAME] = session
-    first = request_from(laptop)
-    assert devices.device_id(request_from(thief)) != devices.device_id(first)
-    assert not is_another(request_from(thief), first)
+    thief.cookies[django_settings.SESSION_COOKIE_NAME] = laptop.cookies[django_settings.SESSION_COOKIE_NAME].value
+    assert devices.session_digest(request_from(thief)) == devices.session_digest(request_from(laptop))
 
 
-def test_a_browser_that_threw_its_cookie_away_is_too_young_to_be_another_device(alice: User) -> None:
-    laptop, cleaned = client_of(alice), client_of(alice)
-    first = request_from(laptop)
-    assert not is_another(request_from(cleaned), first)  # this very request made it known
-    assert is_another(request_from(cleaned), first)
-    assert not is_another(request_from(cleaned), first, since=timedelta(hours=-1))
-
-
-def test_unknown_is_not_another(alice: User) -> None:
+def test_a_device_keeps_its_age_and_throwing_the_cookie_away_makes_a_young_one(alice: User) -> None:
     client = client_of(alice)
-    request_from(client)
-    request = request_from(client)
-    assert not devices.is_another(request, device="", session="", since=timezone.now())
+    with time_machine.travel("2026-11-01 08:00Z", tick=False) as clock:
+        request_from(client)
+        clock.shift(3600)
+        assert devices.device_since(request_from(client)) == datetime(2026, 11, 1, 8, tzinfo=UTC)
+        del client.cookies[COOKIE]
+        assert devices.device_since(request_from(client)) == datetime(2026, 11, 1, 9, tzinfo=UTC)
 
 
 def test_a_session_is_named_without_giving_it_away(alice: User) -> None:
