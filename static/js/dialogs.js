@@ -16,9 +16,28 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// a menu that would reach over the edge opens to the other side
+document.addEventListener(
+  "toggle",
+  (event) => {
+    const menu = event.target;
+    if (!menu.matches?.("details.gh-menu[open]")) return;
+    menu.classList.remove("gh-menu-end");
+    const { right } = menu.querySelector(".gh-menu-b").getBoundingClientRect();
+    menu.classList.toggle("gh-menu-end", right > document.documentElement.clientWidth - 8);
+  },
+  true,
+);
+
 // -- data-confirm: ask before a click goes through ------------------------------------------------------------------
+const wordsOf = (button) => {
+  const copy = button.cloneNode(true);
+  copy.querySelector("kbd")?.remove();
+  return copy.textContent.trim();
+};
+
 const confirmed = new WeakSet();
-const ask = document.getElementById("confirm");
+const ask = document.getElementById("gh-confirm");
 
 document.addEventListener(
   "click",
@@ -31,7 +50,7 @@ document.addEventListener(
     const yes = ask.querySelector("[data-confirm-yes]");
     ask.querySelector("h2").textContent = confirm;
     ask.querySelector("[data-confirm-body]").textContent = confirmText;
-    yes.textContent = confirmLabel || element.textContent.replace(element.querySelector("kbd")?.textContent ?? "", "").trim();
+    yes.textContent = confirmLabel || wordsOf(element);
     yes.classList.toggle("gh-danger-fill", element.classList.contains("gh-danger"));
     yes.onclick = () => {
       ask.close();
@@ -83,7 +102,7 @@ addEventListener("popstate", () => {
 });
 
 // -- Go to ------------------------------------------------------------------------------------------------------------
-const goto = document.getElementById("goto");
+const goto = document.getElementById("gh-goto");
 const input = goto?.querySelector("[data-goto-input]");
 
 const shownLinks = () => [...goto.querySelectorAll("li:not([hidden]) a")];

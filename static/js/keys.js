@@ -1,19 +1,7 @@
 // The keyboard. Single keys work outside of fields only and can be turned off (WCAG 2.1.4); every key has a visible button.
-const OFF = "gatehouse.keys-off";
 const FIELDS = "input:not([type=checkbox]):not([type=radio]):not([type=button]):not([type=submit]), textarea, select, [contenteditable]";
 
-const stored = () => {
-  try {
-    return localStorage.getItem(OFF) === "1";
-  } catch {
-    return false; // storage is off
-  }
-};
-
-// off for this person (their profile says so) or in this browser; lists.js reads the same
-const root = document.documentElement;
-const settle = () => (root.dataset.keys = document.body.dataset.keys === "off" || stored() ? "off" : "on");
-settle();
+const isOff = document.body.dataset.keys === "off"; // this person's settings say so
 
 const isShown = (element) => element.checkVisibility?.({ visibilityProperty: true }) ?? element.offsetParent !== null;
 const chord = (event) => `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.key.toLowerCase()}`;
@@ -37,7 +25,7 @@ const press = (key) => {
 };
 
 const help = () => {
-  const dialog = document.getElementById("keys");
+  const dialog = document.getElementById("gh-keys");
   const here = dialog.querySelector("[data-keys-here]");
   const known = new Map(keyed().map((element) => [element.dataset.key, labelOf(element)]));
   here.replaceChildren(
@@ -55,7 +43,6 @@ const help = () => {
       return row;
     }),
   );
-  dialog.querySelector("[data-keys-toggle]").checked = root.dataset.keys === "on";
   dialog.showModal();
 };
 
@@ -83,19 +70,9 @@ document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.altKey || event.isComposing) return;
   const key = chord(event);
   const isChord = key.startsWith("ctrl+");
-  if (!isChord && event.key !== "Escape" && (root.dataset.keys === "off" || event.target.closest?.(FIELDS))) return;
+  if (!isChord && event.key !== "Escape" && (isOff || event.target.closest?.(FIELDS))) return;
   if (document.querySelector("dialog[open]") && !isChord) return;
   const done =
     event.key === "Escape" ? escape(event) : key === "?" ? (help(), true) : key === "/" ? search() : press(key);
   if (done) event.preventDefault();
-});
-
-document.addEventListener("change", (event) => {
-  if (!event.target.matches("[data-keys-toggle]")) return;
-  try {
-    localStorage.setItem(OFF, event.target.checked ? "0" : "1");
-  } catch {
-    // storage is off: nothing to remember
-  }
-  settle();
 });

@@ -6,7 +6,8 @@ const FIELDS = "input:not([type=checkbox]), textarea, select, [contenteditable],
 
 const isShown = (element) => element.checkVisibility?.() ?? element.offsetParent !== null;
 const rows = () => [...document.querySelectorAll("[data-row]")].filter(isShown);
-const entry = (row) => row.querySelector("[data-open]") ?? (row.matches("a[href], button") ? row : row.querySelector("a[href], button, input"));
+const entry = (row) =>
+  row.matches("a[href], button") ? row : (row.querySelector("[data-open]") ?? row.querySelector("a[href]") ?? row.querySelector("button, input"));
 
 const move = (from, step) => {
   const all = rows();
@@ -23,7 +24,7 @@ document.addEventListener("keydown", (event) => {
   const field = event.target.closest?.(FIELDS);
   const intoList = event.key === "ArrowDown" && event.target.matches?.("[data-search]");
   if (field && !intoList) return;
-  if (event.key.length === 1 && document.documentElement.dataset.keys === "off") return;
+  if (event.key.length === 1 && document.body.dataset.keys === "off") return;
   const step = MOVES[event.key];
   if (step && move(event.target, step)) event.preventDefault();
   if (event.key === "x") event.target.closest?.("[data-row]")?.querySelector("[data-pick]")?.click();

@@ -15,7 +15,7 @@ const arm = (toast) => {
 };
 
 const say = (text, kind = "ok") => {
-  const template = document.getElementById(`toast-${kind}`);
+  const template = document.getElementById(`gh-toast-${kind}`);
   if (!region || !template) return;
   const toast = template.content.firstElementChild.cloneNode(true);
   toast.querySelector("span").textContent = text;
@@ -27,6 +27,11 @@ for (const toast of document.querySelectorAll("[data-toast]")) arm(toast);
 
 // from a view: HX-Trigger {"toast": {"text": "…", "kind": "ok"}}
 document.addEventListener("toast", (event) => say(event.detail.text ?? event.detail.value, event.detail.kind));
+// from allauth's passkey scripts: the person stopped it, or the device has no passkey for this site
+document.addEventListener("allauth.error", (event) => {
+  event.preventDefault();
+  say("No passkey was used. Try again, or take another way.", "risk");
+});
 document.addEventListener("htmx:sendError", () => say("No connection. Nothing was changed.", "risk"));
 document.addEventListener("htmx:responseError", (event) => {
   const gone = event.detail.xhr.status === 404;

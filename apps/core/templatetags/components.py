@@ -89,7 +89,7 @@ def account(resource: Any, layout: str = "") -> SafeString:
 
 @register.simple_tag
 def avatar(name: object, kind: str = "") -> SafeString:
-    """Initials in a circle; "machine" is a robot in a square, "lg" a large one. Decorative: the name stands beside it."""
+    """Initials in a circle; "machine" is a robot in a square, "lg" a large one. Decorative: a name stands beside it."""
     if kind == "machine":
         return format_html('<span class="gh-av gh-av-m" aria-hidden="true">{}</span>', icon("robot"))
     css = "gh-av gh-av-lg" if kind == "lg" else "gh-av"
@@ -108,10 +108,10 @@ def person(who: Any) -> SafeString:
 
 @register.simple_tag
 def crumb(label: str, url: str = "") -> SafeString:
-    """One step of the breadcrumb: a link with its slash, or without a url the page itself."""
+    """One step of the breadcrumb: a link, or without a url the page itself."""
     if url:
-        return format_html('<a href="{}">{}</a> <span aria-hidden="true">/</span> ', url, label)
-    return format_html('<span aria-current="page">{}</span>', label)
+        return format_html('<span class="gh-crumb"><a href="{}">{}</a></span>', url, label)
+    return format_html('<span class="gh-crumb" aria-current="page">{}</span>', label)
 
 
 @register.simple_tag
@@ -221,7 +221,7 @@ def stat(label: str, value: object, small: object = "", tone: str = "") -> SafeS
 def note(content: str, kind: str, title: str, icon_name: str = "") -> SafeString:
     """The title states it, the content gives the reason."""
     return format_html(
-        '<div class="gh-note gh-note-{}">{}<div><h3>{}</h3><p>{}</p></div></div>',
+        '<div class="gh-note gh-note-{}">{}<div><p class="gh-note-h">{}</p><p>{}</p></div></div>',
         kind,
         icon(icon_name or NOTE_ICONS[kind]),
         title,
@@ -232,7 +232,9 @@ def note(content: str, kind: str, title: str, icon_name: str = "") -> SafeString
 @register.simple_block_tag
 def empty(content: str, title: str) -> SafeString:
     """What is missing, then one link."""
-    return format_html('<div class="gh-empty"><h3>{}</h3><p class="gh-small">{}</p></div>', title, content)
+    return format_html(
+        '<div class="gh-empty"><p class="gh-strong">{}</p><p class="gh-small">{}</p></div>', title, content
+    )
 
 
 @register.simple_block_tag
