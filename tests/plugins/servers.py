@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from config import embedded
+from config import embedded, env
 
 RUNS = embedded.LOCAL / "tests"
 RUN = "GATEHOUSE_TEST_RUN"  # tells xdist's workers, and programs that a test starts, where this run keeps its servers
@@ -70,9 +70,10 @@ def _has_workers(config: pytest.Config) -> bool:
 
 
 def _start(worker: str | None) -> None:
-    if "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ:
+    if "REDIS_URL" in os.environ:  # somebody's server, shared by all workers: each takes databases of its own
         number = int((worker or "gw0").removeprefix("gw"))
-        os.environ["REDIS_URL"] = f"{os.environ['REDIS_URL'].rstrip('/')}/{3 * number}"
+        os.environ["REDIS_URL"] = env.redis_url(3 * number)
+    if {"DATABASE_URL", "REDIS_URL"} <= os.environ.keys():
         return
     servers = embedded.ensure(Path(os.environ[RUN]) / (worker or "main"), durable=False)
     host, password = quote(str(servers.postgres_directory), safe=""), quote(servers.postgres_password, safe="")
