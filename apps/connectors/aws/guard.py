@@ -1,0 +1,186 @@
+"""The guard: a policy in every account that can only deny, and ends what grants opened there (aws.md §1.2).
+
+Permission sets that may be granted for a time reference the customer-managed policy `/jit/jit-guard`. Its document is
+written whole from all windows of the account, never edited: IAM has no compare-and-swap. One statement denies everything
+to the people of one permission set from one second on, by AWS's own clock. Its statements cannot widen anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from apps.connectors.aws.policy.documents import MalformedPolicy, canonical, digest
+from apps.connectors.aws.session import Api
+from apps.connectors.base import Proof, Target, Window, whole_second
+from apps.connectors.errors import Gone, Refused, Unproven
+
+LIMIT = 6144  # characters of a managed policy; IAM does not count white space
+KEPT_VERSIONS = 3  # of the five that IAM allows: a retried write must not find the shelf full
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # before any grant: a Deny from here on denies now, whatever a clock says
+
+_USER_ID = re.compile(r"[A-Za-z0-9-]{1,47}")
+_PERMISSION_SET = re.compile(r"[\w+=,.@-]{1,32}", re.ASCII)
+
+
+def stamp(at: datetime) -> str:
+    """An instant as policies spell it: UTC, rounded down to the second."""
+    return whole_second(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def size(document: Any) -> int:
+    """The characters that IAM counts."""
+    return sum(not letter.isspace() for letter in json.dumps(document, separators=(",", ":")))
+
+
+def render(windows: Sequence[Window], partition: str = "aws") -> dict[str, Any]:
+    """The guard's document for all windows of one account. Without windows it is the resting shape, which denies nobody.
+
+    People with the same permission set and the same end share a statement. The end of a window that is being ended is
+    `LONG_AGO`. Raises `Refused` for names that would mean something else inside a policy.
+    """
+    people: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for window in windows:
+        not_after = window.not_after if window.is_open else LONG_AGO
+        people[_permission_set(window.target), stamp(not_after)].add(_user_id(window.target))
+    statements = [_statement(partition, name, end, sorted(ids)) for (name, end), ids in sorted(people.items())]
+    return {"Version": "2012-10-17", "Statement": [_anchor(), *statements]}
+
+
+def require_room(windows: Sequence[Window]) -> None:
+    """Raise `Refused` when the guard could not hold these windows, and still end each of them early.
+
+    An early end moves a person into another statement, so every permission set keeps room for one more.
+    """
+    names = sorted({_permission_set(window.target) for window in windows})
+    spare = sum(size(_statement("aws", name, stamp(LONG_AGO), [])) + 1 for name in names)
+    _require_fits(size(render(windows)) + spare)
+
+
+def _require_fits(needed: int) -> None:
+    if needed > LIMIT:
+        raise Refused(
+            f"The guard policy of this account is full ({needed} of {LIMIT} characters). "
+            "Wait until other grants in this account have ended, or end one."
+        )
+
+
+def arn_in(api: Api, account_id: str) -> str:
+    """Where the guard of an account is."""
+    return f"arn:{api.session.hub().partition}:iam::{account_id}:policy{api.session.config['guard_policy']}"
+
+
+def versions(api: Api, account_id: str) -> list[dict[str, Any]]:
+    """The guard's versions, oldest first. Raises `Refused` where nobody installed it."""
+    arn = arn_in(api, account_id)
+    try:
+        found = list(api.items(account_id, "iam", "list_policy_versions", "Versions", PolicyArn=arn))
+    except Gone as error:
+        raise Refused(f"Account {account_id} has no guard policy {arn}. Install it there first.") from error
+    return sorted(found, key=lambda version: int(version["VersionId"].removeprefix("v")))
+
+
+def write(reader: Api, writer: Api, account_id: str, windows: Sequence[Window]) -> Proof:
+    """Write the guard from all windows of the account, and read back that it is in force.
+
+    Always writes, also when nothing seems to have changed: a stale read could show an older document that happens to be
+    equal, and a Deny that was skipped for it would be missing. Raises `Refused` before anything is written, `Unproven`
+    when what is in force afterwards is not what was written.
+    """
+    document = render(windows, reader.session.hub().partition)
+    _require_fits(size(document))
+    arn = arn_in(reader, account_id)
+    _make_room(writer, account_id, arn, versions(reader, account_id))
+    made = writer.call(
+        account_id,
+        "iam",
+        "create_policy_version",
+        PolicyArn=arn,
+        PolicyDocument=json.dumps(document, separators=(",", ":")),
+        SetAsDefault=True,
+    )
+    version_id = made["PolicyVersion"]["VersionId"]
+    _require_in_force(reader, account_id, arn, version_id, document)
+    people = {_user_id(window.target) for window in windows}
+    return Proof(
+        f"Guard policy {arn} ({version_id}) is in force with ends for {len(people)} "
+        f"{'person' if len(people) == 1 else 'people'}.",
+        datetime.now(UTC),
+        {
+            "policy_arn": arn,
+            "version_id": version_id,
+            "digest": digest(document),
+            "size": size(document),
+            "ends": sorted(
+                [_user_id(window.target), _permission_set(window.target), stamp(window.not_after), window.is_open]
+                for window in windows
+            ),
+        },
+    )
+
+
+def _make_room(writer: Api, account_id: str, arn: str, found: Sequence[dict[str, Any]]) -> None:
+    spare = [version["VersionId"] for version in found if not version["IsDefaultVersion"]]
+    for version_id in spare[: max(0, len(found) - KEPT_VERSIONS)]:
+        try:
+            writer.call(account_id, "iam", "delete_policy_version", PolicyArn=arn, VersionId=version_id)
+        except Gone:
+            continue
+
+
+def _require_in_force(reader: Api, account_id: str, arn: str, version_id: str, document: Any) -> None:
+    default = next((v["VersionId"] for v in versions(reader, account_id) if v["IsDefaultVersion"]), "")
+    if default != version_id:
+        raise Unproven(f"Guard policy {arn} shows version {default or 'none'} in force, not {version_id}.")
+    try:
+        answer = reader.call(account_id, "iam", "get_policy_version", PolicyArn=arn, VersionId=version_id)
+        is_equal = canonical(answer["PolicyVersion"]["Document"]) == canonical(document)
+    except (Gone, MalformedPolicy) as error:
+        raise Unproven(f"Guard policy {arn} ({version_id}) cannot be read back: {error}") from error
+    if not is_equal:
+        raise Unproven(f"Guard policy {arn} ({version_id}) reads back differently from what was written.")
+
+
+def _anchor() -> dict[str, Any]:
+    """Denies nobody: it keeps the document valid when there is nothing to end."""
+    return {
+        "Sid": "Anchor",
+        "Effect": "Deny",
+        "Action": "*",
+        "Resource": "*",
+        "Condition": {"DateLessThan": {"aws:CurrentTime": stamp(LONG_AGO)}},
+    }
+
+
+def _statement(partition: str, permission_set: str, end: str, user_ids: list[str]) -> dict[str, Any]:
+    """`identitystore:UserId` names a person for good. The role's suffix is not known before AWS makes it, so the pattern
+    also fits a permission set whose name goes on after an underscore; that can only deny more.
+    """
+    role = f"arn:{partition}:iam::*:role/aws-reserved/sso.amazonaws.com*/AWSReservedSSO_{permission_set}_*"
+    return {
+        "Effect": "Deny",
+        "Action": "*",
+        "Resource": "*",
+        "Condition": {
+            "StringEquals": {"identitystore:UserId": user_ids},
+            "ArnLike": {"aws:PrincipalArn": role},
+            "DateGreaterThanEquals": {"aws:CurrentTime": end},
+        },
+    }
+
+
+def _user_id(target: Target) -> str:
+    if not _USER_ID.fullmatch(target.principal_external_id):
+        raise Refused(f"{target.principal_external_id[:60]!r} is not the id of a person in Identity Center.")
+    return target.principal_external_id
+
+
+def _permission_set(target: Target) -> str:
+    name = str(target.entitlement_attributes.get("permission_set_name", ""))
+    if not _PERMISSION_SET.fullmatch(name):
+        raise Refused(f"{name[:60]!r} is not the name of a permission set. Sync the directory first.")
+    return name

@@ -1,0 +1,111 @@
+"""Opens a permission set for a person in an account, and ends it with the account's guard (aws.md §1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from apps.connectors.aws import guard, identity_center, organizations
+from apps.connectors.aws.holders import attribute
+from apps.connectors.aws.removers import AccountAssignment, ticket_of
+from apps.connectors.base import Proof, Target, Ticket, Window
+from apps.connectors.errors import Refused
+
+LONGEST_SESSION = timedelta(hours=1)
+
+
+class IdcAssignment(AccountAssignment):
+    """An account assignment that the guard policy of the account denies from its end on.
+
+    Deleting the assignment ends no live session; the guard does, and must stay until the last session could have ended.
+    """
+
+    role = "provisioner_role"
+    ends_by = (
+        "A dated Deny in the account's guard policy: from that second on AWS refuses every call, in live sessions too, "
+        "whether or not Gatehouse runs (unverified live)."
+    )
+    may_be_privileged = True
+
+    def check(self, target: Target, windows: Sequence[Window]) -> None:
+        if target.principal_kind != "idc_user":
+            raise Refused("Only a person of Identity Center can get a permission set for a time.")
+        pair = (target.principal_external_id, target.entitlement_external_id)
+        for window in windows:
+            named = (window.target.principal_external_id, window.target.entitlement_external_id)
+            if named == pair and window.holds_standing:
+                raise Refused(
+                    f"{target.principal_name} already holds {target.entitlement_name} here for good; its end would take "
+                    "that away too."
+                )
+        self._require_reachable(target)
+        self._require_guarded(target)
+        guard.require_room(windows)
+        guard.versions(self._reader, target.account_id)
+        self._reader.call(
+            self._reader.hub_id,
+            "identitystore",
+            "describe_user",
+            IdentityStoreId=attribute(target, "identity_store_id"),
+            UserId=target.principal_external_id,
+        )
+
+    def shared_key(self, target: Target) -> str:
+        return f"aws:guard:{target.account_id}:{self._config['guard_policy']}"
+
+    def enforce(self, target: Target, windows: Sequence[Window]) -> Proof:
+        strangers = [w.target.account_id for w in windows if w.target.account_id != target.account_id]
+        if strangers:
+            raise ValueError(f"windows of other accounts in the guard of {target.account_id}: {strangers[:3]}")
+        return guard.write(self._reader, self._writer, target.account_id, windows)
+
+    def open(self, target: Target) -> Ticket:
+        """Reads first: Identity Center has no request token, so a second create would be a second request."""
+        if self._is_present(target):
+            return Ticket("done")
+        answer = self._writer.call(self._writer.hub_id, "sso-admin", "create_account_assignment", **self._facts(target))
+        return ticket_of("create", answer["AccountAssignmentCreationStatus"])
+
+    def session_for(self, target: Target) -> timedelta:
+        return identity_center.parse_duration(self._described(target).get("SessionDuration"))
+
+    def _require_reachable(self, target: Target) -> None:
+        """A delegated administrator cannot assign anything into the management account."""
+        management_id = organizations.management_account_id(self._reader)
+        if target.account_id == management_id != self._reader.hub_id:
+            raise Refused("Identity Center lets nobody but the management account itself assign access to it.")
+
+    def _require_guarded(self, target: Target) -> None:
+        described = self._described(target)
+        if described["Name"] != attribute(target, "permission_set_name"):
+            raise Refused(f"Permission set {target.entitlement_name} is called {described['Name']} now. Sync first.")
+        if identity_center.parse_duration(described.get("SessionDuration")) > LONGEST_SESSION:
+            raise Refused(
+                f"Sessions of permission set {target.entitlement_name} last longer than an hour. Set its session "
+                "duration to 1 hour."
+            )
+        references = self._reader.items(
+            self._reader.hub_id,
+            "sso-admin",
+            "list_customer_managed_policy_references_in_permission_set",
+            "CustomerManagedPolicyReferences",
+            **self._set_names(target),
+        )
+        if self._config["guard_policy"] not in {identity_center.policy_path(one) for one in references}:
+            raise Refused(
+                f"Permission set {target.entitlement_name} does not reference the guard policy "
+                f"{self._config['guard_policy']}. Attach it first."
+            )
+
+    def _described(self, target: Target) -> dict[str, str]:
+        answer = self._reader.call(
+            self._reader.hub_id, "sso-admin", "describe_permission_set", **self._set_names(target)
+        )
+        described: dict[str, str] = answer["PermissionSet"]
+        return described
+
+    def _set_names(self, target: Target) -> dict[str, str]:
+        return {
+            "InstanceArn": attribute(target, "instance_arn"),
+            "PermissionSetArn": attribute(target, "permission_set_arn"),
+        }

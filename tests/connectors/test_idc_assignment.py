@@ -1,0 +1,465 @@
+"""A permission set for a time: the assignment, and the guard that ends it by AWS's own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import botocore.endpoint
+import pytest
+from botocore.awsrequest import AWSResponse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.connectors.aws import guard
+from apps.connectors.aws import session as aws_session
+from apps.connectors.aws.idc_assignment import IdcAssignment
+from apps.connectors.aws.policy.evaluator import Outcome, evaluate
+from apps.connectors.base import Target, Ticket, Window
+from apps.connectors.errors import Busy, Gone, Refused, Throttled, Unproven
+from tests.connectors.conftest import CONFIG, HUB, RESTING, Org, Stubs
+from tests.connectors.contract import END, SECOND, START, Bench, ProvisionerContract, settle
+
+EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+ALICE, BOB = "94482488-3041-7074-8c5b-1f2e3d4c5b6a", "94482488-3041-7074-8c5b-000000000b0b"
+REQUEST = "11111111-2222-3333-4444-555555555555"
+
+
+def target(
+    user_id: str = ALICE, permission_set: str = "Admin", account_id: str = "111122223333", **facts: Any
+) -> Target:
+    arn = facts.pop("arn", f"arn:aws:sso:::permissionSet/ssoins-1234567890abcdef/ps-{permission_set.lower():0<16.16}")
+    return Target(
+        account_id=account_id,
+        principal_kind="idc_user",
+        principal_external_id=user_id,
+        principal_name="alice",
+        entitlement_kind="permission_set",
+        entitlement_external_id=f"{arn}@{account_id}",
+        entitlement_name=permission_set,
+        entitlement_attributes={
+            "instance_arn": "arn:aws:sso:::instance/ssoins-1234567890abcdef",
+            "identity_store_id": "d-1234567890",
+            "permission_set_arn": arn,
+            "permission_set_name": permission_set,
+            **facts,
+        },
+    )
+
+
+def role_arn(permission_set: str, account_id: str = "111122223333") -> str:
+    path = "aws-reserved/sso.amazonaws.com"
+    return f"arn:aws:iam::{account_id}:role/{path}/AWSReservedSSO_{permission_set}_0123456789abcdef"
+
+
+def is_denied(document: Any, user_id: str, permission_set: str, at: datetime) -> bool:
+    """What AWS says to a session that is allowed everything else."""
+    context = {"identitystore:UserId": user_id, "aws:PrincipalArn": role_arn(permission_set)}
+    decision = evaluate([EVERYTHING, document], action="s3:GetObject", resource="*", context=context, now=at)
+    return decision.outcome is Outcome.DENY
+
+
+def real_target(org: Org, person: str, permission_set: str = "Admin") -> Target:
+    return target(
+        org.people[person],
+        permission_set,
+        org.account_id,
+        arn=org.permission_sets[permission_set],
+        instance_arn=org.instance_arn,
+        identity_store_id=org.store_id,
+    )
+
+
+def crowd(base: Target, size: int = 40) -> Sequence[Window]:
+    """People with an end each."""
+    return [
+        Window(replace(base, principal_external_id=f"94482488-3041-7074-8c5b-{number:012d}"), END + SECOND * number)
+        for number in range(1, size + 1)
+    ]
+
+
+class TestIdcAssignment(ProvisionerContract):
+    @pytest.fixture
+    def bench(self, org: Org) -> Bench:
+        org.add_guard()
+        alice, bob = real_target(org, "alice"), real_target(org, "bob")
+
+        def can_use(who: Target, at: datetime) -> bool:
+            user_id = who.principal_external_id
+            return user_id in org.assignments("Admin") and not is_denied(org.guard(), user_id, "Admin", at)
+
+        def copies(who: Target) -> int:
+            return org.assignments("Admin").count(who.principal_external_id)
+
+        return Bench(CONFIG, IdcAssignment(CONFIG), alice, bob, crowd(alice), can_use, copies)
+
+
+# ---- the guard
+
+
+def test_without_windows_the_guard_denies_nobody() -> None:
+    assert guard.render([]) == RESTING
+    assert not is_denied(guard.render([]), ALICE, "Admin", START)
+
+
+def test_the_guard_denies_one_person_with_one_permission_set_only() -> None:
+    document = guard.render([Window(target(), END)])
+    assert is_denied(document, ALICE, "Admin", END)
+    assert not is_denied(document, BOB, "Admin", END)
+    assert not is_denied(document, ALICE, "Reader", END)
+
+
+def test_the_guard_reaches_roles_in_both_places_where_identity_center_puts_them() -> None:
+    document = guard.render([Window(target(), END)])
+    regional = role_arn("Admin").replace("sso.amazonaws.com/", "sso.amazonaws.com/eu-west-1/")
+    context = {"identitystore:UserId": ALICE, "aws:PrincipalArn": regional}
+    decision = evaluate([EVERYTHING, document], action="s3:GetObject", resource="*", context=context, now=END)
+    assert decision.outcome is Outcome.DENY
+
+
+def test_a_permission_set_whose_name_goes_on_is_denied_rather_than_missed() -> None:
+    assert is_denied(guard.render([Window(target(), END)]), ALICE, "Admin_Break", END)
+
+
+def test_one_person_can_have_two_ends_for_two_permission_sets() -> None:
+    document = guard.render([Window(target(), END), Window(target(permission_set="Reader"), END + SECOND)])
+    assert is_denied(document, ALICE, "Admin", END)
+    assert not is_denied(document, ALICE, "Reader", END)
+    assert is_denied(document, ALICE, "Reader", END + SECOND)
+
+
+def test_people_with_the_same_end_share_a_statement() -> None:
+    document = guard.render([Window(target(ALICE), END), Window(target(BOB), END)])
+    assert len(document["Statement"]) == 2
+    assert document["Statement"][1]["Condition"]["StringEquals"]["identitystore:UserId"] == sorted([ALICE, BOB])
+
+
+def test_an_end_at_once_depends_on_no_clock() -> None:
+    document = guard.render([Window(target(), END, is_open=False)])
+    assert is_denied(document, ALICE, "Admin", START - timedelta(days=10_000))
+
+
+def test_the_same_windows_in_another_order_are_the_same_document() -> None:
+    windows = [Window(target(ALICE), END), Window(target(BOB), END), Window(target(BOB, "Reader"), START)]
+    assert guard.render(windows) == guard.render(windows[::-1])
+
+
+@pytest.mark.parametrize("name", ["*", "A?min", "Admin*", "", "a" * 33, "Ad min", "${aws:username}", "Ädmin"])
+def test_a_name_that_would_mean_something_else_in_a_policy_is_refused(name: str) -> None:
+    with pytest.raises(Refused):
+        guard.render([Window(target(permission_set=name), END)])
+
+
+@pytest.mark.parametrize("user_id", ["*", "", "${identitystore:UserId}", "a" * 48, "a\n"])
+def test_an_id_that_is_no_persons_is_refused(user_id: str) -> None:
+    with pytest.raises(Refused):
+        guard.render([Window(target(user_id), END)])
+
+
+def test_the_guard_keeps_room_to_end_everybody_it_holds() -> None:
+    windows: list[Window] = []
+    for window in crowd(target()):
+        try:
+            guard.require_room([*windows, window])
+        except Refused:
+            break
+        windows.append(window)
+    assert 15 <= len(windows) <= 18
+    for number in range(len(windows) + 1):
+        closed = [replace(window, is_open=index >= number) for index, window in enumerate(windows)]
+        assert guard.size(guard.render(closed)) <= guard.LIMIT
+
+
+def test_size_is_counted_as_iam_does() -> None:
+    assert guard.size({"a": "b c"}) == len('{"a":"bc"}')
+
+
+windows_of_anybody = st.lists(
+    st.builds(
+        Window,
+        st.builds(target, st.sampled_from([ALICE, BOB]), st.sampled_from(["Admin", "Reader", "Deploy"])),
+        st.datetimes(START.replace(tzinfo=None), END.replace(tzinfo=None)).map(
+            lambda at: at.replace(tzinfo=END.tzinfo)
+        ),
+        st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda window: (window.target.principal_external_id, window.target.entitlement_external_id),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(windows_of_anybody, st.timedeltas(timedelta(0), timedelta(days=3650)))
+def test_from_its_end_on_every_window_is_denied_for_ever_and_nobody_before(
+    windows: list[Window], later: timedelta
+) -> None:
+    document = guard.render(windows)
+    for window in windows:
+        user_id, permission_set = window.target.principal_external_id, window.target.entitlement_name
+        end = window.not_after.replace(microsecond=0)
+        assert is_denied(document, user_id, permission_set, end + later)
+        assert is_denied(document, user_id, permission_set, end - SECOND) is not window.is_open
+    assert all(statement["Effect"] == "Deny" for statement in document["Statement"])
+
+
+def test_a_missing_guard_is_refused_and_named(org: Org) -> None:
+    alice = real_target(org, "alice")
+    for attempt in (IdcAssignment(CONFIG).check, IdcAssignment(CONFIG).enforce):
+        with pytest.raises(Refused, match="jit-guard"):
+            attempt(alice, [Window(alice, END)])
+
+
+def versions(*numbers: int, default: int) -> dict[str, Any]:
+    return {"Versions": [{"VersionId": f"v{number}", "IsDefaultVersion": number == default} for number in numbers]}
+
+
+def made(number: int) -> dict[str, Any]:
+    return {"PolicyVersion": {"VersionId": f"v{number}"}}
+
+
+def test_the_oldest_versions_that_are_not_in_force_make_room(stubs: Stubs) -> None:
+    arn = "arn:aws:iam::111122223333:policy/jit/jit-guard"
+    stubs.answer("iam", "list_policy_versions", versions(12, 9, 10, 8, 11, default=9))
+    for number in (8, 10):
+        stubs.answer("iam", "delete_policy_version", {}, {"PolicyArn": arn, "VersionId": f"v{number}"})
+    stubs.answer("iam", "create_policy_version", made(13))
+    stubs.answer("iam", "list_policy_versions", versions(9, 11, 12, 13, default=13))
+    stubs.answer("iam", "get_policy_version", {"PolicyVersion": {"Document": str(RESTING).replace("'", '"')}})
+    proof = guard.write(stubs.api, stubs.api, "111122223333", [])
+    assert proof.facts["version_id"] == "v13"
+
+
+@pytest.mark.parametrize(
+    ("default", "document"),
+    [(1, None), (2, EVERYTHING), (2, "not a policy")],
+    ids=["an old version is in force", "another document", "unreadable"],
+)
+def test_a_guard_that_reads_back_differently_is_unproven(stubs: Stubs, default: int, document: Any) -> None:
+    stubs.answer("iam", "list_policy_versions", versions(1, default=1))
+    stubs.answer("iam", "create_policy_version", made(2))
+    stubs.answer("iam", "list_policy_versions", versions(1, 2, default=default))
+    if document is not None:
+        stubs.answer("iam", "get_policy_version", {"PolicyVersion": {"Document": str(document).replace("'", '"')}})
+    with pytest.raises(Unproven):
+        guard.write(stubs.api, stubs.api, "111122223333", [])
+
+
+def test_a_guard_of_another_account_is_never_mixed_in(stubs: Stubs) -> None:
+    with pytest.raises(ValueError, match="other accounts"):
+        stubbed(stubs).enforce(target(), [Window(target(account_id="999999999999"), END)])
+
+
+# ---- what is refused
+
+
+def test_a_permission_set_without_guard_is_refused(org: Org) -> None:
+    org.add_guard()
+    org.add_permission_set("Reader", has_guard=False)
+    alice = real_target(org, "alice", "Reader")
+    with pytest.raises(Refused, match="does not reference the guard"):
+        IdcAssignment(CONFIG).check(alice, [Window(alice, END)])
+
+
+def test_long_sessions_are_refused(org: Org) -> None:
+    org.add_guard()
+    org.add_permission_set("Reader", session="PT4H")
+    alice = real_target(org, "alice", "Reader")
+    provisioner = IdcAssignment(CONFIG)
+    with pytest.raises(Refused, match="1 hour"):
+        provisioner.check(alice, [Window(alice, END)])
+    assert provisioner.session_for(alice) == timedelta(hours=4)
+
+
+def test_a_permission_set_that_has_another_name_now_is_refused(org: Org) -> None:
+    org.add_guard()
+    alice = real_target(org, "alice")
+    renamed = replace(alice, entitlement_attributes={**alice.entitlement_attributes, "permission_set_name": "Old"})
+    with pytest.raises(Refused, match="Sync first"):
+        IdcAssignment(CONFIG).check(renamed, [Window(renamed, END)])
+
+
+def test_standing_access_is_never_granted_on_top(stubs: Stubs) -> None:
+    with pytest.raises(Refused, match="for good"):
+        stubbed(stubs).check(target(), [Window(target(), END, holds_standing=True)])
+
+
+def test_only_people_get_it(stubs: Stubs) -> None:
+    group = replace(target(), principal_kind="idc_group")
+    with pytest.raises(Refused, match="person"):
+        stubbed(stubs).check(group, [Window(group, END)])
+
+
+def test_a_delegated_administrator_is_not_sent_into_the_management_account(stubs: Stubs) -> None:
+    stubs.answer("organizations", "describe_organization", {"Organization": {"MasterAccountId": "999999999999"}})
+    management = target(account_id="999999999999")
+    with pytest.raises(Refused, match="management account"):
+        stubbed(stubs).check(management, [Window(management, END)])
+
+
+def test_a_person_who_was_deleted_is_gone(org: Org) -> None:
+    org.add_guard()
+    alice = real_target(org, "alice")
+    org.client("identitystore").delete_user(IdentityStoreId=org.store_id, UserId=org.people["alice"])
+    with pytest.raises(Gone):
+        IdcAssignment(CONFIG).check(alice, [Window(alice, END)])
+
+
+def test_a_target_without_what_names_it_is_refused(stubs: Stubs) -> None:
+    with pytest.raises(Refused, match="Sync"):
+        stubbed(stubs).open(replace(target(), entitlement_attributes={}))
+
+
+# ---- what the test's AWS cannot do
+
+
+def stubbed(stubs: Stubs) -> IdcAssignment:
+    provisioner = IdcAssignment(CONFIG)
+    provisioner._reader = provisioner._writer = stubs.api
+    return provisioner
+
+
+def status(state: str, **fields: str) -> dict[str, Any]:
+    return {"Status": state, "RequestId": REQUEST, **fields}
+
+
+def held(stubs: Stubs, *user_ids: str) -> None:
+    found = [{"PrincipalType": "USER", "PrincipalId": user_id} for user_id in user_ids]
+    stubs.answer("sso-admin", "list_account_assignments", {"AccountAssignments": found})
+
+
+def test_opening_takes_its_time_and_is_asked_about(stubs: Stubs) -> None:
+    provisioner = stubbed(stubs)
+    held(stubs)
+    stubs.answer("sso-admin", "create_account_assignment", {"AccountAssignmentCreationStatus": status("IN_PROGRESS")})
+    ticket = provisioner.open(target())
+    assert ticket == Ticket("pending", f"create:{REQUEST}")
+    for state in ("IN_PROGRESS", "SUCCEEDED"):
+        stubs.answer(
+            "sso-admin",
+            "describe_account_assignment_creation_status",
+            {"AccountAssignmentCreationStatus": status(state)},
+        )
+    assert settle(provisioner, target(), ticket).state == "done"
+
+
+def test_a_late_failure_keeps_awss_words(stubs: Stubs) -> None:
+    stubs.answer(
+        "sso-admin",
+        "describe_account_assignment_creation_status",
+        {"AccountAssignmentCreationStatus": status("FAILED", FailureReason="The policy is too large. " * 50)},
+    )
+    ticket = stubbed(stubs).status(target(), Ticket("pending", f"create:{REQUEST}"))
+    assert ticket.state == "failed"
+    assert ticket.reason.startswith("The policy is too large.")
+    assert len(ticket.reason) <= 300
+
+
+def test_closing_takes_its_time_and_is_asked_about(stubs: Stubs) -> None:
+    provisioner = stubbed(stubs)
+    held(stubs, ALICE, BOB)
+    stubs.answer("sso-admin", "delete_account_assignment", {"AccountAssignmentDeletionStatus": status("IN_PROGRESS")})
+    ticket = provisioner.close(target())
+    stubs.answer(
+        "sso-admin",
+        "describe_account_assignment_deletion_status",
+        {"AccountAssignmentDeletionStatus": status("SUCCEEDED")},
+    )
+    assert settle(provisioner, target(), ticket).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("verb", "user_ids", "state"),
+    [
+        ("create", [ALICE], "done"),
+        ("create", [], "failed"),
+        ("delete", [], "done"),
+        ("delete", [ALICE], "failed"),
+    ],
+)
+def test_a_request_that_aws_forgot_is_judged_by_what_is_there(
+    stubs: Stubs, verb: str, user_ids: list[str], state: str
+) -> None:
+    noun = {"create": "creation", "delete": "deletion"}[verb]
+    stubs.refuse("sso-admin", f"describe_account_assignment_{noun}_status", "ResourceNotFoundException")
+    held(stubs, *user_ids)
+    assert stubbed(stubs).status(target(), Ticket("pending", f"{verb}:{REQUEST}")).state == state
+
+
+@pytest.mark.parametrize(("code", "error"), [("ConflictException", Busy), ("ThrottlingException", Throttled)])
+@pytest.mark.parametrize("verb", ["open", "close"])
+def test_a_change_that_has_to_wait_says_so(stubs: Stubs, verb: str, code: str, error: type[Exception]) -> None:
+    operation = {"open": "create", "close": "delete"}[verb]
+    held(stubs, *([ALICE] if verb == "close" else []))
+    stubs.refuse("sso-admin", f"{operation}_account_assignment", code)
+    with pytest.raises(error):
+        getattr(stubbed(stubs), verb)(target())
+
+
+def test_an_assignment_on_the_second_page_is_seen(stubs: Stubs) -> None:
+    stubs.answer("sso-admin", "list_account_assignments", {"AccountAssignments": [], "NextToken": "more"})
+    held(stubs, BOB, ALICE)
+    assert stubbed(stubs).look(target()).is_present
+
+
+def test_a_group_of_the_same_id_is_not_the_person(stubs: Stubs) -> None:
+    found = [{"PrincipalType": "GROUP", "PrincipalId": ALICE}]
+    stubs.answer("sso-admin", "list_account_assignments", {"AccountAssignments": found})
+    assert not stubbed(stubs).look(target()).is_present
+
+
+def test_a_deleted_permission_set_is_held_by_nobody(stubs: Stubs) -> None:
+    stubs.refuse("sso-admin", "list_account_assignments", "ResourceNotFoundException")
+    assert not stubbed(stubs).look(target()).is_present
+
+
+def test_throttling_is_ridden_out_by_the_client(org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", waits.append)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "4")
+    alice, answers = real_target(org, "alice"), ["throttled", "throttled"]
+
+    def throttle(request: Any, **_: Any) -> AWSResponse | None:
+        if not answers:
+            return None
+        answers.pop()
+        raw = Raw(b'{"__type":"ThrottlingException","message":"Rate exceeded"}')
+        return AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.1"}, raw)
+
+    client = aws_session.session(CONFIG).client(HUB, "sso-admin", "provisioner_role")
+    client.meta.events.register("before-send.sso-admin.CreateAccountAssignment", throttle)
+    assert IdcAssignment(CONFIG).open(alice).state == "done"
+    assert len(waits) == 2
+    assert org.assignments("Admin") == [org.people["alice"]]
+
+
+class Raw:
+    """What botocore reads an answer's body from."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_: Any) -> list[bytes]:
+        return [self._content]
+
+
+def test_a_double_assignment_is_not_reported_as_gone(org: Org) -> None:
+    for _ in range(2):
+        org.assign("Admin", org.people["alice"])
+    provisioner, alice = IdcAssignment(CONFIG), real_target(org, "alice")
+    provisioner.close(alice)
+    assert provisioner.look(alice).is_present
+    provisioner.close(alice)
+    assert not provisioner.look(alice).is_present
+
+
+def test_the_lock_names_the_assignment_and_nothing_else(stubs: Stubs) -> None:
+    provisioner = stubbed(stubs)
+    keys = {
+        provisioner.lock_key(one)
+        for one in (target(), target(BOB), target(permission_set="Reader"), target(account_id="999999999999"))
+    }
+    assert len(keys) == 4
+    assert provisioner.shared_key(target()) == provisioner.shared_key(target(BOB, "Reader"))
+    assert provisioner.shared_key(target()) != provisioner.shared_key(target(account_id="999999999999"))
