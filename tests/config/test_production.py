@@ -53,7 +53,7 @@ def web() -> Iterator[int]:
     """The web server as the image starts it."""
     with socket.create_server(("127.0.0.1", 0)) as line:
         port = line.getsockname()[1]
-    environment = {**os.environ, **PRODUCTION, "PORT": str(port), "WEB_WORKERS": "1"}
+    environment = {**os.environ, **PRODUCTION, "STATIC_FROM_SOURCE": "1", "PORT": str(port), "WEB_WORKERS": "1"}
     command = [sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn"]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.DEVNULL)
     yield port
