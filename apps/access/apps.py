@@ -3,3 +3,40 @@ from django.apps import AppConfig
 
 class AccessConfig(AppConfig):
     name = "apps.access"
+
+    def ready(self) -> None:
+        from django.http import HttpRequest
+
+        from apps.access import permissions
+        from apps.access.models import AccessRequest
+        from apps.core import navigation
+
+        def waiting(request: HttpRequest) -> int:
+            return AccessRequest.objects.waiting_for(request.user).count()  # type: ignore[arg-type]
+
+        def can_offer(request: HttpRequest) -> bool:
+            return permissions.can_offer(request.user)  # type: ignore[arg-type]
+
+        navigation.register(
+            navigation.Place(label="Home", icon="home", url_name="access:home", order=10, phone=True),
+            navigation.Place(
+                label="Request access",
+                short="Request",
+                icon="search",
+                url_name="access:catalogue",
+                order=20,
+                phone=True,
+                search=True,
+            ),
+            navigation.Place(
+                label="Approvals", icon="users", url_name="access:approvals", order=40, count=waiting, phone=True
+            ),
+            navigation.Place(
+                label="Offers",
+                icon="list-details",
+                url_name="access:offers",
+                group=navigation.ADMIN,
+                order=50,
+                visible=can_offer,
+            ),
+        )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.grants.models import Grant
@@ -22,6 +23,15 @@ class OfferQuerySet(models.QuerySet["Offer"]):
             entitlement__ended_at=None,
             entitlement__connection__paused_at=None,
         ).exclude(entitlement__connection__write_approved_at=None)
+
+    def matching(self, word: str) -> OfferQuerySet:
+        """Offers whose entitlement or account has `word` in its name, description or number."""
+        return self.filter(
+            Q(entitlement__name__icontains=word)
+            | Q(entitlement__description__icontains=word)
+            | Q(entitlement__resource__name__icontains=word)
+            | Q(entitlement__resource__external_id__startswith=word)
+        )
 
     def with_names(self) -> OfferQuerySet:
         return self.select_related(
@@ -141,6 +151,9 @@ class AccessRequest(models.Model):
 
     def __str__(self) -> str:
         return f"R-{self.pk}: {self.entitlement} for {self.identity}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("access:detail", args=[self.pk])
 
     @property
     def number(self) -> str:

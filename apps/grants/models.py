@@ -8,9 +8,11 @@ import pgtrigger
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
+from apps.users.models import User
 
 
 class State(models.TextChoices):
@@ -83,10 +85,34 @@ class GrantQuerySet(models.QuerySet["Grant"]):
             principal_id=grant.principal_id, entitlement_id=grant.entitlement_id, state__in=LIVE
         ).exclude(pk=grant.pk)
 
+    def visible_to(self, user: User) -> GrantQuerySet:
+        """What this user may look at: their own, their reports', what they own; for auditors and administrators all."""
+        if user.is_auditor or user.is_administrator:
+            return self
+        return self.filter(
+            Q(requested_by=user)
+            | Q(identity__user=user)
+            | Q(identity__manager__user=user)
+            | Q(entitlement__owner__user=user)
+            | Q(entitlement__resource__owner__user=user)
+            | Q(task_owner__user=user)
+        )
+
+    def of(self, user: User) -> GrantQuerySet:
+        """What they hold, or asked for on behalf of a machine."""
+        return self.filter(Q(identity__user=user) | Q(requested_by=user, origin=Grant.Origin.REQUEST))
+
     def with_names(self) -> GrantQuerySet:
         """For lists and pages: everything they print, without a query a row."""
         return self.select_related(
-            "identity", "principal", "entitlement__resource", "connection", "requested_by", "task_owner"
+            "identity__manager",
+            "principal",
+            "entitlement__resource__owner",
+            "entitlement__owner",
+            "connection",
+            "requested_by",
+            "ended_by",
+            "task_owner",
         )
 
 
@@ -211,9 +237,23 @@ class Grant(models.Model):
     def __str__(self) -> str:
         return f"{self.number}: {self.entitlement} for {self.identity or self.principal}"
 
+    def get_absolute_url(self) -> str:
+        return reverse("grants:detail", args=[self.pk])
+
     @property
     def number(self) -> str:
         return f"G-{self.pk}"
+
+    @property
+    def is_ending(self) -> bool:
+        return self.state == State.REVOKING
+
+    @property
+    def held_for(self) -> timedelta | None:
+        """How long AWS showed it, as far as we can prove."""
+        if self.active_at is None or self.origin == self.Origin.FOUND:
+            return None
+        return (self.revoking_at or self.revoked_at or timezone.now()) - self.active_at
 
     @property
     def is_live(self) -> bool:

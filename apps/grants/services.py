@@ -238,6 +238,15 @@ def settle_gone(grant: Grant) -> None:
         )
 
 
+def how_it_ends(grant: Grant) -> str:
+    """What ends it if every part of Gatehouse is dead, in a sentence; for a removal, who carries it out."""
+    if grant.is_owner_task:
+        return "Its owner removes it by hand. It stays open until a complete read of AWS shows it gone."
+    if grant.origin == Grant.Origin.FOUND:
+        return "Gatehouse removes it and reads AWS back."
+    return registry.provisioner(grant.connection.kind, grant.provisioner, grant.connection.config).ends_by
+
+
 def can_remove(assignment: Assignment) -> bool:
     """Whether Gatehouse itself can take this assignment away."""
     entitlement, principal = assignment.entitlement, assignment.principal

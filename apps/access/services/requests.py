@@ -14,7 +14,7 @@ from apps.access import permissions
 from apps.access.models import AccessRequest, Approval, Approver, Offer, State
 from apps.access.services.offers import NotAllowed, holders_for, identity_of, judge
 from apps.audit import services as audit
-from apps.core.lifecycle import move
+from apps.core.lifecycle import Conflict, move
 from apps.grants import services as grants
 from apps.inventory.models import Entitlement, Identity, Principal
 from apps.rules import evaluation
@@ -172,6 +172,7 @@ def confirm(request: AccessRequest, *, by: User, place: Place) -> AccessRequest:
     session with a fresh step-up there. Holding the mailbox or the asking browser is not enough."""
     if not permissions.can_confirm(by, request):
         raise NotAllowed("Only whoever asked can confirm this.")
+    _require_undecided(request)
     with_passkey = place.step_up.get("method") == "passkey"
     if not with_passkey and not (place.step_up and place.is_elsewhere(request)):
         raise NotAllowed("Confirm with a passkey, or open this page on another device where you are signed in.")
@@ -225,6 +226,7 @@ def deny(request: AccessRequest, *, by: User, reason: str) -> AccessRequest:
     """An approver says no, and why. Taking less than asked needs no step-up."""
     if not permissions.can_decide(by, request):
         raise NotAllowed("You are not one of those who can decide this request.")
+    _require_undecided(request)
     if len(reason.strip()) < MIN_REASON:
         raise NotAllowed("Say in a few words why not, so that they know what to do instead.")
     approval = Approval.objects.create(
@@ -246,6 +248,7 @@ def withdraw(request: AccessRequest, *, by: User) -> AccessRequest:
     """The requester needs it no longer."""
     if not permissions.can_withdraw(by, request):
         raise NotAllowed("Only whoever asked can withdraw this.")
+    _require_undecided(request)
     return move(
         request,
         State.WITHDRAWN,
@@ -271,12 +274,19 @@ def lapse(request: AccessRequest) -> AccessRequest:
 def _require_decider(request: AccessRequest, by: User, place: Place) -> None:
     if not permissions.can_decide(by, request):
         raise NotAllowed("You are not one of those who can decide this request.")
+    _require_undecided(request)
     if not place.step_up:
         raise NotAllowed("Confirm that it is you, then approve.")
     if request.entitlement.is_privileged and place.step_up.get("method") != "passkey":
         raise NotAllowed(
             "Privileged access is approved with a passkey. Add one in your settings, or ask another approver."
         )
+
+
+def _require_undecided(request: AccessRequest) -> None:
+    """Somebody decided before this page was even opened: told the same way as when they decide in between."""
+    if not request.is_undecided:
+        raise Conflict(request, request.get_state_display())
 
 
 def _still_allowed(request: AccessRequest) -> None:

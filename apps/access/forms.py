@@ -1,0 +1,61 @@
+"""Parsing what people ask and decide."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+
+from apps.access.models import Offer
+from apps.core import words
+from apps.inventory.models import Principal
+from apps.rules.evaluation import CHOICES
+
+
+class AskForm(forms.Form):
+    """How long, why, for whom."""
+
+    duration = forms.TypedChoiceField(label="How long", widget=forms.RadioSelect, coerce=int)
+    principal = forms.TypedChoiceField(label="Who is to hold it", coerce=int)
+    reason = forms.CharField(
+        label="Why do you need it?", max_length=1000, widget=forms.Textarea(attrs={"rows": 2}), strip=True
+    )
+    ticket_ref = forms.CharField(label="Ticket", max_length=100, required=False, strip=True)
+
+    def __init__(self, *args: Any, offer: Offer, holders: list[Principal], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        spans = [choice for choice in CHOICES if choice <= offer.max_for] or [offer.max_for]
+        self.fields["duration"].choices = [(int(span.total_seconds()), words.duration(span)) for span in spans]  # type: ignore[attr-defined]
+        self.fields["principal"].choices = [(holder.pk, str(holder.identity or holder)) for holder in holders]  # type: ignore[attr-defined]
+        self._holders = {holder.pk: holder for holder in holders}
+        if len(holders) == 1:
+            self.fields["principal"].widget = forms.HiddenInput()
+            self.initial.setdefault("principal", holders[0].pk)
+
+    def clean_duration(self) -> timedelta:
+        return timedelta(seconds=self.cleaned_data["duration"])
+
+    def clean_principal(self) -> Principal:
+        return self._holders[self.cleaned_data["principal"]]
+
+
+class DecideForm(forms.Form):
+    """An approver's yes or no."""
+
+    choice = forms.ChoiceField(choices=[("approve", "Approve"), ("deny", "Deny")])
+    reason = forms.CharField(label="Reason", max_length=1000, required=False, strip=True)
+
+
+class OfferForm(forms.Form):
+    """Put one entitlement into the catalogue."""
+
+    provisioner = forms.ChoiceField(label="Opened and ended by")
+    hours = forms.IntegerField(label="At most, hours at a time", min_value=1, max_value=12, initial=4)
+
+    def __init__(self, *args: Any, provisioners: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["provisioner"].choices = [(name, name) for name in provisioners]  # type: ignore[attr-defined]
+
+    def clean_hours(self) -> timedelta:
+        return timedelta(hours=self.cleaned_data["hours"])

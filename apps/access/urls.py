@@ -1,0 +1,19 @@
+from django.urls import path
+
+from apps.access import views
+
+app_name = "access"
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("request/", views.catalogue, name="catalogue"),
+    path("request/<int:pk>/", views.ask, name="ask"),
+    path("requests/<int:pk>/", views.detail, name="detail"),
+    path("requests/<int:pk>/confirm/", views.confirm, name="confirm"),
+    path("requests/<int:pk>/decide/", views.decide, name="decide"),
+    path("requests/<int:pk>/withdraw/", views.withdraw, name="withdraw"),
+    path("approvals/", views.approvals, name="approvals"),
+    path("offers/", views.offers, name="offers"),
+    path("offers/<int:pk>/withdraw/", views.withdraw_offer, name="withdraw_offer"),
+    path("offers/add/<int:entitlement>/", views.add_offer, name="add_offer"),
+]

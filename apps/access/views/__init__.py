@@ -1,0 +1,19 @@
+"""Pages for asking (home, the catalogue), deciding (a request, approvals) and keeping the catalogue."""
+
+from apps.access.views.asking import ask, catalogue, home
+from apps.access.views.deciding import approvals, confirm, decide, detail, withdraw
+from apps.access.views.keeping import add_offer, offers, withdraw_offer
+
+__all__ = [
+    "add_offer",
+    "approvals",
+    "ask",
+    "catalogue",
+    "confirm",
+    "decide",
+    "detail",
+    "home",
+    "offers",
+    "withdraw",
+    "withdraw_offer",
+]

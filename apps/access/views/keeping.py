@@ -1,0 +1,67 @@
+"""Administrators keep the catalogue."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from apps.access import permissions
+from apps.access.forms import OfferForm
+from apps.access.models import Offer
+from apps.access.services import offers as services
+from apps.access.views.people import user_of
+from apps.connectors import registry
+from apps.core import paging
+from apps.inventory.models import Entitlement
+
+
+@require_safe
+def offers(request: HttpRequest) -> HttpResponse:
+    """The whole catalogue, with what opens and ends each offer."""
+    _require_keeper(request)
+    rows = Offer.objects.filter(withdrawn_at=None).with_names().select_related("offered_by")
+    query = request.GET.get("q", "").strip()[:100]
+    if query:
+        rows = rows.matching(query)
+    page = paging.page(rows, request.GET, order=("entitlement__name", "pk"))
+    return render(request, "access/offers.html#rows" if request.htmx else "access/offers.html", {"page": page})  # type: ignore[attr-defined]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def add_offer(request: HttpRequest, entitlement: int) -> HttpResponse:
+    """Offer one entitlement."""
+    _require_keeper(request)
+    row = get_object_or_404(Entitlement.objects.present().select_related("resource", "connection"), pk=entitlement)
+    names = [name for kind, name in registry.PROVISIONERS if kind == row.connection.kind]
+    form = OfferForm(request.POST or None, provisioners=names)
+    if request.method == "POST" and form.is_valid():
+        hours: timedelta = form.cleaned_data["hours"]
+        try:
+            services.offer(row, provisioner=form.cleaned_data["provisioner"], max_for=hours, by=user_of(request))
+        except services.NotAllowed as refusal:
+            form.add_error(None, str(refusal))
+        else:
+            messages.success(request, f"{row} can be asked for now.")
+            return redirect("access:offers")
+    return render(
+        request, "access/add_offer.html", {"form": form, "entitlement": row}, status=422 if form.errors else 200
+    )
+
+
+@require_POST
+def withdraw_offer(request: HttpRequest, pk: int) -> HttpResponse:
+    """Take an offer out of the catalogue."""
+    _require_keeper(request)
+    row = get_object_or_404(Offer.objects.with_names(), pk=pk)
+    services.withdraw_offer(row, by=user_of(request))
+    messages.success(request, f"{row.entitlement} can no longer be asked for.")
+    return redirect("access:offers")
+
+
+def _require_keeper(request: HttpRequest) -> None:
+    if not permissions.can_offer(user_of(request)):
+        raise Http404

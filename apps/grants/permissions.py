@@ -1,0 +1,40 @@
+"""Who may see and end grants."""
+
+from __future__ import annotations
+
+from apps.grants.models import LIVE, Grant
+from apps.inventory.models import Identity
+from apps.users.models import User
+
+
+def can_see_all(user: User) -> bool:
+    return user.is_auditor or user.is_administrator
+
+
+def can_see(user: User, grant: Grant) -> bool:
+    """The holder, whoever asked, the holder's manager, the owners of what is held, auditors and administrators."""
+    return can_see_all(user) or is_holder(user, grant) or _is_manager(user, grant) or is_owner(user, grant)
+
+
+def is_holder(user: User, grant: Grant) -> bool:
+    """It is theirs: they hold it, or asked for it."""
+    return user.pk == grant.requested_by_id or (grant.identity is not None and grant.identity.user_id == user.pk)
+
+
+def is_owner(user: User, grant: Grant) -> bool:
+    """They own the entitlement or the account, or the removal is their task."""
+    resource = grant.entitlement.resource
+    owners = (grant.entitlement.owner, resource.owner if resource else None, grant.task_owner)
+    return any(owner is not None and owner.user_id == user.pk for owner in owners)
+
+
+def can_end(user: User, grant: Grant) -> bool:
+    """Taking access away is open to whoever holds it, owns it or administers the portal."""
+    if grant.state not in LIVE or grant.origin == Grant.Origin.FOUND:
+        return False
+    return is_holder(user, grant) or is_owner(user, grant) or user.is_administrator
+
+
+def _is_manager(user: User, grant: Grant) -> bool:
+    manager: Identity | None = grant.identity.manager if grant.identity else None
+    return manager is not None and manager.user_id == user.pk

@@ -1,0 +1,148 @@
+"""A grant's timeline: its audit events in words. Every line is an event of the log; nothing is made up for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from apps.audit.models import AuditEvent, ref
+from apps.core import words
+from apps.grants.models import EndReason, Grant
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line. `kind`: ok (AWS confirmed it), now (a person signed it), idle, risk."""
+
+    at: datetime
+    icon: str
+    title: str
+    kind: str = "idle"
+    text: str = ""
+    facts: tuple[str, ...] = field(default=())
+
+
+def of(grant: Grant) -> list[Step]:
+    """The whole story in the order in which it was recorded, in one query."""
+    events = AuditEvent.objects.about(ref(grant)).order_by("pk")
+    return [_STEPS.get(event.event, _plain)(event) for event in events]
+
+
+def _proof(event: AuditEvent) -> str:
+    return str(event.data.get("proof", {}).get("what", ""))
+
+
+def _asked(event: AuditEvent) -> Step:
+    data = event.data
+    facts = [f"for {words.duration(timedelta(seconds=data.get('seconds', 0)))}"]
+    if data.get("ticket"):
+        facts.append(f"ticket {data['ticket']}")
+    verdict = data.get("verdict", {})
+    facts.append(f"rule {verdict.get('rule_id', 'unknown')}: {verdict.get('says', '')}")
+    return Step(
+        event.at, "plus", f"Requested by {event.actor_name}", "idle", f"“{data.get('reason', '')}”", tuple(facts)
+    )
+
+
+def _issued(event: AuditEvent) -> Step:
+    verdict = event.data.get("verdict", {})
+    text = {
+        "auto": "The rules give this at once.",
+        "self": "The rules give this on the requester's own confirmation.",
+        "approval": "The rules give this with somebody else's yes.",
+    }.get(verdict.get("tier"), "")
+    return Step(event.at, "gavel", "Allowed", "idle", text, (f"warrant sha256 of the rule set {_short(verdict)}",))
+
+
+def _short(verdict: dict[str, Any]) -> str:
+    return str(verdict.get("ruleset_digest", "unknown"))[:12]
+
+
+def _confirmed(event: AuditEvent) -> Step:
+    how = {"passkey": "with a passkey", "other_device": "from another device"}.get(event.data.get("how", ""), "")
+    return Step(event.at, "fingerprint", f"Confirmed by {event.actor_name} {how}".strip(), "now")
+
+
+def _approved(event: AuditEvent) -> Step:
+    method = {"passkey": "with a passkey", "totp": "with a code"}.get(
+        event.data.get("step_up", {}).get("method", ""), ""
+    )
+    title = f"Approved by {event.actor_name} {method}".strip()
+    return Step(event.at, "fingerprint", title, "now", event.data.get("reason", ""))
+
+
+def _claimed(event: AuditEvent) -> Step:
+    return Step(event.at, "cloud", "A worker took it on")
+
+
+def _end_written(event: AuditEvent) -> Step:
+    return Step(event.at, "clock", "End written before the start", "ok", _proof(event), ("read back from AWS",))
+
+
+def _active(event: AuditEvent) -> Step:
+    return Step(event.at, "circle-check", "Active", "ok", _proof(event), ("read back from AWS",))
+
+
+def _revoking(event: AuditEvent) -> Step:
+    reason = str(EndReason(event.data["reason"]).label) if event.data.get("reason") else "It could not be opened"
+    return Step(
+        event.at, "hourglass", "Ending", "idle", f"{reason}. {event.data.get('note', '')}".strip(), (event.actor_name,)
+    )
+
+
+def _denied(event: AuditEvent) -> Step:
+    return Step(event.at, "lock", "Denied in AWS", "ok", _proof(event), ("cuts sessions that still live",))
+
+
+def _revoked(event: AuditEvent) -> Step:
+    proofs = [str(proof.get("what", "")) for proof in event.data.get("proofs", [])]
+    return Step(event.at, "receipt", "Removed and checked", "ok", proofs[-1] if proofs else "", ("read back from AWS",))
+
+
+def _failed(event: AuditEvent) -> Step:
+    return Step(event.at, "alert-triangle", "It could not be opened", "risk", str(event.data.get("problem", "")))
+
+
+def _cancelled(event: AuditEvent) -> Step:
+    return Step(event.at, "x", "Cancelled before it began", "idle", event.data.get("note", ""), (event.actor_name,))
+
+
+def _removal(event: AuditEvent) -> Step:
+    by_us = "Gatehouse removes it." if event.data.get("by_us") else "Its owner must remove it by hand."
+    return Step(
+        event.at, "user-x", f"{event.actor_name} decided to remove it", "now", f"“{event.data.get('note', '')}” {by_us}"
+    )
+
+
+def _plain(event: AuditEvent) -> Step:
+    return Step(
+        event.at,
+        "circle-dot",
+        event.event.rsplit(".", 1)[-1].replace("_", " ").capitalize(),
+        "idle",
+        "",
+        (event.actor_name,),
+    )
+
+
+_STEPS: dict[str, Callable[[AuditEvent], Step]] = {
+    "access.access_request.asked": _asked,
+    "access.access_request.confirmed": _confirmed,
+    "access.access_request.approved": _approved,
+    "grants.grant.issued": _issued,
+    "grants.grant.claimed": _claimed,
+    "grants.grant.end_written": _end_written,
+    "grants.grant.active": _active,
+    "grants.grant.revoking": _revoking,
+    "grants.grant.removal_decided": _removal,
+    "grants.grant.denied": _denied,
+    "grants.grant.revoked": _revoked,
+    "grants.grant.failed": _failed,
+    "grants.grant.warrant_refused": _failed,
+    "grants.grant.cancelled": _cancelled,
+}
+
+
+__all__ = ["Step", "of"]

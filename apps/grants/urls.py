@@ -1,0 +1,12 @@
+from django.urls import path
+
+from apps.grants import views
+
+app_name = "grants"
+
+urlpatterns = [
+    path("", views.mine, name="mine"),
+    path("all/", views.every, name="every"),
+    path("<int:pk>/", views.detail, name="detail"),
+    path("<int:pk>/end/", views.end, name="end"),
+]

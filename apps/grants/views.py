@@ -1,0 +1,105 @@
+"""Pages about grants: mine, everybody's, and the whole story of one."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.core import paging
+from apps.core.lifecycle import Conflict
+from apps.grants import permissions, services, story
+from apps.grants.models import LIVE, EndReason, Grant, State
+from apps.inventory.models import Assignment
+from apps.inventory.models.holders import Identity
+from apps.users.models import User
+
+
+@require_safe
+def mine(request: HttpRequest) -> HttpResponse:
+    """What I hold for a time, what is ending, and what I had."""
+    grants = Grant.objects.of(_user(request)).with_names()
+    current = grants.unfinished().order_by("ends_at", "-pk")[:50]
+    past = paging.page(grants.exclude(state__in=LIVE | {State.REVOKING}), request.GET, order=("-pk",), size=25)
+    return render(request, "grants/mine.html", {"current": list(current), "past": past})
+
+
+@require_safe
+def every(request: HttpRequest) -> HttpResponse:
+    """Every grant this user may look at, with search and filters."""
+    user = _user(request)
+    grants = Grant.objects.visible_to(user).with_names()
+    query, state = request.GET.get("q", "").strip()[:100], request.GET.get("state", "")
+    if query:
+        grants = grants.filter(Q(entitlement__name__icontains=query) | Q(identity__name__icontains=query))
+    if state == "overdue":
+        grants = grants.overdue(timezone.now())
+    elif state in State.values:
+        grants = grants.filter(state=state)
+    context = {
+        "page": paging.page(grants, request.GET, order=("-pk",)),
+        "states": [*State.choices, ("overdue", "Overdue")],
+        "overdue": Grant.objects.visible_to(user).overdue(timezone.now()).count(),
+    }
+    return render(request, "grants/every.html#rows" if request.htmx else "grants/every.html", context)  # type: ignore[attr-defined]
+
+
+@require_safe
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One grant: what, for whom, until when, its whole story and, once it ended, its receipt."""
+    grant = _load(request, pk)
+    user = _user(request)
+    context = {
+        "grant": grant,
+        "steps": story.of(grant),
+        "can_end": permissions.can_end(user, grant),
+        "is_holder": permissions.is_holder(user, grant),
+        "ends_by": services.how_it_ends(grant),
+        "remaining": _paths_left(grant),
+        "moving": grant.state in (State.PENDING, State.PROVISIONING, State.REVOKING),
+    }
+    return render(request, "grants/detail.html#live" if request.htmx else "grants/detail.html", context)  # type: ignore[attr-defined]
+
+
+@require_POST
+def end(request: HttpRequest, pk: int) -> HttpResponse:
+    """ "I am done", or an owner or administrator takes it back."""
+    grant = _load(request, pk)
+    user = _user(request)
+    if not permissions.can_end(user, grant):
+        raise Http404
+    note = request.POST.get("note", "").strip()
+    reason = EndReason.DONE if permissions.is_holder(user, grant) else EndReason.REVOKED
+    try:
+        services.end(grant, by=user, reason=reason, note=note)
+    except Conflict as conflict:
+        messages.warning(request, str(conflict))
+    return redirect(grant)
+
+
+def _load(request: HttpRequest, pk: int) -> Grant:
+    """The grant, for somebody who may see it; for everybody else there is no such grant."""
+    grant = Grant.objects.with_names().filter(pk=pk).first()
+    if grant is None or not permissions.can_see(_user(request), grant):
+        raise Http404
+    return grant
+
+
+def _paths_left(grant: Grant) -> list[Assignment]:
+    """What else the holder has in the same account, that this grant's end leaves standing."""
+    identity: Identity | None = grant.identity
+    if identity is None or grant.entitlement.resource_id is None:
+        return []
+    paths = Assignment.objects.paths_of(identity)
+    here = [
+        path.assignment for path in paths if path.assignment.entitlement.resource_id == grant.entitlement.resource_id
+    ]
+    return [row for row in here if row.entitlement_id != grant.entitlement_id and not row.entitlement.is_ours]
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # LoginRequiredMiddleware
+    return request.user

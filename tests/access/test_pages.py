@@ -1,0 +1,256 @@
+"""The pages for asking and deciding, as each person sees them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from apps.access.models import AccessRequest
+from apps.access.services import requests
+from apps.grants.models import Grant
+from apps.users import stepup
+from tests.access.conftest import LAPTOP, TOTP, Company
+from tests.factories.users import UserFactory
+
+
+@pytest.fixture
+def as_user(client: Client):
+    def sign_in(user) -> Client:
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def stepped_up(monkeypatch: pytest.MonkeyPatch):
+    """A fresh step-up with this method in every session."""
+
+    def by(method: str) -> None:
+        def proof(request, *, within=None, privileged=False):
+            return {} if privileged and method != "passkey" else {"method": method, "authenticator": 1, "at": "now"}
+
+        monkeypatch.setattr(stepup, "proof", proof)
+
+    return by
+
+
+def ask(company: Company, what) -> AccessRequest:
+    row = what.offers.first() or company.offer(what)
+    return requests.ask(
+        row,
+        principal=company.alice,
+        duration=timedelta(hours=1),
+        reason="Card payments are slow.",
+        by=company.alice_user,
+        place=LAPTOP,
+    )
+
+
+def test_home_tells_what_is_held_and_what_waits(company: Company, as_user) -> None:
+    company.active()
+    waiting = ask(company, company.permission_set("Operator", "write"))
+    page = as_user(company.alice_user).get("/").content.decode()
+    assert "Active now" in page
+    assert waiting.entitlement.name in page
+    assert "Can approve now:" in page
+
+
+def test_somebody_who_is_not_linked_is_told_whom_to_ask(company: Company, as_user) -> None:
+    assert "Ask an administrator to link you" in as_user(company.mallory).get("/").content.decode()
+
+
+def test_the_catalogue_shows_tier_and_cap_before_anything_is_asked(company: Company, as_user) -> None:
+    company.offer(company.read)
+    company.offer(company.admin)
+    page = as_user(company.alice_user).get("/request/").content.decode()
+    assert "Auto" in page
+    assert "up to 4 h" in page
+    assert "Approval" in page
+
+
+def test_the_panel_names_the_approvers_and_the_rule(company: Company, as_user) -> None:
+    row = company.offer(company.permission_set("Operator", "write"))
+    page = as_user(company.alice_user).get(f"/request/{row.pk}/").content.decode()
+    assert "Can approve now" in page
+    assert "Bob" in page
+    assert "write-with-approval" in page
+    assert "How it ends" in page
+
+
+def test_asking_for_auto_access_leads_to_the_grant(company: Company, as_user) -> None:
+    row = company.offer(company.read)
+    answer = as_user(company.alice_user).post(
+        f"/request/{row.pk}/",
+        {"duration": 3600, "principal": company.alice.pk, "reason": "Card payments are slow."},
+    )
+    assert answer.status_code == 302
+    assert answer["Location"] == Grant.objects.get().get_absolute_url()
+
+
+def test_a_reason_that_says_nothing_is_refused_on_the_form(company: Company, as_user) -> None:
+    row = company.offer(company.read)
+    answer = as_user(company.alice_user).post(
+        f"/request/{row.pk}/", {"duration": 3600, "principal": company.alice.pk, "reason": "x"}
+    )
+    assert answer.status_code == 422
+    assert "why you need it" in answer.content.decode()
+
+
+@pytest.mark.parametrize("fields", [{"duration": 999999}, {"principal": 0}, {"duration": "abc"}, {"reason": ""}])
+def test_hostile_input_is_refused_and_writes_nothing(company: Company, as_user, fields: dict) -> None:
+    row = company.offer(company.read)
+    values = {"duration": 3600, "principal": company.alice.pk, "reason": "Card payments are slow.", **fields}
+    assert as_user(company.alice_user).post(f"/request/{row.pk}/", values).status_code == 422
+    assert not AccessRequest.objects.exists()
+
+
+def test_somebody_elses_principal_cannot_be_named(company: Company, as_user) -> None:
+    row = company.offer(company.read)
+    values = {"duration": 3600, "principal": company.bob.pk, "reason": "Card payments are slow."}
+    assert as_user(company.alice_user).post(f"/request/{row.pk}/", values).status_code == 422
+    assert not Grant.objects.exists()
+
+
+def test_what_was_typed_survives_the_step_up(company: Company, as_user) -> None:
+    row = company.offer(company.admin)
+    browser = as_user(company.alice_user)
+    values = {
+        "duration": 3600,
+        "principal": company.alice.pk,
+        "reason": "Card payments are slow.",
+        "ticket_ref": "INC-1",
+    }
+    answer = browser.post(f"/request/{row.pk}/", values, headers={"referer": f"http://testserver/request/{row.pk}/"})
+    assert "/settings/step-up/" in answer["Location"]
+    page = browser.get(f"/request/{row.pk}/").content.decode()
+    assert "Card payments are slow." in page
+    assert "INC-1" in page
+
+
+def test_an_approver_decides_on_the_requests_page(company: Company, as_user, stepped_up) -> None:
+    asked = ask(company, company.permission_set("Operator", "write"))
+    browser = as_user(company.bob_user)
+    assert asked.entitlement.name in browser.get("/approvals/").content.decode()
+    stepped_up("totp")
+    browser.post(f"/requests/{asked.pk}/decide/", {"choice": "approve"})
+    asked.refresh_from_db()
+    assert asked.state == "allowed"
+
+
+def test_approving_without_a_step_up_asks_for_one(company: Company, as_user) -> None:
+    asked = ask(company, company.permission_set("Operator", "write"))
+    answer = as_user(company.bob_user).post(f"/requests/{asked.pk}/decide/", {"choice": "approve"})
+    assert "/settings/step-up/" in answer["Location"]
+    asked.refresh_from_db()
+    assert asked.state == "waiting"
+
+
+def test_the_second_approver_is_told_that_it_is_decided(company: Company, as_user, stepped_up) -> None:
+    asked = ask(company, company.permission_set("Operator", "write"))
+    requests.approve(asked, by=company.bob_user, place=TOTP)
+    stepped_up("totp")
+    answer = as_user(company.carol_user).post(f"/requests/{asked.pk}/decide/", {"choice": "approve"}, follow=True)
+    assert "allowed now" in answer.content.decode()
+
+
+def test_the_same_browser_confirms_only_with_a_passkey(company: Company, as_user, stepped_up) -> None:
+    company.account.environment = "staging"
+    company.account.save()
+    asked = ask(company, company.permission_set("Deployer", "write"))
+    browser = as_user(company.alice_user)
+    stepped_up("totp")
+    assert "passkey=1" in browser.post(f"/requests/{asked.pk}/confirm/")["Location"]
+    stepped_up("passkey")
+    assert browser.post(f"/requests/{asked.pk}/confirm/")["Location"].startswith("/grants/")
+
+
+def test_strangers_find_nothing(company: Company, as_user) -> None:
+    asked = ask(company, company.permission_set("Operator", "write"))
+    browser = as_user(company.mallory)
+    for path in (f"/requests/{asked.pk}/", "/offers/"):
+        assert browser.get(path).status_code == 404
+    for verb in ("confirm", "decide", "withdraw"):
+        assert browser.post(f"/requests/{asked.pk}/{verb}/", {"choice": "approve"}).status_code == 404
+
+
+def test_an_approver_cannot_confirm_or_withdraw_for_the_requester(company: Company, as_user) -> None:
+    asked = ask(company, company.permission_set("Operator", "write"))
+    browser = as_user(company.bob_user)
+    assert browser.post(f"/requests/{asked.pk}/confirm/").status_code == 404
+    assert browser.post(f"/requests/{asked.pk}/withdraw/").status_code == 404
+
+
+def test_names_and_reasons_are_escaped(company: Company, as_user) -> None:
+    evil = company.permission_set("<script>alert(1)</script>", "write")
+    row = company.offer(evil)
+    asked = requests.ask(
+        row,
+        principal=company.alice,
+        duration=timedelta(hours=1),
+        reason="</p><script>alert(2)</script>",
+        by=company.alice_user,
+        place=LAPTOP,
+    )
+    for path in ("/", "/request/", f"/request/{row.pk}/", f"/requests/{asked.pk}/"):
+        assert "<script>alert" not in as_user(company.alice_user).get(path).content.decode(), path
+
+
+@pytest.mark.parametrize("path", ["/", "/request/", "/approvals/", "/grants/", "/grants/all/", "/offers/"])
+def test_queries_do_not_grow_with_rows(company: Company, as_user, path: str) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    def fill(count: int) -> int:
+        for number in range(count):
+            name = f"Set{path.strip('/').replace('/', '')}{count}x{number}"
+            ask(company, company.permission_set(name, "write"))
+            company.issue(what=company.permission_set(f"{name}r", "read"))
+        browser = as_user(
+            company.erin if path == "/offers/" else company.bob_user if path == "/approvals/" else company.alice_user
+        )
+        browser.get(path)
+        with CaptureQueriesContext(
+            connection,
+        ) as seen:
+            assert browser.get(path).status_code == 200
+        return len(seen)
+
+    assert fill(1) == fill(8)
+
+
+def test_administrators_keep_the_catalogue(company: Company, as_user) -> None:
+    browser = as_user(company.erin)
+    answer = browser.post(f"/offers/add/{company.read.pk}/", {"provisioner": "idc_assignment", "hours": 4})
+    assert answer.status_code == 302
+    row = company.read.offers.get()
+    assert company.read.name in browser.get("/offers/").content.decode()
+    browser.post(f"/offers/{row.pk}/withdraw/")
+    row.refresh_from_db()
+    assert row.withdrawn_at
+
+
+def test_a_grants_page_tells_its_whole_story(company: Company, as_user) -> None:
+    grant = company.active()
+    page = as_user(company.alice_user).get(grant.get_absolute_url()).content.decode()
+    for title in ("Allowed", "End written before the start", "Active", "How it ends"):
+        assert title in page
+    answer = as_user(company.alice_user).post(f"/grants/{grant.pk}/end/")
+    assert answer["Location"] == grant.get_absolute_url()
+    grant.refresh_from_db()
+    assert (grant.state, grant.end_reason) == ("revoking", "done")
+
+
+def test_who_may_see_and_end_a_grant(company: Company, as_user) -> None:
+    grant = company.active()
+    auditor = UserFactory(name="Dan", auditor=True)
+    sees = {company.alice_user: 200, company.bob_user: 200, company.carol_user: 200, auditor: 200, company.mallory: 404}
+    for user, status in sees.items():
+        assert as_user(user).get(grant.get_absolute_url()).status_code == status, user
+    for user in (auditor, company.carol_user, company.mallory):
+        assert as_user(user).post(f"/grants/{grant.pk}/end/").status_code == 404, user
+    as_user(company.bob_user).post(f"/grants/{grant.pk}/end/")
+    grant.refresh_from_db()
+    assert grant.end_reason == "revoked"
