@@ -19,7 +19,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 log = logging.getLogger(__name__)
 
 # What the clock does, and how often in seconds. `expires` drops a tick that no worker took before the next one.
-CLOCK: dict[str, dict[str, Any]] = {}
+CLOCK: dict[str, dict[str, Any]] = {
+    "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
+}
 
 # A worker empties them in this order, so access ends before it begins, and both before a long read of AWS.
 QUEUES = ["revoke", "default", "sync"]

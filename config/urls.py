@@ -9,4 +9,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/", include("apps.users.accounts")),
     path("settings/", include("apps.users.urls")),
     path("rules/", include("apps.rules.urls")),
+    path("grants/", include("apps.grants.urls")),
+    path("", include("apps.access.urls")),
 ]
