@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -170,8 +171,21 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def _managed_policies(_credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS's own policies exist in this test."""
+    """A few of AWS's own policies exist in this test."""
+    from moto.iam import models
+
+    few = {name: aws_policies()[name] for name in ("AdministratorAccess", "ReadOnlyAccess")}
+    monkeypatch.setattr(models, "aws_managed_policies_data", json.dumps(few))
     monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+
+
+@cache
+def aws_policies() -> dict[str, Any]:
+    """AWS's own policies by name, as the test's AWS knows them."""
+    from moto.iam import models
+
+    policies: dict[str, Any] = json.loads(models.aws_managed_policies_data)
+    return policies
 
 
 @pytest.fixture

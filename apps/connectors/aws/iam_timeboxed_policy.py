@@ -1,0 +1,269 @@
+"""Gives an existing IAM user or role some actions for a time, by a policy that ends itself (aws.md §1.4).
+
+Everything that grants give one principal stands in one inline policy, `gatehouse-jit`, written whole from all its open
+windows: a dated Allow, and a dated Deny of exactly the same actions and resources. The Deny makes the end hold even
+where something else would allow the action; it is left out where that something is the principal's own standing right
+(`Window.holds_standing`) or another grant of the same principal that lasts longer. Then the lapse of the Allow is the
+end, and the proof says so.
+
+A window that is being ended is simply no longer in the document: IAM judges every call by the policies of that moment,
+so live sessions lose it too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from apps.connectors.aws.guard import size, stamp
+from apps.connectors.aws.holders import Holder, holder_of, inline_document, unique_id
+from apps.connectors.aws.iam import OUR_POLICY
+from apps.connectors.aws.policy.documents import MalformedPolicy, canonical, digest, parse
+from apps.connectors.aws.policy.matcher import may_overlap
+from apps.connectors.aws.session import Api, session
+from apps.connectors.base import Look, Proof, Target, Ticket, Window, whole_second
+from apps.connectors.errors import Gone, Refused, Unproven
+
+LIMITS = {"user": 2048, "role": 10240}  # characters of all inline policies together, white space not counted
+NOTES = {
+    "user": "The user's access keys stay; what they may do ends.",
+    "role": "Sessions of the role that are already open end with it.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Some actions on some resources."""
+
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+
+    def may_meet(self, other: Access) -> bool:
+        """Whether some call could fall under both. May say yes too often, never too rarely."""
+        return any(may_overlap(a.lower(), b.lower()) for a in self.actions for b in other.actions) and any(
+            may_overlap(a, b) for a in self.resources for b in other.resources
+        )
+
+
+def accesses(target: Target) -> list[Access]:
+    """What the entitlement gives. Raises `Refused` when its statements are not lists of actions and resources."""
+    statements = target.entitlement_attributes.get("statements")
+    found = [
+        Access(_texts(one.get("actions")), _texts(one.get("resources")))
+        for one in (statements if isinstance(statements, list) else ())
+        if isinstance(one, Mapping)
+    ]
+    if not found or len(found) != len(statements or ()) or not all(one.actions and one.resources for one in found):
+        raise Refused(f"{target.entitlement_name} does not say which actions it gives on which resources.")
+    return found
+
+
+def render(windows: Sequence[Window]) -> dict[str, Any]:
+    """The document for all open windows of one principal."""
+    still_open = sorted((w for w in windows if w.is_open), key=lambda w: w.target.entitlement_external_id)
+    statements: list[dict[str, Any]] = []
+    for window in still_open:
+        leave_out = _leaves_deny_out(window, still_open)
+        for index, access in enumerate(accesses(window.target)):
+            key = f"{_key(window.target)}{index:02x}"
+            statements.append(_statement(f"Allow{key}", access, "DateLessThan", window.not_after))
+            if not leave_out:
+                statements.append(_statement(f"Deny{key}", access, "DateGreaterThanEquals", window.not_after))
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+class IamTimeboxedPolicy:
+    """The dated inline policy of one IAM user or role."""
+
+    ends_by = (
+        "The dates inside the policy: AWS refuses these actions from that second on, whether or not Gatehouse runs "
+        "(unverified live)."
+    )
+    may_be_privileged = False
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._reader = Api(session(config), "reader_role")
+        self._writer = Api(session(config), "provisioner_role")
+
+    def check(self, target: Target, windows: Sequence[Window]) -> None:
+        holder = self._holder(target)
+        holder.require_ours_to_change(self._config)
+        accesses(target)
+        self._require_same(target, holder)
+        self._require_room(holder, render(windows))
+
+    def shared_key(self, target: Target) -> str:
+        return f"aws:policy:{target.principal_external_id}"
+
+    def lock_key(self, target: Target) -> str:
+        return self.shared_key(target)
+
+    def enforce(self, target: Target, windows: Sequence[Window]) -> Proof:
+        holder = self._holder(target)
+        holder.require_ours_to_change(self._config)
+        strangers = [w for w in windows if w.target.principal_external_id != target.principal_external_id]
+        if strangers:
+            raise ValueError(f"windows of other principals in the policy of {target.principal_external_id}")
+        document = render(windows)
+        self._require_same(target, holder)
+        self._require_room(holder, document)
+        if document["Statement"]:
+            self._put(holder, document)
+        else:
+            self._delete(holder)
+        return self._proof(holder, windows, document)
+
+    def open(self, target: Target) -> Ticket:
+        """`enforce` opened it; this only says whether it is really there."""
+        if not self.look(target).is_present:
+            raise Unproven(f"{target.entitlement_name} is not in the policy of {target.principal_name} yet.")
+        return Ticket("done")
+
+    def close(self, target: Target) -> Ticket:
+        """`enforce` without this window (or with it closed) removed it; this only says whether it is really gone."""
+        if self.look(target).is_present:
+            raise Unproven(f"{target.entitlement_name} is still in the policy of {target.principal_name}.")
+        return Ticket("done")
+
+    def status(self, target: Target, ticket: Ticket) -> Ticket:
+        """IAM answers when it has done it, so there is nothing to wait for."""
+        del target
+        return ticket
+
+    def look(self, target: Target) -> Look:
+        document = inline_document(self._reader, self._holder(target), OUR_POLICY)
+        found = _found(document, f"Allow{_key(target)}")
+        words = "allows" if found else "does not allow"
+        return Look(
+            bool(found),
+            Proof(
+                f"AWS shows that policy {OUR_POLICY} of {target.principal_name} {words} {target.entitlement_name}.",
+                datetime.now(UTC),
+                {"statements": [dict(one) for one in found]},
+            ),
+        )
+
+    def session_for(self, target: Target) -> timedelta:
+        del target  # IAM judges every call by the policies of that moment, also in sessions that are open
+        return timedelta(0)
+
+    def _holder(self, target: Target) -> Holder:
+        holder = holder_of(target)
+        if holder.word not in LIMITS:
+            raise Refused("Only an IAM user or role can get a policy for a time.")
+        return holder
+
+    def _require_same(self, target: Target, holder: Holder) -> None:
+        """A principal that was deleted and made again under the same name is somebody else."""
+        known, found = target.principal_attributes.get("unique_id"), unique_id(self._reader, holder)
+        if known and found != known:
+            raise Gone(f"{target.principal_name} was deleted and made again since it was last read. Sync first.")
+
+    def _require_room(self, holder: Holder, document: Any) -> None:
+        names = self._reader.items(
+            holder.account_id, "iam", f"list_{holder.word}_policies", "PolicyNames", **holder.named
+        )
+        stored = {name: size(inline_document(self._reader, holder, name) or {}) for name in names}
+        before = stored.pop(OUR_POLICY, 0)
+        needed = sum(stored.values()) + size(document)
+        if needed > LIMITS[holder.word] and size(document) > before:  # ending something must always be possible
+            raise Refused(
+                f"The inline policies of {holder.name} would need {needed} of {LIMITS[holder.word]} characters. "
+                "End another grant of it first, or make an inline policy a managed one."
+            )
+
+    def _put(self, holder: Holder, document: Any) -> None:
+        self._writer.call(
+            holder.account_id,
+            "iam",
+            f"put_{holder.word}_policy",
+            **holder.named,
+            PolicyName=OUR_POLICY,
+            PolicyDocument=json.dumps(document, separators=(",", ":")),
+        )
+        read = inline_document(self._reader, holder, OUR_POLICY)
+        if read is None or _comparable(read) != _comparable(document):
+            raise Unproven(f"Policy {OUR_POLICY} of {holder.name} reads back differently from what was written.")
+
+    def _delete(self, holder: Holder) -> None:
+        if inline_document(self._reader, holder, OUR_POLICY) is None:
+            return
+        try:
+            self._writer.call(
+                holder.account_id, "iam", f"delete_{holder.word}_policy", **holder.named, PolicyName=OUR_POLICY
+            )
+        except Gone:
+            return
+        if inline_document(self._reader, holder, OUR_POLICY) is not None:
+            raise Unproven(f"Policy {OUR_POLICY} of {holder.name} is still there after it was deleted.")
+
+    def _proof(self, holder: Holder, windows: Sequence[Window], document: Any) -> Proof:
+        still_open = [window for window in windows if window.is_open]
+        undenied = sorted(w.target.entitlement_name for w in still_open if _leaves_deny_out(w, still_open))
+        facts: dict[str, Any] = {
+            "policy_name": OUR_POLICY,
+            "size": size(document),
+            "digest": digest(document) if document["Statement"] else "",
+            "ends": sorted([w.target.entitlement_external_id, stamp(w.not_after), w.is_open] for w in windows),
+            "note": NOTES[holder.word],
+            "ends_by_lapse_only": undenied,  # no Deny: it would cut standing rights, or a grant that lasts longer
+        }
+        what = f"Policy {OUR_POLICY} of {holder.word} {holder.name} holds {len(still_open)} dated grants."
+        if not still_open:
+            what = f"{holder.word.title()} {holder.name} has no policy {OUR_POLICY}."
+        return Proof(what, datetime.now(UTC), facts)
+
+
+def _leaves_deny_out(window: Window, still_open: Iterable[Window]) -> bool:
+    if window.holds_standing:
+        return True
+    mine = accesses(window.target)
+    return any(
+        whole_second(other.not_after) > whole_second(window.not_after)
+        and any(one.may_meet(its) for one in mine for its in accesses(other.target))
+        for other in still_open
+        if other is not window
+    )
+
+
+def _statement(sid: str, access: Access, operator: str, end: datetime) -> dict[str, Any]:
+    return {
+        "Sid": sid,
+        "Effect": "Allow" if sid.startswith("Allow") else "Deny",
+        "Action": list(access.actions),
+        "Resource": list(access.resources),
+        "Condition": {operator: {"aws:CurrentTime": stamp(end)}},
+    }
+
+
+def _key(target: Target) -> str:
+    """Ten characters that name the entitlement inside a Sid, which takes letters and digits only."""
+    return sha256(target.entitlement_external_id.encode()).hexdigest()[:10]
+
+
+def _found(document: Any, sid: str) -> list[Mapping[str, Any]]:
+    """The statements of a document whose Sid begins so. One that cannot be read is treated as giving it."""
+    if document is None:
+        return []
+    try:
+        return [one.raw for one in parse(document).statements if one.sid.startswith(sid)]
+    except MalformedPolicy:
+        return [{"Sid": "unreadable"}]
+
+
+def _comparable(document: Any) -> tuple[str, list[str]]:
+    try:
+        return canonical(document), sorted(statement.sid for statement in parse(document).statements)
+    except MalformedPolicy as error:
+        raise Unproven(f"Policy {OUR_POLICY} cannot be read back: {error}") from error
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return (
+        tuple(sorted(value)) if isinstance(value, list) and all(isinstance(one, str) and one for one in value) else ()
+    )
