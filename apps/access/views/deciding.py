@@ -38,7 +38,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "can_confirm": asked.state == "confirming" and permissions.can_confirm(user, asked),
         "can_withdraw": asked.is_undecided and permissions.can_withdraw(user, asked),
         "is_elsewhere": place.is_elsewhere(asked),
-        "approvals": asked.approvals.select_related("user"),
+        "approvers": asked.approvers.all(),
     }
     return render(request, "access/detail.html#live" if request.htmx else "access/detail.html", context)  # type: ignore[attr-defined]
 
