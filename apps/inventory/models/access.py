@@ -137,7 +137,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
 
     def strangers_only(self) -> AssignmentQuerySet:
         """Without Gatehouse's own artefacts (guards, dated policies), which are grants' work."""
-        return self.exclude(entitlement__is_ours=True).exclude(attributes__is_ours=True)
+        return self.exclude(entitlement__is_ours=True).exclude(attributes__contains={"is_ours": True})
 
     def with_names(self) -> AssignmentQuerySet:
         """For lists and pages: everything they print, without a query a row."""

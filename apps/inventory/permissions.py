@@ -1,0 +1,91 @@
+"""Who may see and change what in the inventory. Closed by default: what is not said here is a 404.
+
+Administrators and auditors see everything. A person sees themselves; a manager, their reports; an owner, what they own
+and who holds it. Whoever is linked to a person of a connection sees what can be held there, but not who holds it.
+"""
+
+from __future__ import annotations
+
+from django.db.models import Q, QuerySet
+
+from apps.inventory.models import Entitlement, Identity, Principal, Resource
+from apps.users.models import User
+
+
+def identity_of(user: User) -> Identity | None:
+    """The person this user is, if somebody linked them and they have not left."""
+    if not hasattr(user, "_identity"):
+        user._identity = Identity.objects.present().filter(user=user).first() if user.is_active else None
+    return user._identity
+
+
+def can_see_everything(user: User) -> bool:
+    return user.is_active and (user.is_administrator or user.is_auditor)
+
+
+def can_view_connections(user: User) -> bool:
+    return can_see_everything(user)
+
+
+def can_manage(user: User) -> bool:
+    """Decide about connections, owners, environments and links."""
+    return user.is_active and user.is_administrator
+
+
+def can_view_identity(user: User, identity: Identity) -> bool:
+    """Also all that the identity holds."""
+    return visible_identities(user).filter(pk=identity.pk).exists()
+
+
+def visible_identities(user: User) -> QuerySet[Identity]:
+    """Everybody for whom `can_view_identity` is true."""
+    if can_see_everything(user):
+        return Identity.objects.all()
+    me = identity_of(user)
+    if me is None:
+        return Identity.objects.none()
+    return Identity.objects.filter(Q(pk=me.pk) | Q(manager=me) | Q(owner=me))
+
+
+def visible_entitlements(user: User) -> QuerySet[Entitlement]:
+    """What the user may look up, though not who holds it."""
+    if can_see_everything(user):
+        return Entitlement.objects.all()
+    me = identity_of(user)
+    return Entitlement.objects.filter(connection=me.connection_id, is_ours=False) if me else Entitlement.objects.none()
+
+
+def visible_resources(user: User) -> QuerySet[Resource]:
+    """The accounts that the user may look up, though not who holds what in them."""
+    if can_see_everything(user):
+        return Resource.objects.all()
+    me = identity_of(user)
+    return Resource.objects.filter(connection=me.connection_id) if me else Resource.objects.none()
+
+
+def can_view_holders(user: User, entitlement: Entitlement) -> bool:
+    """See who holds it: whoever owns it, its group or its account."""
+    if can_see_everything(user):
+        return True
+    me = identity_of(user)
+    owners = {entitlement.owner_id}
+    if entitlement.resource:
+        owners.add(entitlement.resource.owner_id)
+    if entitlement.group:
+        owners.add(entitlement.group.owner_id)
+    return me is not None and me.pk in owners
+
+
+def can_view_contents(user: User, resource: Resource) -> bool:
+    """See who and what is inside an account, and how it was read: its owner."""
+    me = identity_of(user)
+    return can_see_everything(user) or (me is not None and me.pk == resource.owner_id)
+
+
+def owns_anything(user: User) -> bool:
+    """Whether the derived role of an entitlement owner is theirs."""
+    me = identity_of(user)
+    if me is None:
+        return False
+    owned = (Resource, Entitlement, Principal, Identity)
+    return any(model._default_manager.filter(owner=me, ended_at=None).exists() for model in owned)
