@@ -89,7 +89,10 @@ class AssignmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class CredentialRecord:
-    """A long-lived secret of a principal, never the secret itself. `kind`: password, access_key, mfa, root_key."""
+    """A long-lived secret of a principal, never the secret itself. `kind`: password, access_key, mfa, root_key.
+
+    `external_id` names it among the same principal's secrets of its kind.
+    """
 
     principal_external_id: str
     kind: str
@@ -259,6 +262,10 @@ class Provisioner(Remover, Protocol):
 
     def open(self, target: Target) -> Ticket:
         """Open access. Present already is `done`. Only called after `enforce` was read back."""
+
+    def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
+        """Whether a Deny on what `target` gives could take away something that `documents` (policies the principal
+        holds all the time) allow. Says yes when in doubt: a Deny too many is an outage."""
 
     def session_for(self, target: Target) -> timedelta:
         """How long a session opened at the last moment could outlive the end, if no enforced Deny cut it."""

@@ -234,6 +234,10 @@ class FakeProvisioner(FakeRemover):
             self.world.require_principal(target.principal_external_id)
         return self._change("open", target, call, fault)
 
+    def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
+        del target, documents  # the guard only bites in roles of permission sets that nobody holds standing
+        return False
+
     def session_for(self, target: Target) -> timedelta:
         entitlement = self.world.entitlements.get(target.entitlement_external_id)
         return (entitlement and entitlement.session_for) or self.world.session_for
@@ -307,6 +311,10 @@ class FakePolicyProvisioner:
         words = "allows" if is_present else "does not allow"
         what = f"The policy of {target.principal_name} {words} {target.entitlement_name}"
         return Look(is_present, Proof(what, self.world.now(), {"is_present": is_present}))
+
+    def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
+        del target
+        return bool(documents)
 
     def session_for(self, target: Target) -> timedelta:
         del target  # its sessions read the policy at every call, so none outlives it

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from django.db import models, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.audit import services as audit
@@ -402,10 +403,13 @@ def _end_of(grant: Grant) -> datetime:
 
 
 def _holds_standing(grant: Grant) -> bool:
-    """Whether a Deny on what this grant allows could cut something its principal holds by standing right."""
-    if not grant.entitlement.attributes.get("statements"):
-        return False
-    return Assignment.objects.open().filter(principal=grant.principal, entitlement__is_ours=False).exists()
+    """Whether a Deny on what this grant allows could cut something its principal holds all the time."""
+    groups = Assignment.objects.open().filter(principal=grant.principal, entitlement__group__isnull=False)
+    held = Assignment.objects.open().filter(
+        Q(principal=grant.principal) | Q(principal__in=groups.values("entitlement__group")), entitlement__is_ours=False
+    )
+    documents = [entry["document"] for row in held.values_list("entitlement__documents", flat=True) for entry in row]
+    return Turn(grant).provisioner.would_cut(target_of(grant), documents)
 
 
 def target_of(grant: Grant) -> Target:

@@ -322,3 +322,30 @@ def test_a_sync_knows_it_as_ours(org: Org, role: dict[str, Any]) -> None:
     (found,) = [record for record in scan.assignments if record.entitlement_external_id.endswith("gatehouse-jit")]
     assert found.attributes == {"is_ours": True}
     assert is_dated(render([Window(one, END)]))
+
+
+@pytest.mark.parametrize(
+    ("standing", "cuts"),
+    [
+        ({"Effect": "Allow", "Action": "s3:*", "Resource": "*"}, True),
+        ({"Effect": "Allow", "Action": "S3:Get*", "Resource": "arn:aws:s3:::logs/*"}, True),
+        ({"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}, True),
+        ({"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}, False),
+        ({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::elsewhere/*"}, False),
+        ({"Effect": "Deny", "Action": "s3:*", "Resource": "*"}, False),
+        ("not a statement", True),
+    ],
+)
+def test_a_deny_would_cut_exactly_what_is_held_all_the_time(standing: object, cuts: bool) -> None:
+    target = Target(
+        account_id="111122223333",
+        principal_kind="iam_user",
+        principal_external_id="arn:aws:iam::111122223333:user/robot",
+        principal_name="robot",
+        entitlement_kind="dated_policy",
+        entitlement_external_id="gatehouse:logs",
+        entitlement_name="Logs",
+        entitlement_attributes={"statements": [{"actions": ["s3:GetObject"], "resources": ["arn:aws:s3:::logs/*"]}]},
+    )
+    document = {"Version": "2012-10-17", "Statement": [standing]}
+    assert IamTimeboxedPolicy({"region": "us-east-1"}).would_cut(target, [document]) is cuts

@@ -11,6 +11,7 @@ from apps.connectors import fake_world as fake
 from apps.connectors.errors import Denied, Refused
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
+from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
 from tests.grants.system import START, System, make_due
 
 
@@ -395,3 +396,53 @@ def test_no_transaction_is_open_round_a_call(clock) -> None:
     grant.refresh_from_db()
     assert grant.state == State.REVOKED
     assert open_in == []
+
+
+def robot(system: System, documents: list):
+    """An IAM user with these standing policies, and a dated policy that can be given to it."""
+    system.world.add_principal("iam_user", "robot", account_id="111122223333")
+    principal = PrincipalFactory(
+        connection=system.connection, iam_user=True, external_id="robot", name="robot", resource=system.account
+    )
+    dated = EntitlementFactory(
+        connection=system.connection,
+        resource=system.account,
+        kind="dated_policy",
+        external_id="gatehouse:read-logs",
+        attributes={"statements": [{"actions": ["logs:GetLogEvents"], "resources": ["*"]}]},
+    )
+    system.world.add_entitlement("dated_policy", dated.external_id, account_id="111122223333")
+    if documents:
+        policy = EntitlementFactory(
+            connection=system.connection,
+            resource=system.account,
+            kind="iam_policy",
+            documents=[{"name": "p", "document": document} for document in documents],
+        )
+        AssignmentFactory(connection=system.connection, principal=principal, entitlement=policy, is_standing=True)
+    return principal, dated
+
+
+@pytest.mark.parametrize(("documents", "left_out"), [([], False), ([{"Statement": []}], True)])
+def test_the_deny_is_left_out_and_said_so_where_it_would_cut_standing_rights(
+    system: System, documents: list, left_out: bool
+) -> None:
+    principal, dated = robot(system, documents)
+    alice = system.alice.identity
+    principal.identity.user = None
+    two = services.Authority({"tier": "approval", "cap_seconds": 3600}, ({"user": "999", "name": "Bob"},))
+    grant = services.issue(
+        identity=principal.identity,
+        principal=principal,
+        entitlement=dated,
+        provisioner="iam_timeboxed_policy",
+        duration=timedelta(hours=1),
+        reason="Reading logs.",
+        by=alice.user,
+        authority=two,
+    )
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.ACTIVE, grant.problem
+    assert grant.deny_left_out is left_out
+    assert not system.can_use(principal, dated, at=START + timedelta(hours=2))

@@ -148,6 +148,10 @@ class IamTimeboxedPolicy:
             ),
         )
 
+    def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
+        mine = accesses(target)
+        return any(_may_meet(document, mine) for document in documents)
+
     def session_for(self, target: Target) -> timedelta:
         del target  # IAM judges every call by the policies of that moment, also in sessions that are open
         return timedelta(0)
@@ -228,6 +232,18 @@ def _leaves_deny_out(window: Window, still_open: Iterable[Window]) -> bool:
         and any(one.may_meet(its) for one in mine for its in accesses(other.target))
         for other in still_open
         if other is not window
+    )
+
+
+def _may_meet(document: Any, mine: Iterable[Access]) -> bool:
+    """Whether a policy allows something of `mine`. What cannot be read, or lists exceptions only, may."""
+    try:
+        allows = [one for one in parse(document).statements if one.effect == "Allow"]
+    except MalformedPolicy:
+        return True
+    return any(
+        one.is_not_action or one.is_not_resource or any(its.may_meet(Access(one.actions, one.resources)) for its in mine)
+        for one in allows
     )
 
 
