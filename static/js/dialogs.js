@@ -128,11 +128,9 @@ const narrow = () => {
 };
 
 input?.addEventListener("input", narrow);
-goto?.addEventListener("toggle", () => {
-  if (!goto.open) return;
-  input.value = "";
+goto?.addEventListener("close", () => {
+  input.value = ""; // not on opening: who types fast would lose a letter
   narrow();
-  input.focus();
 });
 goto?.addEventListener("keydown", (event) => {
   const links = shownLinks();
