@@ -380,7 +380,7 @@ def tab(context: Context, label: str, url: str, count: int | None = None) -> Saf
     """A tab that is a page of its own; the one that is shown marks itself."""
     request: HttpRequest | None = context.get("request")
     parts, query = urlsplit(url), _query(context)
-    is_here = bool(request) and request.path == parts.path
+    is_here = request is not None and request.path == parts.path
     current = is_here and all(query.get(key) == value for key, value in parse_qsl(parts.query))
     number = format_html(' <b class="gh-num">{}</b>', f"{count:,}") if count is not None else EMPTY
     mark = mark_safe(' aria-current="page"') if current else EMPTY
