@@ -132,7 +132,7 @@ class Grant(models.Model):
     MOVES = {
         State.PENDING: {State.PROVISIONING, State.CANCELLED, State.FAILED},
         State.PROVISIONING: {State.ACTIVE, State.REVOKING, State.FAILED},
-        State.ACTIVE: {State.REVOKING, State.REVOKED},
+        State.ACTIVE: {State.REVOKING},
         State.REVOKING: {State.REVOKED},
     }
     ALLOWANCE = timedelta(minutes=15)  # for provisioning; the end written first is claim + allowance + duration

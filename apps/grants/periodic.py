@@ -4,7 +4,7 @@ run at any time, twice, or by hand (`manage.py sweep`) when Celery is down."""
 from __future__ import annotations
 
 from celery import shared_task
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from apps.audit import services as audit
@@ -41,17 +41,16 @@ def end_of_leavers() -> None:
 
 
 def settle_gone() -> None:
-    """Settle what a complete scan shows gone: an owner's task that was done, access that somebody removed by hand."""
-    shown_again = Assignment.objects.open().filter(principal=OuterRef("principal"), entitlement=OuterRef("entitlement"))
-    seen_gone = Assignment.objects.filter(
-        principal=OuterRef("principal"),
-        entitlement=OuterRef("entitlement"),
-        period__endswith__gt=OuterRef("active_at"),
+    """Act on what complete scans show gone: an owner's task is done; access that somebody removed outside Gatehouse is
+    ended here too, with a read-back of its own, since one scan may be staler than the grant."""
+    done = Grant.objects.filter(state=State.REVOKING, remover=Grant.BY_OWNER, assignment__period__upper_inf=False)
+    for grant in done.select_related("assignment", "entitlement", "identity", "principal")[:BATCH]:
+        services.settle_task(grant)
+    same = Assignment.objects.filter(principal=OuterRef("principal"), entitlement=OuterRef("entitlement"))
+    removed = Grant.objects.filter(
+        Exists(same.filter(period__endswith__gt=OuterRef("active_at"))), ~Exists(same.open()), state=State.ACTIVE
     )
-    tasks_done = Q(state=State.REVOKING, assignment__period__upper_inf=False)
-    removed = Q(state=State.ACTIVE) & Exists(seen_gone) & ~Exists(shown_again)
-    for grant in Grant.objects.filter(tasks_done | removed).select_related("assignment", "entitlement")[:BATCH]:
-        services.settle_gone(grant)
+    services.end_many(removed, reason=EndReason.GONE, by=audit.CLOCK)
 
 
 def wake_workers() -> None:

@@ -29,6 +29,7 @@ from apps.core.locks import Taken, exclusive
 from apps.grants import warrants
 from apps.grants.models import IN_AWS, EndReason, Grant, State
 from apps.inventory.models import Assignment
+from apps.inventory.sync import seen
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ def _settle_active(turn: Turn, look: Look) -> None:
         )
     except Conflict:
         raise OutOfTurn from None
+    seen.note(grant.principal, grant.entitlement, is_present=True, at=look.proof.read_at)
 
 
 def narrow(grant_id: int) -> None:
@@ -294,6 +296,7 @@ def _read_gone(turn: Turn) -> Proof:
     if look.is_present:
         turn.save(ticket={})  # ask AWS again from the start
         raise Unproven("AWS took the removal and still shows the access. It is asked again.")
+    seen.note(turn.grant.principal, turn.grant.entitlement, is_present=False, at=look.proof.read_at)
     return look.proof
 
 

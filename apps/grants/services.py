@@ -214,16 +214,12 @@ def remove_standing(
     return grant
 
 
-def settle_gone(grant: Grant) -> None:
-    """A complete scan shows it gone: an owner's task is done, or somebody removed it outside Gatehouse.
-
-    Records what the inventory knows; decides nothing. A grant that moved on meanwhile is left alone.
-    """
-    now = timezone.now()
-    read_at = grant.assignment.period.upper if grant.assignment and not grant.assignment.is_open else now
+def settle_task(grant: Grant) -> None:
+    """A complete scan shows that an owner did their task. Records what the inventory knows; decides nothing. A grant that
+    moved on meanwhile is left alone."""
+    read_at = (grant.assignment.period.upper if grant.assignment else None) or timezone.now()
     what = f"A complete read of AWS no longer shows {grant.entitlement}."
     proof: dict[str, Any] = {"what": what, "read_at": read_at.isoformat(), "facts": {}}
-    fields: dict[str, Any] = {} if grant.end_reason else {"end_reason": EndReason.GONE, "revoking_at": now}
     with contextlib.suppress(Conflict):
         move(
             grant,
@@ -231,10 +227,9 @@ def settle_gone(grant: Grant) -> None:
             by=audit.CLOCK,
             event="grants.grant.revoked",
             about=[grant.identity or grant.principal, grant.entitlement],
-            data={"proofs": [proof], "reason": grant.end_reason or EndReason.GONE},
-            revoked_at=now,
+            data={"proofs": [proof], "reason": grant.end_reason},
+            revoked_at=timezone.now(),
             receipt=[proof],
-            **fields,
         )
 
 

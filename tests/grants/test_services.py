@@ -41,7 +41,7 @@ def test_what_is_held_through_a_group_is_refused_with_the_group(system: System) 
 
 def test_a_grants_own_assignment_seen_by_a_sync_does_not_count_as_standing(system: System) -> None:
     system.active(duration=timedelta(minutes=30))
-    AssignmentFactory(connection=system.connection, principal=system.alice, entitlement=system.read)
+    assert Assignment.objects.open().filter(principal=system.alice, entitlement=system.read, is_standing=False).exists()
     assert system.issue().state == State.PENDING
 
 
@@ -171,18 +171,19 @@ def test_a_group_that_scim_owns_becomes_an_owners_task_until_a_scan_shows_it_gon
     assert "no longer shows" in grant.receipt[0]["what"]
 
 
-def test_a_grant_whose_access_a_scan_shows_gone_is_settled(system: System) -> None:
+def test_a_grant_whose_access_a_scan_shows_gone_is_ended_with_a_read_back_of_its_own(system: System) -> None:
     grant = system.active()
-    seen = AssignmentFactory(connection=system.connection, principal=system.alice, entitlement=system.read)
+    seen = Assignment.objects.open().get(principal=system.alice, entitlement=system.read)
     periodic.settle_gone()
     grant.refresh_from_db()
     assert grant.state == State.ACTIVE
     Assignment.objects.filter(pk=seen.pk).update(
         period=type(seen.period)(seen.period.lower, timezone.now() + timedelta(minutes=1))
     )
-    periodic.settle_gone()
+    system.run_clock()
     grant.refresh_from_db()
     assert (grant.state, grant.end_reason) == (State.REVOKED, EndReason.GONE)
+    assert not system.can_use()
 
 
 def test_standing_access_of_an_observe_only_connection_is_not_touched(system: System) -> None:
