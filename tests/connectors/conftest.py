@@ -69,14 +69,23 @@ class Org:
     people: dict[str, str] = field(default_factory=dict)
     permission_sets: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    _clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
-        return self.aws.client(service)
+        if service not in self._clients:
+            self._clients[service] = self.aws.client(service)
+        return self._clients[service]
 
     def iam(self, account_id: str = "") -> Any:
         """IAM inside an account, as an administrator there."""
+        name = f"iam {account_id or self.account_id}"
+        if name not in self._clients:
+            self._clients[name] = self._assumed(account_id or self.account_id)
+        return self._clients[name]
+
+    def _assumed(self, account_id: str) -> Any:
         keys = self.client("sts").assume_role(
-            RoleArn=f"arn:aws:iam::{account_id or self.account_id}:role/Observer", RoleSessionName="observer"
+            RoleArn=f"arn:aws:iam::{account_id}:role/Observer", RoleSessionName="observer"
         )["Credentials"]
         return self.aws.client(
             "iam",

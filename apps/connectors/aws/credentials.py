@@ -116,13 +116,13 @@ def _password_and_mfa(row: Row) -> Iterable[CredentialRecord]:
         yield CredentialRecord(
             principal_external_id=row.arn,
             kind="password",
-            external_id=f"{row.arn}#password",
+            external_id="password",
             created_at=row.at("password_last_changed"),
             last_used_at=row.at("password_last_used"),
             attributes={"has_mfa": row.has("mfa_active")},
         )
     if row.has("mfa_active"):
-        yield CredentialRecord(row.arn, "mfa", f"{row.arn}#mfa")
+        yield CredentialRecord(row.arn, "mfa", "mfa")
 
 
 def _unnamed_keys(row: Row) -> Iterable[CredentialRecord]:
@@ -134,7 +134,7 @@ def _unnamed_keys(row: Row) -> Iterable[CredentialRecord]:
             yield CredentialRecord(
                 principal_external_id=row.arn,
                 kind="root_key" if row.is_root else "access_key",
-                external_id=f"{row.arn}#key-{number}",
+                external_id=f"key-{number}",
                 is_active=is_active,
                 created_at=created_at,
                 last_used_at=row.at(f"access_key_{number}_last_used_date"),

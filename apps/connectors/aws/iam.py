@@ -198,9 +198,7 @@ def _add_policies(api: Api, account: AccountRecord, details: Details, scan: Scan
     documents = {policy["Arn"]: _default_version(policy) for policy in details.policies}
     paths = {policy["Arn"]: policy.get("Path", "/") for policy in details.policies}
     attached = {
-        policy["PolicyArn"]
-        for _, holder in details.holders()
-        for policy in holder.get("AttachedManagedPolicies") or ()
+        policy["PolicyArn"] for _, holder in details.holders() for policy in holder.get("AttachedManagedPolicies") or ()
     }
     local = {policy["Arn"] for policy in details.policies if not _is_aws_owned(policy["Arn"])}
     ours = set()

@@ -242,7 +242,9 @@ def _may_meet(document: Any, mine: Iterable[Access]) -> bool:
     except MalformedPolicy:
         return True
     return any(
-        one.is_not_action or one.is_not_resource or any(its.may_meet(Access(one.actions, one.resources)) for its in mine)
+        one.is_not_action
+        or one.is_not_resource
+        or any(its.may_meet(Access(one.actions, one.resources)) for its in mine)
         for one in allows
     )
 

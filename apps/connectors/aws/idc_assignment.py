@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from apps.connectors.aws import guard, identity_center, organizations
 from apps.connectors.aws.holders import attribute
@@ -67,7 +68,10 @@ class IdcAssignment(AccountAssignment):
         return ticket_of("create", answer["AccountAssignmentCreationStatus"])
 
     def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
-        del target, documents  # the guard only bites in this permission set's role, which nobody gets who holds it standing
+        del (
+            target,
+            documents,
+        )  # the guard only bites in this permission set's role, refused to those who hold it standing
         return False
 
     def session_for(self, target: Target) -> timedelta:

@@ -4,6 +4,10 @@ The process's own credentials come from the ordinary chain (environment, instanc
 `sts:GetCallerIdentity` and `sts:AssumeRole`. Everything else runs as the reader, provisioner or remover role of an
 account, also in the account that Gatehouse itself stands in, which must be the management account or the delegated
 administrator of Organizations and Identity Center. Endpoints come from the environment (`AWS_ENDPOINT_URL`) alone.
+
+A connection's `config` has: `region` (of Identity Center), `reader_role`, `provisioner_role`, `remover_role` (path and
+name, "portal/PortalReader", the same in every account), `external_id` and `source_identity` (asked for by the roles'
+trust; empty ones are not sent), `guard_policy` (path and name, "/jit/jit-guard").
 """
 
 from __future__ import annotations
