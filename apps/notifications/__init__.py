@@ -1,1 +1,2 @@
-"""Tells people: consumes audit events in commit order and turns them into inbox entries and e-mail."""
+"""What people are told: the audit log, followed in commit order, turned into an inbox for each person and mails.
+Nothing here decides anything, and nothing is told twice or lost: the log is the outbox, a stored cursor follows it."""
