@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 # What the clock does, and how often in seconds. `expires` drops a tick that no worker took before the next one.
 CLOCK: dict[str, dict[str, Any]] = {
     "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
+    "tell": {"task": "apps.notifications.periodic.tell", "schedule": 5.0, "options": {"expires": 5}},
+    "watch": {"task": "apps.notifications.periodic.watch", "schedule": 60.0, "options": {"expires": 55}},
+    "forget": {"task": "apps.notifications.periodic.forget_old", "schedule": 3600.0, "options": {"expires": 3000}},
 }
 
 # A worker empties them in this order, so access ends before it begins, and both before a long read of AWS.

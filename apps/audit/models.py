@@ -35,7 +35,9 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def after(self, cursor: tuple[int, int]) -> AuditEventQuerySet:
         """Settled events after `(xid, id)`, in feed order."""
         xid, pk = cursor
-        return self.settled().filter(models.Q(xid__gt=xid) | models.Q(xid=xid, pk__gt=pk)).order_by("xid", "pk")
+        beyond = models.Q(xid__gt=xid) | models.Q(xid=xid, pk__gt=pk)
+        from_here = models.Q(xid__gte=xid)  # implied; PostgreSQL enters an index only by a condition outside the OR
+        return self.settled().filter(from_here & beyond).order_by("xid", "pk")
 
 
 class AuditEvent(models.Model):
