@@ -110,7 +110,7 @@ class Grants(RuleBasedStateMachine):
     def settle(self) -> None:
         """Everything works for a while: the truth in the system and the rows must meet."""
         self.system.world.faults.clear()
-        for _ in range(6):
+        for _ in range(4):
             make_due()
             self.system.run_clock(1)
         assert not Grant.objects.filter(state__in=[State.PENDING, State.PROVISIONING, State.REVOKING]).exists()
@@ -145,7 +145,7 @@ def test_any_history_keeps_the_invariants(monkeypatch: pytest.MonkeyPatch) -> No
     run_state_machine_as_test(
         Grants,
         settings=settings(
-            max_examples=10,
+            max_examples=8,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
