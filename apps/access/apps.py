@@ -10,6 +10,7 @@ class AccessConfig(AppConfig):
         from apps.access import permissions
         from apps.access.models import AccessRequest
         from apps.core import navigation
+        from apps.inventory import extensions
 
         def waiting(request: HttpRequest) -> int:
             return AccessRequest.objects.waiting_for(request.user).count()  # type: ignore[arg-type]
@@ -17,6 +18,14 @@ class AccessConfig(AppConfig):
         def can_offer(request: HttpRequest) -> bool:
             return permissions.can_offer(request.user)  # type: ignore[arg-type]
 
+        extensions.add_tab(
+            extensions.Tab(
+                subject="inventory.entitlement",
+                label="Offer it",
+                url_name="access:add_offer",
+                visible=lambda request, _row: can_offer(request),
+            )
+        )
         navigation.register(
             navigation.Place(label="Home", icon="home", url_name="access:home", order=10, phone=True),
             navigation.Place(

@@ -8,7 +8,14 @@ class GrantsConfig(AppConfig):
         from django.http import HttpRequest
 
         from apps.core import navigation
+        from apps.grants import reasons
         from apps.grants.models import Grant
+        from apps.inventory import extensions
+
+        extensions.add_explanation("grants", reasons.explain)
+        extensions.add_tab(
+            extensions.Tab(subject="inventory.identity", label="Grants", url_name="grants:of_identity", order=20)
+        )
 
         def active(request: HttpRequest) -> int:
             return Grant.objects.of(request.user).unfinished().count()  # type: ignore[arg-type]

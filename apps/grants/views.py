@@ -13,6 +13,8 @@ from apps.core import paging
 from apps.core.lifecycle import Conflict
 from apps.grants import permissions, services, story
 from apps.grants.models import LIVE, EndReason, Grant, State
+from apps.inventory import extensions
+from apps.inventory import permissions as inventory
 from apps.inventory.models import Assignment
 from apps.inventory.models.holders import Identity
 from apps.users.models import User
@@ -45,6 +47,22 @@ def every(request: HttpRequest) -> HttpResponse:
         "overdue": Grant.objects.visible_to(user).overdue(timezone.now()).count(),
     }
     return render(request, "grants/every.html#rows" if request.htmx else "grants/every.html", context)  # type: ignore[attr-defined]
+
+
+@require_safe
+def of_identity(request: HttpRequest, pk: int) -> HttpResponse:
+    """What one identity held for a time; a tab of its page."""
+    identity = Identity.objects.filter(pk=pk).first()
+    if identity is None or not inventory.can_view_identity(_user(request), identity):
+        raise Http404
+    grants = Grant.objects.filter(identity=identity).with_names()
+    context = {
+        "identity": identity,
+        "row": identity,
+        "tabs": extensions.tabs_of(request, identity),
+        "page": paging.page(grants, request.GET, order=("-pk",), size=25),
+    }
+    return render(request, "grants/of_identity.html", context)
 
 
 @require_safe

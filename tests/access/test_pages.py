@@ -254,3 +254,13 @@ def test_who_may_see_and_end_a_grant(company: Company, as_user) -> None:
     as_user(company.bob_user).post(f"/grants/{grant.pk}/end/")
     grant.refresh_from_db()
     assert grant.end_reason == "revoked"
+
+
+def test_a_persons_page_says_which_grant_put_an_assignment_there(company: Company, as_user) -> None:
+    grant = company.active()
+    browser = as_user(company.alice_user)
+    page = browser.get(company.alice.identity.get_absolute_url()).content.decode()
+    assert "JIT until 10:00" in page
+    tab = browser.get(f"/grants/of/{company.alice.identity.pk}/").content.decode()
+    assert grant.get_absolute_url() in tab
+    assert as_user(company.mallory).get(f"/grants/of/{company.alice.identity.pk}/").status_code == 404
