@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # What the clock does, and how often in seconds. `expires` drops a tick that no worker took before the next one.
 CLOCK: dict[str, dict[str, Any]] = {
+    "end": {"task": "apps.grants.periodic.sweep", "schedule": 5.0, "options": {"expires": 5}},
+    "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},
     "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
     "tell": {"task": "apps.notifications.periodic.tell", "schedule": 5.0, "options": {"expires": 5}},
     "watch": {"task": "apps.notifications.periodic.watch", "schedule": 60.0, "options": {"expires": 55}},
@@ -32,6 +34,7 @@ QUEUES = ["revoke", "default", "sync"]
 # The first pattern that a task's name matches is its queue; the others go to `default`.
 ROUTES = {
     "apps.grants.tasks.deprovision*": {"queue": "revoke"},
+    "apps.grants.periodic.*": {"queue": "revoke"},
     "apps.inventory.tasks.sync*": {"queue": "sync"},
 }
 

@@ -1,0 +1,27 @@
+"""The clock's table: without these lines nothing ends on time, and nobody would notice at once."""
+
+import pytest
+
+from config.celery import CLOCK, ROUTES, app
+
+NEEDED = {
+    "apps.grants.periodic.sweep": 15,
+    "apps.access.periodic.lapse_requests": 300,
+    "apps.inventory.periodic.sync_due": 300,
+    "apps.notifications.periodic.tell": 15,
+}
+
+
+@pytest.mark.parametrize(("task", "at_least_every"), NEEDED.items())
+def test_the_clock_does_it_often_enough(task: str, at_least_every: int) -> None:
+    assert any(line["task"] == task and line["schedule"] <= at_least_every for line in CLOCK.values())
+
+
+def test_every_line_names_a_task_that_exists() -> None:
+    app.loader.import_default_modules()
+    assert {line["task"] for line in CLOCK.values()} <= set(app.tasks)
+
+
+def test_ends_do_not_wait_behind_anything_else() -> None:
+    assert ROUTES["apps.grants.periodic.*"] == {"queue": "revoke"}
+    assert ROUTES["apps.grants.tasks.deprovision*"] == {"queue": "revoke"}
