@@ -3,3 +3,47 @@ from django.apps import AppConfig
 
 class InventoryConfig(AppConfig):
     name = "apps.inventory"
+
+    def ready(self) -> None:
+        from apps.core import navigation
+        from apps.core.navigation import Place
+        from apps.inventory import permissions
+
+        group = navigation.LOOK_UP
+        navigation.register(
+            Place(
+                label="Identities",
+                icon="users",
+                url_name="inventory:identities",
+                group=group,
+                order=10,
+                visible=lambda request: permissions.sees_others(request.user),  # type: ignore[arg-type]
+                search=True,
+            ),
+            Place(
+                label="Entitlements",
+                icon="list-details",
+                url_name="inventory:entitlements",
+                group=group,
+                order=20,
+                visible=lambda request: permissions.can_look_up(request.user),  # type: ignore[arg-type]
+                search=True,
+            ),
+            Place(
+                label="AWS accounts",
+                icon="cloud",
+                url_name="inventory:accounts",
+                group=group,
+                order=30,
+                visible=lambda request: permissions.can_look_up(request.user),  # type: ignore[arg-type]
+                search=True,
+            ),
+            Place(
+                label="Connections",
+                icon="plug",
+                url_name="inventory:connections",
+                group=navigation.ADMIN,
+                order=10,
+                visible=lambda request: permissions.can_view_connections(request.user),  # type: ignore[arg-type]
+            ),
+        )

@@ -27,6 +27,17 @@ def can_view_connections(user: User) -> bool:
     return can_see_everything(user)
 
 
+def can_look_up(user: User) -> bool:
+    """Use the lists of entitlements and accounts at all."""
+    return can_see_everything(user) or identity_of(user) is not None
+
+
+def sees_others(user: User) -> bool:
+    """There is somebody beside themselves whom they may look at."""
+    me = identity_of(user)
+    return can_see_everything(user) or (me is not None and visible_identities(user).exclude(pk=me.pk).exists())
+
+
 def can_manage(user: User) -> bool:
     """Decide about connections, owners, environments and links."""
     return user.is_active and user.is_administrator

@@ -142,7 +142,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def with_names(self) -> AssignmentQuerySet:
         """For lists and pages: everything they print, without a query a row."""
         return self.select_related(
-            "principal__identity", "principal__resource", "entitlement__resource", "entitlement__group"
+            "connection", "principal__identity", "principal__resource", "entitlement__resource", "entitlement__group"
         )
 
     def paths_of(self, identity: Identity) -> list[Path]:

@@ -1,0 +1,1 @@
+"""The inventory's pages: connections, identities, entitlements, accounts."""

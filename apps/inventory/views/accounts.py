@@ -1,0 +1,115 @@
+"""The accounts: what they are for, who answers for them, and what is inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.core import paging
+from apps.inventory import extensions, permissions, services
+from apps.inventory.forms import EnvironmentForm, OwnerForm
+from apps.inventory.models import Entitlement, Identity, Resource
+from apps.inventory.models.access import PRIVILEGED
+from apps.inventory.models.resources import ORGANIZATION, Environment
+from apps.inventory.views.common import (
+    by_weight,
+    connections_of,
+    freshness,
+    manager_only,
+    part,
+    refused,
+    searched,
+    try_to,
+    user_of,
+    visitor,
+    with_worst,
+)
+
+MOST_SHOWN = 100
+
+
+@require_safe
+def accounts(request: HttpRequest) -> HttpResponse:
+    """Every account of the connections this user may look at."""
+    user = visitor(request)
+    found = permissions.visible_resources(user).present().select_related("owner").with_read_at()
+    query = searched(request)
+    if query:
+        digits = query.replace("-", "").replace(" ", "")
+        found = found.filter(Q(name__icontains=query) | Q(external_id__startswith=digits or query))
+    if request.GET.get("env") in Environment.values:
+        found = found.filter(environment=request.GET["env"])
+    heavy = Count("entitlements", filter=Q(entitlements__privilege__in=PRIVILEGED, entitlements__ended_at=None))
+    context = {
+        "page": paging.page(found.annotate(heavy=heavy), request.GET, order=("name", "pk")),
+        "environments": Environment.choices,
+        "freshness": freshness(connections_of(user)),
+        "sees_all": permissions.can_see_everything(user),
+    }
+    return render(request, part(request, "inventory/accounts.html", "rows"), context)
+
+
+@require_safe
+def account(request: HttpRequest, pk: int) -> HttpResponse:
+    """One account: what can be held there; for its owner, the machines inside and how it was read."""
+    row = _load(request, pk)
+    user = user_of(request)
+    here = Entitlement.objects.present().filter(resource=row, is_ours=False).select_related("group")
+    context: dict[str, Any] = {
+        "account": row,
+        "entitlements": list(here.order_by(by_weight("privilege"), "name", "pk")[:MOST_SHOWN]),
+        "entitlement_count": here.count(),
+        "privileged": here.filter(privilege__in=PRIVILEGED).count(),
+        "tabs": extensions.tabs_of(request, row),
+        "freshness": freshness([row.connection]),
+        "is_confirmed": row.environment_source != ORGANIZATION,
+        "sees_all": permissions.can_see_everything(user),
+        "can_manage": permissions.can_manage(user),
+        "can_view_contents": permissions.can_view_contents(user, row),
+        "owner_form": OwnerForm(initial={"owner": row.owner.email if row.owner else ""}, connection=row.connection),
+        "environment_form": EnvironmentForm(
+            initial={"environment": row.environment if row.environment_source != ORGANIZATION else ""}
+        ),
+    }
+    if context["can_view_contents"]:
+        machines = Identity.objects.present().machine().filter(principals__resource=row).distinct()
+        context["machines"] = list(with_worst(machines.select_related("owner")).order_by("name", "pk")[:MOST_SHOWN])
+        context["machine_count"] = machines.count()
+        context["unowned"] = machines.filter(pk__in=Identity.objects.unowned().values("pk")).count()
+        context["scan"] = row.scans.order_by("-started_at").defer("would_end_rows").first()
+    return render(request, "inventory/account.html", context)
+
+
+@require_POST
+def own(request: HttpRequest, pk: int) -> HttpResponse:
+    """An administrator says who answers for an account."""
+    by, row = manager_only(request), _load(request, pk)
+    form = OwnerForm(request.POST, connection=row.connection)
+    if not form.is_valid():
+        return refused(request, form, row)
+    owner = form.cleaned_data["owner"]
+    done = f"{owner} answers for {row}." if owner else f"Tags say again who answers for {row}."
+    try_to(request, lambda: services.set_owner(row, owner, by=by), done)
+    return redirect(row)
+
+
+@require_POST
+def environment(request: HttpRequest, pk: int) -> HttpResponse:
+    """An administrator says what an account is for."""
+    by, row = manager_only(request), _load(request, pk)
+    form = EnvironmentForm(request.POST)
+    if not form.is_valid():
+        return refused(request, form, row)
+    chosen = form.cleaned_data["environment"]
+    done = f"{row} is {chosen.label.lower()}." if chosen else f"The organization says again what {row} is for."
+    try_to(request, lambda: services.set_environment(row, chosen, by=by), done)
+    return redirect(row)
+
+
+def _load(request: HttpRequest, pk: int) -> Resource:
+    visible = permissions.visible_resources(user_of(request))
+    return get_object_or_404(visible.select_related("connection", "owner"), pk=pk)

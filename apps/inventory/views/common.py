@@ -1,0 +1,162 @@
+"""What all of the inventory's pages share: who is looking, how fresh the data is, and answers to what cannot be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.forms import BaseForm
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+
+from apps.inventory import permissions, services
+from apps.inventory.extensions import Reason
+from apps.inventory.models import Assignment, Connection, Identity, Path, SyncRun
+from apps.inventory.models.access import Privilege
+from apps.users.models import User
+
+STALE_AFTER = timedelta(hours=24)
+
+# What weighs more comes first in lists; unknown could be anything.
+WEIGHT = [
+    Privilege.ADMIN,
+    Privilege.UNKNOWN,
+    Privilege.PRIVILEGED,
+    Privilege.WRITE,
+    Privilege.READ,
+    Privilege.NONE,
+]
+
+
+STANDING = Reason(kind="idle", icon="circle-dot", word="Standing")
+OURS = Reason(kind="line", icon="building-fortress", word="Gatehouse's own")
+NOT_BASELINED = Reason(kind="line", icon="circle-dashed", word="Not baselined")
+UNINTENDED = Reason(kind="wait", icon="alert-triangle", word="Unintended")
+
+
+def user_of(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # LoginRequiredMiddleware
+    return request.user
+
+
+def visitor(request: HttpRequest) -> User:
+    """Somebody who may use the lists; for everybody else there are none."""
+    user = user_of(request)
+    if not permissions.can_look_up(user):
+        raise Http404
+    return user
+
+
+def manager_only(request: HttpRequest) -> User:
+    """The administrator who is asking; for everybody else there is no such page."""
+    user = user_of(request)
+    if not permissions.can_manage(user):
+        raise Http404
+    return user
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """As of when what a page shows is complete, and what is in doubt."""
+
+    as_of: datetime | None
+    unfinished: list[SyncRun]
+
+    @property
+    def is_stale(self) -> bool:
+        return self.as_of is not None and timezone.now() - self.as_of > STALE_AFTER
+
+
+def freshness(connections: Iterable[Connection]) -> Freshness:
+    """The oldest of them decides; every connection whose last run was not complete is named."""
+    instants, unfinished = [], []
+    for connection in connections:
+        instants.append(connection.as_of)
+        if connection.latest_run and connection.latest_run.state != SyncRun.State.COMPLETE:
+            unfinished.append(connection.latest_run)
+    known = [instant for instant in instants if instant]
+    return Freshness(min(known) if known and len(known) == len(instants) else None, unfinished)
+
+
+def connections_of(user: User) -> list[Connection]:
+    """The connections whose data a user may look at."""
+    if permissions.can_see_everything(user):
+        return list(Connection.objects.all())
+    me = permissions.identity_of(user)
+    return [me.connection] if me else []
+
+
+def searched(request: HttpRequest) -> str:
+    """What was typed into the search field, bounded."""
+    return request.GET.get("q", "").replace("\0", "").strip()[:100]
+
+
+def by_weight(column: str) -> Case:
+    """Privilege as a number, the heaviest first."""
+    return Case(
+        *(When(**{column: value}, then=Value(weight)) for weight, value in enumerate(WEIGHT)),
+        default=Value(len(WEIGHT)),
+        output_field=IntegerField(),
+    )
+
+
+def with_worst(identities: QuerySet[Identity]) -> QuerySet[Identity]:
+    """Each with the heaviest privilege it holds; a membership counts with what its group holds."""
+    held = Assignment.objects.open().filter(principal__identity=OuterRef("pk")).strangers_only()
+    worst = held.order_by(by_weight("entitlement__privilege")).values("entitlement__privilege")
+    return identities.annotate(worst=Subquery(worst[:1]))
+
+
+def holds_privileged() -> Q:
+    """Condition on identities: something they hold is privileged."""
+    heavy = Assignment.objects.open().filter(entitlement__privilege__in=WEIGHT[:3]).strangers_only()
+    return Q(pk__in=heavy.values("principal__identity"))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One row of the holdings table."""
+
+    path: Path
+    reason: Reason
+
+
+def reason_of(path: Path, reasons: dict[int, Reason]) -> Reason:
+    """Why this path is there: what an upper app says, or that it stood before Gatehouse came, or nobody knows."""
+    said = reasons.get(path.removable.pk) or reasons.get(path.assignment.pk)
+    if said:
+        return said
+    if path.assignment.entitlement.is_ours:
+        return OURS
+    if path.removable.is_standing and path.assignment.is_standing:
+        return STANDING
+    return UNINTENDED if path.assignment.connection.baselined_at else NOT_BASELINED
+
+
+def part(request: HttpRequest, template: str, name: str) -> str:
+    """The template for this answer: htmx gets the named part of the page."""
+    return f"{template}#{name}" if request.htmx else template  # type: ignore[attr-defined]
+
+
+def try_to(request: HttpRequest, decide: Callable[[], object], done: str) -> bool:
+    """Call a service; say what was done, or why it is not possible."""
+    try:
+        decide()
+    except services.NotPossible as error:
+        messages.error(request, str(error))
+        return False
+    messages.success(request, done)
+    return True
+
+
+def refused(request: HttpRequest, form: BaseForm, back: Any) -> HttpResponse:
+    """A short form on somebody else's page: its errors become notes there."""
+    for errors in form.errors.values():
+        for error in errors:
+            messages.error(request, str(error))
+    return redirect(back)

@@ -1,0 +1,119 @@
+"""What can be held, what it allows, and who holds it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.core import paging
+from apps.inventory import extensions, permissions, services
+from apps.inventory.forms import OwnerForm
+from apps.inventory.models import Assignment, Entitlement, Path
+from apps.inventory.models.access import Privilege
+from apps.inventory.models.holders import GROUPS
+from apps.inventory.models.resources import Environment
+from apps.inventory.views.common import (
+    Holding,
+    by_weight,
+    connections_of,
+    freshness,
+    manager_only,
+    part,
+    reason_of,
+    refused,
+    searched,
+    try_to,
+    user_of,
+    visitor,
+)
+
+MOST_BROUGHT = 50
+
+
+@require_safe
+def entitlements(request: HttpRequest) -> HttpResponse:
+    """Everything that can be held, in the connections this user may look at."""
+    user = visitor(request)
+    found = permissions.visible_entitlements(user).present().select_related("resource", "owner", "group")
+    query = searched(request)
+    if query:
+        found = found.filter(name__icontains=query)
+    filters = {
+        "kind": ("kind", Entitlement.Kind.values),
+        "risk": ("privilege", Privilege.values),
+        "env": ("resource__environment", Environment.values),
+    }
+    for name, (column, values) in filters.items():
+        if request.GET.get(name) in values:
+            found = found.filter(**{column: request.GET[name]})
+    context = {
+        "page": paging.page(found, request.GET, order=("name", "pk")),
+        "kinds": [choice for choice in Entitlement.Kind.choices if choice[0] != Entitlement.Kind.DATED_POLICY],
+        "privileges": Privilege.choices,
+        "environments": Environment.choices,
+        "freshness": freshness(connections_of(user)),
+        "sees_all": permissions.can_see_everything(user),
+    }
+    return render(request, part(request, "inventory/entitlements.html", "rows"), context)
+
+
+@require_safe
+def entitlement(request: HttpRequest, pk: int) -> HttpResponse:
+    """One entitlement: what it allows and why we say so; for its owners, everyone who holds it and by which path."""
+    row = _load(request, pk)
+    user = user_of(request)
+    context: dict[str, Any] = {
+        "entitlement": row,
+        "tabs": extensions.tabs_of(request, row),
+        "freshness": freshness([row.connection]),
+        "sees_all": permissions.can_see_everything(user),
+        "can_manage": permissions.can_manage(user),
+        "can_view_holders": permissions.can_view_holders(user, row),
+        "owner_form": OwnerForm(initial={"owner": row.owner.email if row.owner else ""}, connection=row.connection),
+    }
+    if context["can_view_holders"]:
+        holders = Assignment.objects.holders_of(row).with_names()
+        context["page"] = paging.page(holders, request.GET, order=("principal__name", "pk"))
+        reasons = extensions.reasons_for(context["page"].rows)
+        context["holders"] = [Holding(Path(one), reason_of(Path(one), reasons)) for one in context["page"].rows]
+        context["holder_count"] = Assignment.objects.holders_of(row).count()
+        context["groups"] = list(
+            Assignment.objects.open()
+            .filter(entitlement=row, principal__kind__in=GROUPS)
+            .select_related("principal")
+            .order_by("principal__name", "pk")[:MOST_BROUGHT]
+        )
+    context["statement"] = _text(row.privilege_statement) if row.privilege_statement else ""
+    context["documents"] = [{"name": one["name"], "text": _text(one["document"])} for one in row.documents]
+    if row.group:
+        brought = Assignment.objects.open().filter(principal=row.group).with_names()
+        context["brought"] = list(brought.order_by(by_weight("entitlement__privilege"), "pk")[:MOST_BROUGHT])
+        context["brought_count"] = brought.count()
+    return render(request, part(request, "inventory/entitlement.html", "holders"), context)
+
+
+@require_POST
+def own(request: HttpRequest, pk: int) -> HttpResponse:
+    """An administrator says who answers for it."""
+    by, row = manager_only(request), _load(request, pk)
+    form = OwnerForm(request.POST, connection=row.connection)
+    if not form.is_valid():
+        return refused(request, form, row)
+    owner = form.cleaned_data["owner"]
+    done = f"{owner} answers for {row}." if owner else f"Nobody answers for {row} but the account's owner."
+    try_to(request, lambda: services.set_owner(row, owner, by=by), done)
+    return redirect(row)
+
+
+def _text(document: Any) -> str:
+    """A policy document to read: indented JSON, or as it is where it is none."""
+    return document if isinstance(document, str) else json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _load(request: HttpRequest, pk: int) -> Entitlement:
+    visible = permissions.visible_entitlements(user_of(request))
+    return get_object_or_404(visible.select_related("connection", "resource__owner", "owner", "group__owner"), pk=pk)
