@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -54,6 +55,7 @@ def fitted_moto() -> Any:
 
     _load_policies_for_one_partition()
     _name_management_account()
+    _keep_departments()
     moto = DomainDispatcherApplication(create_backend_app)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -92,6 +94,33 @@ def _name_management_account() -> None:
         return answer
 
     FakeAccount.describe = describe_by_its_name  # type: ignore[method-assign,assignment]
+
+
+def _keep_departments() -> None:
+    """moto drops the extensions of a directory's users, where AWS keeps their departments and managers."""
+    from moto.identitystore.responses import IdentityStoreResponse
+
+    create, listed = IdentityStoreResponse.create_user, IdentityStoreResponse.list_users
+
+    def create_with_extensions(call: IdentityStoreResponse) -> str:
+        answer: str = create(call)
+        _extensions(call)[json.loads(answer)["UserId"]] = call._get_param("Extensions") or {}
+        return answer
+
+    def list_with_extensions(call: IdentityStoreResponse) -> str:
+        answer = json.loads(listed(call))
+        wanted = call._get_param("Extensions") or []
+        for user in answer["Users"]:
+            kept = _extensions(call).get(user["UserId"], {})
+            user["Extensions"] = {name: value for name, value in kept.items() if name in wanted}
+        return json.dumps(answer)
+
+    def _extensions(call: IdentityStoreResponse) -> dict[str, Any]:
+        kept: dict[str, Any] = vars(call.identitystore_backend).setdefault("extensions", {})
+        return kept
+
+    IdentityStoreResponse.create_user = create_with_extensions  # type: ignore[method-assign]
+    IdentityStoreResponse.list_users = list_with_extensions  # type: ignore[method-assign]
 
 
 def _leave(*_: object) -> NoReturn:

@@ -24,6 +24,7 @@ from apps.demo.company.model import Account, Company, Document, IamUser, Permiss
 from apps.demo.company.policies import GUARD_NAME, GUARD_PATH
 
 SEED = 42  # of moto's random numbers: account ids, user ids and ARNs come out the same in every run
+ENTERPRISE = "aws:identitystore:enterprise"
 _KEYS = {"aws_access_key_id": "demo", "aws_secret_access_key": "demo"}  # never the caller's own
 _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
 
@@ -214,6 +215,7 @@ class _Seeding:
             Emails=[{"Value": person.email, "Type": "work", "Primary": True}],
             Title=person.title,
             UserType="Contractor" if person.is_contractor else "Employee",
+            Extensions={ENTERPRISE: {"department": person.department}},
         )
         return str(created["UserId"])
 

@@ -134,6 +134,7 @@ def _person(instance: Instance, user: Mapping[str, Any]) -> PrincipalRecord:
         attributes={
             "identity_store_id": instance.store_id,
             "status": reading.name(user.get("UserStatus") or "unknown").lower(),
+            "user_type": reading.name(user.get("UserType")),  # "Contractor"; rules ask for it
             "external_ids": sorted(reading.name(entry.get("Id")) for entry in user.get("ExternalIds") or () if entry),
         },
     )
