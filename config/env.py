@@ -20,6 +20,7 @@ from config import embedded
 
 OFFLINE_COMMANDS = {"collectstatic", "findstatic", "help", "version", "--help", "--version"}
 THIS_MACHINE = ["localhost", "127.0.0.1", "[::1]"]
+DEMO_REDIS = 3  # how many databases there are without the demo
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -115,7 +116,7 @@ def email() -> dict[str, Any]:
 
 def base_url() -> str:
     """BASE_URL without a slash at its end. Plain http is for one's own machine only."""
-    url = text("BASE_URL", "http://localhost:8000").rstrip("/")
+    url = text("BASE_URL", f"http://localhost:{number('PORT', 8000)}").rstrip("/")
     parts = urlsplit(url)
     is_exempt = hosts(url) == THIS_MACHINE or is_offline()
     if parts.scheme != "https" and not (parts.scheme == "http" and is_exempt):
@@ -174,13 +175,14 @@ def _pool() -> dict[str, Any]:
 def redis_url(index: int) -> str:
     """The address of one of our Redis databases, as redis-py and Django's cache spell it.
 
-    REDIS_URL may name the first of them (redis://host/4, unix:///path?db=4); `index` counts from there.
+    REDIS_URL may name the first of them (redis://host/4, unix:///path?db=4); `index` counts from there. The demo has
+    others, as it has another PostgreSQL database.
     """
     parts = urlsplit(_redis())
     first = parse_qs(parts.query).get("db", ["0"])[0] if parts.scheme == "unix" else parts.path.strip("/") or "0"
     if not first.isdigit():
         raise ImproperlyConfigured("REDIS_URL must name a database by its number, such as redis://host/0")
-    number = int(first) + index
+    number = int(first) + index + (DEMO_REDIS if flag("DEMO") else 0)
     if parts.scheme == "unix":
         return f"unix://{parts.path}?db={number}"
     return urlunsplit(parts._replace(path=f"/{number}"))
