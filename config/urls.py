@@ -1,5 +1,6 @@
 """All addresses. Each app brings its own; this table says under which prefix."""
 
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
 
 from config.health import healthz
@@ -12,3 +13,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("grants/", include("apps.grants.urls")),
     path("", include("apps.access.urls")),
 ]
+if settings.DEMO:
+    urlpatterns.append(path("demo/", include("apps.demo.urls")))
