@@ -23,6 +23,7 @@ CLOCK: dict[str, dict[str, Any]] = {
     "end": {"task": "apps.grants.periodic.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},
     "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
+    "remove": {"task": "apps.reviews.periodic.carry_out_revocations", "schedule": 60.0, "options": {"expires": 55}},
     "tell": {"task": "apps.notifications.periodic.tell", "schedule": 5.0, "options": {"expires": 5}},
     "watch": {"task": "apps.notifications.periodic.watch", "schedule": 60.0, "options": {"expires": 55}},
     "forget": {"task": "apps.notifications.periodic.forget_old", "schedule": 3600.0, "options": {"expires": 3000}},

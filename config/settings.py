@@ -261,6 +261,9 @@ ALLAUTH_TRUSTED_PROXY_COUNT = env.number("TRUSTED_PROXY_COUNT", 0)
 if ALLAUTH_TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
+# A review is launched only from a complete sync that is not older.
+REVIEW_DATA_MAX_AGE = timedelta(hours=env.number("REVIEW_DATA_MAX_AGE_HOURS", 24))
+
 # Reading AWS into the inventory.
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time

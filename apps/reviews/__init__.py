@@ -1,1 +1,2 @@
-"""Certifying: bounded campaigns over standing access, their items, reviewers, decisions and sign-off."""
+"""Access reviews: a campaign freezes who holds what, each reviewer keeps or revokes, and a revocation counts as done when
+AWS no longer shows the access. Nobody reviews their own."""

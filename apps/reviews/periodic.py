@@ -1,0 +1,17 @@
+"""What the clock does about reviews. It may run at any time, twice, or by hand."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from apps.reviews import tasks
+from apps.reviews.models import ReviewItem
+
+
+@shared_task
+def carry_out_revocations() -> None:
+    """Wake a worker for every reviewer whose signed revocations have not all begun: a lost wake-up call, a worker that
+    was killed, a connection that may not be written yet."""
+    due = ReviewItem.objects.to_carry_out().order_by("campaign", "reviewer").values_list("campaign", "reviewer")
+    for campaign_id, reviewer_id in due.distinct():
+        tasks.enqueue(campaign_id, reviewer_id)
