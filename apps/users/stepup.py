@@ -65,6 +65,15 @@ class Enrolled:
     method: Method
 
     @property
+    def kind(self) -> str:
+        return "Passkey" if self.method is Method.PASSKEY else "Authenticator app"
+
+    @property
+    def name(self) -> str:
+        """A passkey has the name its owner gave it."""
+        return str(self.authenticator) if self.method is Method.PASSKEY else self.kind
+
+    @property
     def counts_at(self) -> datetime:
         return self.authenticator.created_at + settings.STEP_UP_WAITING_TIME
 

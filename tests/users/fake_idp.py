@@ -27,6 +27,7 @@ class FakeIdp:
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
+        self.announced = issuer  # what discovery says the issuer is
         self.claims: dict[str, Any] = {}
         self.asked: dict[str, str] = {}  # the last authorization request
         self.failures: list[str] = []
@@ -60,7 +61,7 @@ def running(settings: Settings) -> Iterator[FakeIdp]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             endpoints = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks"}
-            self._answer({"issuer": idp.issuer, **{name: f"{idp.issuer}/{path}" for name, path in endpoints.items()}})
+            self._answer({"issuer": idp.announced, **{name: f"{idp.issuer}/{path}" for name, path in endpoints.items()}})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()

@@ -199,9 +199,8 @@ def test_secrets_of_authenticators_are_not_in_the_database(alice: User, settings
         services.totp_now(alice)
 
 
-def test_enrolling_is_told_announced_and_ends_the_step_up(
-    client: Client, alice: User, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
-) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_enrolling_is_told_announced_and_ends_the_step_up(client: Client, alice: User) -> None:
     sign_in(client, alice.email)
     client.post("/accounts/reauthenticate/", {"password": "correct horse battery staple"})
     secret = client.get("/accounts/2fa/totp/activate/").context["form"].secret
@@ -209,8 +208,7 @@ def test_enrolling_is_told_announced_and_ends_the_step_up(
     session = client.session
     session["users.stepup.proofs"] = {"totp": {}}
     session.save()
-    with django_capture_on_commit_callbacks(execute=True):
-        client.post("/accounts/2fa/totp/activate/", {"code": totp.now(draft)})
+    client.post("/accounts/2fa/totp/activate/", {"code": totp.now(draft)})
     assert "users.stepup.proofs" not in client.session
     assert {event.data["type"] for event in events("users.authenticator.added")} == {"totp", "recovery_codes"}
     assert any("uthenticator" in message.subject for message in mail.outbox)

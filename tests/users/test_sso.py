@@ -81,6 +81,12 @@ def test_a_token_that_is_not_for_us_is_refused(
     assert not is_signed_in(client)
 
 
+def test_a_provider_that_calls_itself_something_else_is_refused(client: Client, linked: User, idp: FakeIdp) -> None:
+    idp.announced = "https://evil.example.com"
+    assert idp.sign_in(client, "00u-alice", iss=idp.announced).status_code == 403
+    assert not is_signed_in(client)
+
+
 def test_somebody_who_is_kept_out_does_not_get_in(client: Client, linked: User, erin: User, idp: FakeIdp) -> None:
     services.deactivate_user(user=linked, by=erin)
     idp.sign_in(client, "00u-alice")
