@@ -11,6 +11,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/", include("apps.users.urls")),
     path("rules/", include("apps.rules.urls")),
     path("grants/", include("apps.grants.urls")),
+    path("", include("apps.inventory.urls")),
+    path("inbox/", include("apps.notifications.urls")),
+    path("evidence/", include("apps.evidence.urls")),
     path("", include("apps.access.urls")),
 ]
 if settings.DEMO:

@@ -1,0 +1,31 @@
+"""What was handed out as evidence. The files themselves are not kept: the same state gives the same bytes again, and the
+digest says whether a file somebody shows is the one that was handed out."""
+
+from __future__ import annotations
+
+import pgtrigger
+from django.conf import settings
+from django.core.validators import MinLengthValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+
+class Export(models.Model):
+    """Somebody took the audit events of a period out of the portal, as one CSV file."""
+
+    start_at = models.DateTimeField(help_text="Included.")
+    end_at = models.DateTimeField(help_text="Excluded.")
+    rows = models.PositiveBigIntegerField()
+    size = models.PositiveBigIntegerField(help_text="Bytes.")
+    digest = models.CharField(max_length=64, validators=[MinLengthValidator(64)], help_text="SHA-256 of the file.")
+    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [models.CheckConstraint(condition=Q(start_at__lt=F("end_at")), name="export_is_a_period")]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"Audit events from {self.start_at:%Y-%m-%d} until {self.end_at:%Y-%m-%d}"

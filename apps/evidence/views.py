@@ -1,0 +1,94 @@
+"""Pages for auditors: the audit log, exports, evidence packs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.audit.models import AuditEvent
+from apps.core import paging
+from apps.evidence import permissions, selection, services
+from apps.evidence.forms import FilterForm, PeriodForm
+from apps.evidence.models import Export
+from apps.evidence.wording import AREAS, Line
+from apps.users.models import User
+
+View = Callable[..., HttpResponseBase]
+
+
+def for_auditors(view: View) -> View:
+    """For everybody else there is no such page."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not permissions.can_see_evidence(_user(request)):
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+@require_safe
+@for_auditors
+def index(request: HttpRequest) -> HttpResponse:
+    """What can be handed out, and what was."""
+    return _index(request, PeriodForm())
+
+
+def _index(request: HttpRequest, form: PeriodForm, status: int = 200) -> HttpResponse:
+    exports = Export.objects.select_related("made_by")[:10]
+    return render(request, "evidence/index.html", {"form": form, "exports": exports}, status=status)
+
+
+@require_safe
+@for_auditors
+def audit_log(request: HttpRequest) -> HttpResponse:
+    """Every event, latest first, by period, area, actor, subject or text."""
+    form = FilterForm(request.GET)
+    events = selection.chosen(form.cleaned_data) if form.is_valid() else AuditEvent.objects.none()
+    page = paging.page(events, request.GET, order=("-pk",))
+    context = {
+        "form": form,
+        "page": page,
+        "lines": [Line(event) for event in page],
+        "areas": AREAS,
+        "actor": _actor(form),
+        "ref": form.cleaned_data.get("ref", ""),
+    }
+    return render(request, "evidence/audit.html#rows" if request.htmx else "evidence/audit.html", context)  # type: ignore[attr-defined]
+
+
+@require_POST
+@for_auditors
+def export_audit(request: HttpRequest) -> HttpResponseBase:
+    """The audit events of whole days as CSV."""
+    form = PeriodForm(request.POST)
+    if not form.is_valid():
+        return _index(request, form, status=422)
+    start, end = form.period
+    export, handout = services.export_audit(start=start, end=end, by=_user(request))
+    response = FileResponse(
+        handout.file, as_attachment=True, filename=handout.name, content_type="text/csv; charset=utf-8"
+    )
+    response["X-Content-SHA256"] = export.digest
+    return response
+
+
+def _actor(form: FilterForm) -> str:
+    """The name that goes with the actor filter, as the log knows it."""
+    actor = form.cleaned_data.get("actor", "")
+    if not actor:
+        return ""
+    latest = AuditEvent.objects.filter(actor_id=actor).order_by("-pk").values_list("actor_name", flat=True).first()
+    return latest or actor
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # LoginRequiredMiddleware
+    return request.user

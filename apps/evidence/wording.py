@@ -1,0 +1,157 @@
+"""The audit log in words: who did what to which thing. The event's own name always stands below, so that nothing hides
+behind a sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+from django.urls import NoReverseMatch, reverse
+
+from apps.audit.models import AuditEvent
+
+# Event name → what the actor did, with {} for the subject.
+PHRASES = {
+    "access.access_request.asked": "asked for {}",
+    "access.access_request.confirmed": "confirmed {}",
+    "access.access_request.approved": "approved {}",
+    "access.access_request.denied": "denied {}",
+    "access.access_request.withdrawn": "withdrew {}",
+    "access.access_request.lapsed": "let {} lapse: nobody decided in time",
+    "access.offer.made": "put {} into the catalogue",
+    "access.offer.withdrawn": "took {} out of the catalogue",
+    "evidence.export.made": "exported {}",
+    "evidence.pack.made": "made {}",
+    "grants.grant.issued": "issued {}",
+    "grants.grant.claimed": "began to open {}",
+    "grants.grant.end_written": "wrote the end of {} into AWS before its start",
+    "grants.grant.active": "read {} back as active",
+    "grants.grant.ending_soon": "saw that {} ends soon",
+    "grants.grant.revoking": "began to end {}",
+    "grants.grant.removal_decided": "decided to remove {}",
+    "grants.grant.denied": "read back that AWS denies {}",
+    "grants.grant.revoked": "read {} back as gone",
+    "grants.grant.overdue": "saw that the removal of {} is overdue",
+    "grants.grant.failed": "could not open {}",
+    "grants.grant.warrant_refused": "refused {}: its warrant does not hold",
+    "grants.grant.cancelled": "cancelled {} before it began",
+    "inventory.connection.added": "added the connection {}",
+    "inventory.connection.baselined": "took what stands in {} as its baseline",
+    "inventory.connection.org_chart_imported": "imported the org chart of {}",
+    "inventory.connection.paused": "paused {}",
+    "inventory.connection.resumed": "resumed {}",
+    "inventory.connection.sync_requested": "asked for a sync of {}",
+    "inventory.connection.writing_proposed": "proposed to let Gatehouse change {}",
+    "inventory.connection.writing_approved": "approved that Gatehouse may change {}",
+    "inventory.identity.user_linked": "linked a portal user to {}",
+    "inventory.identity.user_unlinked": "unlinked a portal user from {}",
+    "inventory.resource.environment_set": "said which environment {} is",
+    "inventory.sync_run.drop_confirmed": "confirmed what {} would end",
+    "inventory.sync_run.finished": "finished {}",
+    "notifications.cursor.rebased": "moved the cursor of {} to now",
+    "reviews.campaign.drafted": "drafted the review {}",
+    "reviews.campaign.launched": "launched the review {}",
+    "reviews.campaign.reminded": "reminded the reviewers of {}",
+    "reviews.campaign.closed": "closed the review {}",
+    "reviews.review_item.decided": "decided about {}",
+    "reviews.review_item.reassigned": "passed {} on to another reviewer",
+    "reviews.sign_off.submitted": "signed: {}",
+    "users.authenticator.added": "added an authenticator of {}",
+    "users.authenticator.removed": "removed an authenticator of {}",
+    "users.authenticator.reset": "made new recovery codes for {}",
+    "users.portal_role.given": "gave a portal role to {}",
+    "users.portal_role.taken": "took a portal role from {}",
+    "users.user.deactivated": "kept {} out of the portal",
+    "users.user.reactivated": "let {} in again",
+    "users.user.emergency_sign_in": "signed in past single sign-on as {}",
+    "users.user.first_administrator": "made {} the first administrator",
+    "users.user.invited": "invited {}",
+    "users.user.linked": "linked {} to an account at the identity provider",
+    "users.user.unlinked": "unlinked {} from the identity provider",
+    "users.user.named_for_emergencies": "named {} for emergencies",
+    "users.user.no_longer_for_emergencies": "no longer names {} for emergencies",
+    "users.user.password_changed": "changed the password of {}",
+    "users.user.password_reset": "reset the password of {}",
+    "users.user.password_set": "set a password for {}",
+    "users.user.signed_in": "signed in as {}",
+    "users.user.stepped_up": "proved to be there as {}",
+    "users.user.step_up_failed": "failed to prove to be there as {}",
+}
+
+# What a subject is → the page about it, by primary key.
+PAGES = {
+    "access.accessrequest": "access:detail",
+    "grants.grant": "grants:detail",
+    "inventory.entitlement": "inventory:entitlement",
+    "inventory.identity": "inventory:identity",
+    "inventory.resource": "inventory:account",
+    "reviews.campaign": "reviews:campaign",
+}
+
+# The first word of an event's name → what it is about.
+AREAS = [
+    ("access", "Requests and offers"),
+    ("grants", "Grants"),
+    ("reviews", "Reviews"),
+    ("inventory", "Inventory"),
+    ("users", "People and sign-in"),
+    ("evidence", "Evidence"),
+    ("notifications", "Notifications"),
+]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One event as the audit page shows it."""
+
+    event: AuditEvent
+
+    @cached_property
+    def _pieces(self) -> tuple[str, str]:
+        phrase = PHRASES.get(self.event.event)
+        if phrase is None:
+            noun, _, done = self.event.event.partition(".")[2].replace("_", " ").rpartition(".")
+            phrase = f"recorded “{noun} {done}” about {{}}"
+        before, _, after = phrase.partition("{}")
+        return before.strip(), after.strip()
+
+    @property
+    def before(self) -> str:
+        return self._pieces[0]
+
+    @property
+    def after(self) -> str:
+        after = self._pieces[1]
+        return after if not after or after[0] in ",:." else f" {after}"
+
+    @property
+    def subject(self) -> str:
+        return self.event.subject_name or self.event.subject
+
+    @property
+    def url(self) -> str:
+        return page_of(self.event.subject)
+
+    @property
+    def is_machine(self) -> bool:
+        return self.event.actor_kind != AuditEvent.ActorKind.PERSON
+
+    @property
+    def data(self) -> str:
+        return json.dumps(self.event.data, indent=2, ensure_ascii=False, sort_keys=True)
+
+    @property
+    def origin(self) -> str:
+        return json.dumps(self.event.origin, indent=2, ensure_ascii=False, sort_keys=True) if self.event.origin else ""
+
+
+def page_of(subject: str) -> str:
+    """The page about what the log names so ("grants.grant:42"); "" where there is none."""
+    label, _, key = subject.partition(":")
+    if label not in PAGES or not key.isdigit():
+        return ""
+    try:
+        return reverse(PAGES[label], args=[int(key)])
+    except NoReverseMatch:
+        return ""
