@@ -1,0 +1,52 @@
+"""The cast with one of everything, for tests that go through all pages: Alice asks, Bob owns and approves, Carol manages,
+Dan audits, Erin administers, Mallory may see nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from apps.access.models import AccessRequest
+from apps.access.services import offers, requests
+from apps.access.services.requests import Place
+from apps.notifications.models import Notification
+from tests.factories.inventory import SyncRunFactory
+from tests.factories.users import UserFactory
+from tests.grants.system import System
+
+ROLES = ("alice", "bob", "carol", "dan", "erin", "mallory")
+
+
+class People(System):
+    def __init__(self) -> None:
+        super().__init__()
+        carol = self.person("carol")
+        self.alice.identity.manager = carol.identity
+        self.alice.identity.save()
+        self.account.owner = self.bob.identity
+        self.account.save()
+        self.users = {
+            "alice": self.alice.identity.user,
+            "bob": self.bob.identity.user,
+            "carol": carol.identity.user,
+            "dan": UserFactory(name="Dan", auditor=True),
+            "erin": UserFactory(name="Erin", administrator=True),
+            "mallory": UserFactory(name="Mallory"),
+        }
+        self.identity, self.entitlement, self.user = self.alice.identity, self.read, self.users["alice"]
+        self.run = SyncRunFactory(connection=self.connection)
+        self.grant = self.issue()
+        write = self.permission_set("Operator", "write")
+        self.offer = offers.offer(
+            write, provisioner="idc_assignment", max_for=timedelta(hours=4), by=self.users["erin"]
+        )
+        self.request: AccessRequest = requests.ask(
+            self.offer,
+            principal=self.alice,
+            duration=timedelta(hours=1),
+            reason="Card payments are slow.",
+            by=self.users["alice"],
+            place=Place(device="laptop", session="s1"),
+        )
+        self.notification = Notification.objects.create(
+            recipient=self.users["alice"], event=1, kind="grants.grant.active", title="Ready", url="/grants/"
+        )
