@@ -61,7 +61,9 @@ def running(settings: Settings) -> Iterator[FakeIdp]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             endpoints = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks"}
-            self._answer({"issuer": idp.announced, **{name: f"{idp.issuer}/{path}" for name, path in endpoints.items()}})
+            self._answer(
+                {"issuer": idp.announced, **{name: f"{idp.issuer}/{path}" for name, path in endpoints.items()}}
+            )
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()

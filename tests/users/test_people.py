@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from allauth.mfa.utils import encrypt
 from allauth.usersessions.models import UserSession
 from cryptography.fernet import InvalidToken
 from django.core import mail
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
@@ -95,6 +96,42 @@ def test_an_administrator_who_cannot_sign_in_is_none(erin: User, frank: User) ->
     services.deactivate_user(user=frank, by=erin)
     with pytest.raises(Refused, match="last administrator"):
         services.deactivate_user(user=erin, by=frank)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_administrators_cannot_remove_each_other_at_the_same_moment(erin: User, frank: User) -> None:
+    """Erin keeps Frank out and has not committed when Frank takes Erin's role: he waits, and then he is the last."""
+    answers: list[str] = []
+
+    def frank_takes() -> None:
+        try:
+            services.take_role(user=User.objects.get(pk=erin.pk), role=ADMINISTRATOR, by=frank)
+        except Refused as refused:
+            answers.append(str(refused))
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=frank_takes)
+    with transaction.atomic():
+        services.deactivate_user(user=frank, by=erin)
+        other.start()
+        with connection.cursor() as cursor:
+            cursor.execute(UNTIL_SOMEBODY_WAITS)
+    other.join()
+    assert answers == ["Erin is the last administrator. Make somebody else administrator first."]
+    assert User.objects.get(pk=erin.pk).is_administrator
+
+
+# PostgreSQL refreshes its view of other sessions once a transaction unless it is told to.
+UNTIL_SOMEBODY_WAITS = """
+DO $$ BEGIN
+  FOR i IN 1..1000 LOOP
+    PERFORM pg_stat_clear_snapshot();
+    EXIT WHEN EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database());
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+END $$
+"""
 
 
 def test_whoever_is_kept_out_is_out_at_once(client: Client, alice: User, erin: User) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from io import StringIO
@@ -219,3 +222,24 @@ def test_an_emergency_user_changes_authenticators_with_the_password(client: Clie
     assert client.get(ENROL)["Location"].startswith("/accounts/reauthenticate/")
     client.post("/accounts/reauthenticate/", {"password": "correct horse battery staple"})
     assert client.get(ENROL).status_code == 200
+
+
+def test_the_sign_in_page_offers_it(client: Client, idp: FakeIdp) -> None:
+    page = client.get("/accounts/login/").content.decode()
+    assert "Sign in with Corporate sign-in" in page
+    assert f"/accounts/oidc/{oidc.provider_id(idp.issuer)}/login/" in page
+
+
+def test_the_settings_follow_the_environment() -> None:
+    program = (
+        "from config import settings as s; print(s.CONTENT_SECURITY_POLICY['DIRECTIVES']['form-action'], s.OIDC_NAME)"
+    )
+    environment = {
+        **os.environ,
+        "OFFLINE": "1",
+        "OIDC_ISSUER": "https://login.example.com/tenant",
+        "OIDC_CLIENT_ID": "gatehouse",
+        "OIDC_NAME": "Corporate sign-in",
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[\"'self'\", 'https://login.example.com'] Corporate sign-in"
