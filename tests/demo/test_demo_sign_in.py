@@ -66,7 +66,9 @@ def test_one_click_signs_in_and_is_recorded(client: Client, alice: User, demo_mo
     assert UserSession.objects.get().user == alice, "the session is listed among one's own, and can be ended there"
 
 
-@pytest.mark.parametrize("address", ["192.168.1.7", "8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "address", ["192.168.1.7", "8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "", "localhost.evil.example"]
+)
 def test_another_machine_is_not_let_in(client: Client, alice: User, demo_mode: None, address: str) -> None:
     assert sign_in(client, alice, REMOTE_ADDR=address) == 404
     assert not is_signed_in(client)
