@@ -119,8 +119,8 @@ def _keep_departments() -> None:
         kept: dict[str, Any] = vars(call.identitystore_backend).setdefault("extensions", {})
         return kept
 
-    IdentityStoreResponse.create_user = create_with_extensions  # type: ignore[method-assign]
-    IdentityStoreResponse.list_users = list_with_extensions  # type: ignore[method-assign]
+    IdentityStoreResponse.create_user = create_with_extensions  # type: ignore[method-assign,assignment]
+    IdentityStoreResponse.list_users = list_with_extensions  # type: ignore[method-assign,assignment]
 
 
 def _leave(*_: object) -> NoReturn:
