@@ -25,8 +25,12 @@ class Step:
 
 
 def of(grant: Grant) -> list[Step]:
-    """The whole story in the order in which it was recorded, in one query."""
-    events = AuditEvent.objects.about(ref(grant)).order_by("pk")
+    """The whole story in the order in which it was recorded, in one query. What was recorded in one transaction happened
+    at one moment: there the asking comes first."""
+    events = sorted(
+        AuditEvent.objects.about(ref(grant)),
+        key=lambda event: (event.xid, event.event != "access.access_request.asked", event.pk),
+    )
     return [_STEPS.get(event.event, _plain)(event) for event in events]
 
 
@@ -53,7 +57,7 @@ def _issued(event: AuditEvent) -> Step:
         "self": "The rules give this on the requester's own confirmation.",
         "approval": "The rules give this with somebody else's yes.",
     }.get(verdict.get("tier"), "")
-    return Step(event.at, "gavel", "Allowed", "idle", text, (f"warrant sha256 of the rule set {_short(verdict)}",))
+    return Step(event.at, "gavel", "Allowed", "idle", text, (f"rule set {_short(verdict)}",))
 
 
 def _short(verdict: dict[str, Any]) -> str:

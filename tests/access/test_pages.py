@@ -264,3 +264,9 @@ def test_a_persons_page_says_which_grant_put_an_assignment_there(company: Compan
     tab = browser.get(f"/grants/of/{company.alice.identity.pk}/").content.decode()
     assert grant.get_absolute_url() in tab
     assert as_user(company.mallory).get(f"/grants/of/{company.alice.identity.pk}/").status_code == 404
+
+
+def test_a_story_begins_with_the_asking(company: Company, as_user) -> None:
+    grant = ask(company, company.read).grant
+    page = as_user(company.alice_user).get(grant.get_absolute_url()).content.decode()
+    assert page.index("Requested by Alice") < page.index(">Allowed<")
