@@ -52,7 +52,8 @@ class Held:
 
     def is_denied_at(self, at: datetime, permission_set: str) -> bool:
         """By the guard as it stands in AWS, even for somebody whom everything is allowed."""
-        role = f"arn:aws:iam::{self.account}:role/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_{permission_set}_0a"
+        path = f"arn:aws:iam::{self.account}:role/aws-reserved/sso.amazonaws.com/eu-west-1"
+        role = f"{path}/AWSReservedSSO_{permission_set}_0a"
         everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         decision = evaluate(
             [self.guard(), everything],
