@@ -54,3 +54,9 @@ class Company(System):
 def company(db: None):
     with time_machine.travel(START, tick=False):
         yield Company()
+
+
+@pytest.fixture
+def clock_stands_still():
+    with time_machine.travel(START, tick=False):
+        yield
