@@ -6,17 +6,21 @@ and who holds it. Whoever is linked to a person of a connection sees what can be
 
 from __future__ import annotations
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
+from apps.inventory.models.access import EntitlementQuerySet
+from apps.inventory.models.holders import IdentityQuerySet
+from apps.inventory.models.resources import ResourceQuerySet
 from apps.users.models import User
 
 
 def identity_of(user: User) -> Identity | None:
     """The person this user is, if somebody linked them and they have not left."""
-    if not hasattr(user, "_identity"):
-        user._identity = Identity.objects.present().filter(user=user).first() if user.is_active else None
-    return user._identity
+    known: dict[str, Identity | None] = user.__dict__  # asked many times for one page
+    if "_identity" not in known:
+        known["_identity"] = Identity.objects.present().filter(user=user).first() if user.is_active else None
+    return known["_identity"]
 
 
 def can_see_everything(user: User) -> bool:
@@ -48,7 +52,7 @@ def can_view_identity(user: User, identity: Identity) -> bool:
     return visible_identities(user).filter(pk=identity.pk).exists()
 
 
-def visible_identities(user: User) -> QuerySet[Identity]:
+def visible_identities(user: User) -> IdentityQuerySet:
     """Everybody for whom `can_view_identity` is true."""
     if can_see_everything(user):
         return Identity.objects.all()
@@ -58,7 +62,7 @@ def visible_identities(user: User) -> QuerySet[Identity]:
     return Identity.objects.filter(Q(pk=me.pk) | Q(manager=me) | Q(owner=me))
 
 
-def visible_entitlements(user: User) -> QuerySet[Entitlement]:
+def visible_entitlements(user: User) -> EntitlementQuerySet:
     """What the user may look up, though not who holds it."""
     if can_see_everything(user):
         return Entitlement.objects.all()
@@ -66,7 +70,7 @@ def visible_entitlements(user: User) -> QuerySet[Entitlement]:
     return Entitlement.objects.filter(connection=me.connection_id, is_ours=False) if me else Entitlement.objects.none()
 
 
-def visible_resources(user: User) -> QuerySet[Resource]:
+def visible_resources(user: User) -> ResourceQuerySet:
     """The accounts that the user may look up, though not who holds what in them."""
     if can_see_everything(user):
         return Resource.objects.all()

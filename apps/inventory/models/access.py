@@ -102,6 +102,11 @@ class Entitlement(models.Model):
         return reverse("inventory:entitlement", args=[self.pk])
 
     @property
+    def holder_name(self) -> str:
+        """Whose inline policy it is, since many have the same name."""
+        return str(self.attributes.get("holder_arn", "")).rpartition("/")[2]
+
+    @property
     def is_privileged(self) -> bool:
         return self.privilege in PRIVILEGED
 

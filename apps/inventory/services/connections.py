@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -45,7 +46,7 @@ def baseline(connection: Connection, *, by: Any) -> Connection:
     connection = _locked(connection)
     if connection.baselined_at:
         raise NotPossible(f"{connection} was baselined on {connection.baselined_at:%d %B %Y}. That is done once.")
-    _require_complete(connection)
+    as_of = _complete_as_of(connection)
     held = Assignment.objects.open().filter(connection=connection).strangers_only()
     digest, count = hashlib.sha256(), 0
     pairs = held.order_by("principal__external_id", "entitlement__external_id")
@@ -55,7 +56,7 @@ def baseline(connection: Connection, *, by: Any) -> Connection:
     held.update(is_standing=True)
     connection.baselined_at, connection.baselined_by = timezone.now(), by
     connection.save(update_fields=["baselined_at", "baselined_by"])
-    data = {"assignments": count, "digest": digest.hexdigest(), "as_of": connection.as_of.isoformat()}
+    data = {"assignments": count, "digest": digest.hexdigest(), "as_of": as_of.isoformat()}
     audit.record("inventory.connection.baselined", by=by, subject=connection, data=data)
     return connection
 
@@ -166,7 +167,8 @@ def _is_being_read(connection: Connection) -> bool:
     return connection.runs.running().exclude(pk__in=connection.runs.silent(timezone.now())).exists()
 
 
-def _require_complete(connection: Connection) -> None:
+def _complete_as_of(connection: Connection) -> datetime:
+    """When the last reading began, which must have been complete."""
     if _is_being_read(connection):
         raise NotPossible(f"{connection} is being read right now. Wait until that is done.")
     latest = connection.latest_run
@@ -174,6 +176,7 @@ def _require_complete(connection: Connection) -> None:
         raise NotPossible(f"{connection} was never read. Sync it first.")
     if latest.state != SyncRun.State.COMPLETE:
         raise NotPossible("The last reading was not complete. Look at its problems, sync again, then baseline.")
+    return latest.started_at
 
 
 def _sync_on_commit(connection: Connection) -> None:

@@ -29,7 +29,7 @@ def link_user(identity: Identity, user: User, *, by: Any, source: str = "") -> I
         raise NotPossible(f"{user} may not sign in any more. Choose somebody else.")
     if by == user:
         raise NotPossible("Another administrator links your own login.")
-    if identity.user_id:
+    if identity.user:
         raise NotPossible(f"{identity} is linked to {identity.user.email} already. Unlink that first.")
     linked = Identity.objects.filter(user=user).first()
     if linked:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection as database
 from django.db.models import F, Func, QuerySet
@@ -17,6 +18,7 @@ from django.db.models.functions import Greatest
 
 from apps.connectors.base import AssignmentRecord
 from apps.inventory.models import Assignment, Connection
+from apps.inventory.models.access import AssignmentQuerySet
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes, batched
 
@@ -70,7 +72,7 @@ class Gone:
     is_suspicious: bool
 
 
-def stage(connection: Connection, records: Iterable[AssignmentRecord], scope: QuerySet[object]) -> int:
+def stage(connection: Connection, records: Iterable[AssignmentRecord], scope: QuerySet[Any]) -> int:
     """Load what was read, and the scope's entitlements (`scope`: their ids). Returns how many pairs name somebody or
     something that was not read: they cannot be stored, and the scan says so."""
     pairs = {(record.principal_external_id, record.entitlement_external_id): record.attributes for record in records}
@@ -123,7 +125,7 @@ def begin(connection: Connection, read_from: datetime, at: datetime, changes: Ch
         changes.add(Assignment, "changed", cursor.rowcount)
 
 
-def end(assignments: QuerySet[Assignment], at: datetime) -> int:
+def end(assignments: AssignmentQuerySet, at: datetime) -> int:
     """Close these open periods at `at`, or just after they began where that is later. Returns how many were closed."""
     lower = Func(F("period"), function="lower", output_field=DateTimeField())
     just_after = Func(lower, template="%(expressions)s + interval '1 microsecond'", output_field=DateTimeField())

@@ -43,7 +43,7 @@ def fail(run: SyncRun, problem: str, *, by: Any) -> SyncRun:
     """The run as a whole came to nothing, and why. What it wrote before stays: each scope is whole."""
     now, said = timezone.now(), as_rows.text(problem, 2000)
     data = {"problem": said, "changes": run.changes}
-    fields = {"problem": said, "finished_at": now, "doing": ""}
+    fields: dict[str, Any] = {"problem": said, "finished_at": now, "doing": ""}
     return move(run, SyncRun.State.FAILED, by=by, event=EVENT, about=[run.connection], data=data, **fields)
 
 

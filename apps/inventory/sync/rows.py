@@ -62,7 +62,7 @@ def digest(values: Mapping[str, Any]) -> str:
 
 def fits(model: type[models.Model], external_id: str) -> bool:
     """Whether this id can be stored whole. An id is never cut: two could become one."""
-    longest = model._meta.get_field("external_id").max_length or 0
+    longest = getattr(model._meta.get_field("external_id"), "max_length", None) or 0
     return 0 < len(external_id) <= longest and not any(map(_is_unprintable, external_id))
 
 
@@ -92,7 +92,8 @@ def principal(record: PrincipalRecord, resource_id: int | None) -> Values:
             facts.get("is_reserved") or facts.get("is_service_linked") or path.startswith(RESERVED_PATHS)
         ),
         "created_at": record.created_at,
-        "last_used_at": record.last_used_at,
+        # Gatehouse's own roles are used by this very reading: that would change with every sync and says nothing.
+        "last_used_at": None if facts.get("is_portal") else record.last_used_at,
         "attributes": plain(facts),
     }
 

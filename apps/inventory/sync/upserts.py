@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -66,8 +66,8 @@ def known(rows: QuerySet[Any], *keys: str) -> dict[Any, Known]:
 def upsert(
     model: type[models.Model],
     before: Mapping[Any, Known],
-    rows: Mapping[Hashable, Mapping[str, Any]],
-    digests: Mapping[Hashable, str],
+    rows: Mapping[Any, Mapping[str, Any]],
+    digests: Mapping[Any, str],
     *,
     keys: Sequence[str],
     fixed: Mapping[str, Any],
@@ -78,7 +78,7 @@ def upsert(
     `rows` maps a key to its values; values may name `ended_at`. `fixed` columns are the same for all rows and part of
     the unique key. One statement for each `BATCH`, none where nothing changed.
     """
-    due: list[Hashable] = []
+    due: list[Any] = []
     objects: list[models.Model] = []
     for key, values in rows.items():
         mark, old = digests[key], before.get(key)

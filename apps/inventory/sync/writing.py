@@ -10,11 +10,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, TypeVar
 
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 
-from apps.connectors.base import ControlTotal, Scan
+from apps.connectors.base import ControlTotal, CredentialRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource, ScopeScan
+from apps.inventory.models.holders import IdentityQuerySet
 from apps.inventory.sync import assignments, groups, people
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes, Known, end, known, upsert
@@ -23,6 +25,7 @@ IN_DIRECTORY = (Entitlement.Kind.PERMISSION_SET, Entitlement.Kind.IDC_GROUP)
 IN_ACCOUNT = (Entitlement.Kind.IAM_GROUP, Entitlement.Kind.IAM_POLICY, Entitlement.Kind.IAM_INLINE_POLICY)
 MOST_SENTENCES = 100
 
+R = TypeVar("R", PrincipalRecord, EntitlementRecord, CredentialRecord)
 Confirmed = Mapping[str, Collection[int]]  # rows that a person said may end: {"assignments": ids, "identities": ids}
 
 
@@ -46,7 +49,7 @@ class Scope:
         return Principal.objects.filter(connection=self.connection, resource=self.resource)
 
     @property
-    def identities(self) -> QuerySet[Identity]:
+    def identities(self) -> IdentityQuerySet:
         mine = Identity.objects.filter(connection=self.connection)
         if self.resource is None:
             return mine.human()
@@ -79,7 +82,7 @@ class _Writer:
         self.scope, self.scan, self.confirmed = scope, scan, confirmed
         self.outcome = Outcome(ScopeScan.State.COMPLETE, problems=list(scan.problems), notes=list(scan.notes))
         self.changes = self.outcome.changes
-        self.gone: dict[type, list[int]] = {}
+        self.gone: dict[type[Model], list[int]] = {}
         self.marks: list[str] = []
 
     def write(self) -> Outcome:
@@ -210,9 +213,9 @@ class _Writer:
 
     def put(
         self,
-        model: type,
-        before: Mapping[object, Known],
-        rows: Mapping[object, as_rows.Values],
+        model: type[Model],
+        before: Mapping[Any, Known],
+        rows: Mapping[Any, as_rows.Values],
         *,
         keys: list[str],
         fixed: Mapping[str, object],
@@ -222,9 +225,10 @@ class _Writer:
         self.gone[model] = [old.pk for key, old in before.items() if key not in rows and old.ended_at is None]
         self.marks += [f"{model.__name__} {key} {mark}" for key, mark in digests.items()]
 
-    def kept(self, records: Iterable[object], model: type, kinds: Collection[str], told: bool = True) -> list:
+    def kept(self, records: Iterable[R], model: type[Model], kinds: Collection[str], told: bool = True) -> list[R]:
         """Records we can store. What we cannot makes the scan incomplete, so that nothing ends because of it."""
-        fine, refused = [], 0
+        fine: list[R] = []
+        refused = 0
         for record in records:
             if record.kind in kinds and as_rows.fits(model, record.external_id):
                 fine.append(record)

@@ -29,7 +29,7 @@ from apps.inventory.views.common import (
     with_worst,
 )
 
-MOST_SHOWN = 100
+MOST_SHOWN = 15
 
 
 @require_safe

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from apps.inventory import permissions, services
 from apps.inventory.extensions import Reason
-from apps.inventory.models import Assignment, Connection, Identity, Path, SyncRun
+from apps.inventory.models import Assignment, Connection, Identity, Path, Resource, SyncRun
 from apps.inventory.models.access import Privilege
 from apps.users.models import User
 
@@ -94,6 +94,17 @@ def connections_of(user: User) -> list[Connection]:
 def searched(request: HttpRequest) -> str:
     """What was typed into the search field, bounded."""
     return request.GET.get("q", "").replace("\0", "").strip()[:100]
+
+
+def account_asked(request: HttpRequest) -> Resource | None:
+    """The account that a list is narrowed to by `?account=`, if there is one that this user may look at."""
+    key = key_of(request.GET.get("account", ""))
+    return permissions.visible_resources(user_of(request)).filter(pk=key).first() if key is not None else None
+
+
+def key_of(text: str) -> int | None:
+    """A row's key as typed into an address, if it can be one."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def by_weight(column: str) -> Case:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.inventory import permissions, services
 from apps.inventory.models import Assignment, Connection, Identity, ScopeScan, SyncRun
-from apps.inventory.views.common import freshness, manager_only, try_to, user_of
+from apps.inventory.views.common import freshness, key_of, manager_only, try_to, user_of
 
 MOST_RUNS = 20
 MOST_HELD = 200
@@ -132,21 +132,16 @@ def _load(request: HttpRequest, name: str) -> Connection:
 
 def _chosen(request: HttpRequest, row: Connection, runs: list[SyncRun]) -> SyncRun | None:
     """The run whose scopes are shown: the one asked for, else the last that ended."""
-    asked = _key(request.GET.get("run", ""))
+    asked = key_of(request.GET.get("run", ""))
     if asked is not None:
         return get_object_or_404(row.runs, pk=asked)
     return next((run for run in runs if not run.is_running), None)
 
 
-def _key(text: str) -> int | None:
-    """A row's key as typed into an address, if it can be one."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
 def _progress(request: HttpRequest, row: Connection) -> dict[str, Any]:
     """The running sync, or one that somebody just asked for and no worker has begun. `polls`: ask again soon."""
     running = row.runs.running().exclude(pk__in=row.runs.silent(timezone.now())).first()
-    after = _key(request.GET.get("after", ""))
+    after = key_of(request.GET.get("after", ""))
     is_waiting = running is None and after is not None and not row.runs.filter(pk__gt=after).exists()
     url = reverse("inventory:progress", args=[row.name])
     return {

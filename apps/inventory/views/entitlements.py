@@ -18,6 +18,7 @@ from apps.inventory.models.holders import GROUPS
 from apps.inventory.models.resources import Environment
 from apps.inventory.views.common import (
     Holding,
+    account_asked,
     by_weight,
     connections_of,
     freshness,
@@ -50,8 +51,12 @@ def entitlements(request: HttpRequest) -> HttpResponse:
     for name, (column, values) in filters.items():
         if request.GET.get(name) in values:
             found = found.filter(**{column: request.GET[name]})
+    account = account_asked(request)
+    if account:
+        found = found.filter(resource=account)
     context = {
         "page": paging.page(found, request.GET, order=("name", "pk")),
+        "account": account,
         "kinds": [choice for choice in Entitlement.Kind.choices if choice[0] != Entitlement.Kind.DATED_POLICY],
         "privileges": Privilege.choices,
         "environments": Environment.choices,

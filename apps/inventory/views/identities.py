@@ -10,13 +10,14 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.core import paging
 from apps.inventory import extensions, permissions, services
 from apps.inventory.forms import LinkForm, OwnerForm
-from apps.inventory.models import Assignment, Credential, Identity, Path
+from apps.inventory.models import Assignment, Credential, Identity, Path, Principal
 from apps.inventory.models.access import PRIVILEGED, Privilege
-from apps.inventory.models.holders import Classification
+from apps.inventory.models.holders import Classification, IdentityQuerySet
 from apps.inventory.views import pictures
 from apps.inventory.views.common import (
     WEIGHT,
     Holding,
+    account_asked,
     connections_of,
     freshness,
     holds_privileged,
@@ -32,7 +33,7 @@ from apps.inventory.views.common import (
 )
 
 MOST_SHOWN = 100  # holdings on one page before "show all"
-MOST_REPORTS = 50
+MOST_REPORTS = 20
 
 
 @require_safe
@@ -52,9 +53,13 @@ def identities(request: HttpRequest) -> HttpResponse:
         found = found.filter(holds_privileged())
     if request.GET.get("owner") == "none":
         found = found.unowned()
+    account = account_asked(request)
+    if account:
+        found = found.filter(pk__in=Principal.objects.filter(resource=account).values("identity"))
     shown = with_worst(found.select_related("manager", "owner", "connection").prefetch_related("principals__resource"))
     context = {
         "page": paging.page(shown, request.GET, order=("name", "pk")),
+        "account": account,
         "is_people": kind == Identity.Kind.HUMAN,
         "departments": _departments(visible) if kind == Identity.Kind.HUMAN else [],
         "classifications": Classification.choices,
@@ -64,8 +69,8 @@ def identities(request: HttpRequest) -> HttpResponse:
     return render(request, part(request, "inventory/identities.html", "rows"), context)
 
 
-def _departments(visible: object) -> list[tuple[str, str]]:
-    names = visible.present().exclude(department="").order_by("department")  # type: ignore[attr-defined]
+def _departments(visible: IdentityQuerySet) -> list[tuple[str, str]]:
+    names = visible.present().exclude(department="").order_by("department")
     return [(name, name) for name in names.values_list("department", flat=True).distinct()[:200]]
 
 
@@ -102,6 +107,7 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         "reports": list(reports[:MOST_REPORTS]),
         "report_count": reports.count(),
         "owned": list(row.owned_identities.present().order_by("name", "pk")[:MOST_REPORTS]),
+        "owned_count": row.owned_identities.present().count(),
         "tabs": extensions.tabs_of(request, row),
         "freshness": freshness([row.connection]),
         "sees_all": permissions.can_see_everything(user),

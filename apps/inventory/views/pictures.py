@@ -13,8 +13,10 @@ from apps.inventory.views.common import WEIGHT
 
 MOST_ROWS = 7
 HEIGHT, GAP, TOP = 46, 16, 8
-WHO, GROUP, WHAT, WHERE = (1, 135), (176, 172), (388, 168), (600, 165)  # x and width of each column
-LETTERS = 24  # that fit into the narrowest column at 12 px
+# x and width of each column: who, group, what, where; without groups the others spread
+COLUMNS = ((1, 135), (176, 172), (388, 168), (600, 165))
+WITHOUT_GROUPS = ((1, 190), (0, 0), (278, 210), (575, 190))
+LETTER, SMALL_LETTER = 6.7, 6.0  # width of one at 12 and 11 px
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,11 @@ class Node:
 
     @property
     def short(self) -> str:
-        return self.title if len(self.title) <= LETTERS else f"{self.title[: LETTERS - 1]}…"
+        return _cut(self.title, int((self.width - 20) / LETTER))
 
     @property
     def short_text(self) -> str:
-        return self.text if len(self.text) <= LETTERS + 3 else f"{self.text[: LETTERS + 2]}…"
+        return _cut(self.text, int((self.width - 20) / SMALL_LETTER))
 
     @property
     def left(self) -> tuple[int, int]:
@@ -110,25 +112,26 @@ def draw(identity: Identity, paths: Iterable[Path], reasons: Mapping[int, Reason
     if not rows:
         return None
     shown = _together(sorted(rows, key=lambda row: (row.weight, row.name, row.group))[:MOST_ROWS])
+    who_at, group_at, what_at, where_at = COLUMNS if any(row.group for row in shown) else WITHOUT_GROUPS
     bottom = TOP + len(shown) * (HEIGHT + GAP)
-    who = Node(WHO[0], _middle(0, len(shown) - 1), WHO[1], identity.name, _about(identity))
+    who = Node(who_at[0], _middle(0, len(shown) - 1), who_at[1], identity.name, _about(identity))
     nodes, edges = [who], []
     for number, row in enumerate(shown):
         y = TOP + number * (HEIGHT + GAP)
         risky = row.style == "e-risk"
-        what = Node(WHAT[0], y, WHAT[1], row.name, _said(row), risky)
+        what = Node(what_at[0], y, what_at[1], row.name, _said(row), risky)
         nodes.append(what)
         if row.group:
-            group = Node(GROUP[0], y, GROUP[1], row.group, "Group", risky)
+            group = Node(group_at[0], y, group_at[1], row.group, "Group", risky)
             nodes.append(group)
             edges += [_edge(who, group, row.style), _edge(group, what, row.style)]
         else:
             edges.append(_edge(who, what, row.style))
     for first, last in _blocks(shown):
         title, text = shown[first].where
-        where = Node(WHERE[0], _middle(first, last), WHERE[1], title, text, shown[first].style == "e-risk")
+        where = Node(where_at[0], _middle(first, last), where_at[1], title, text, shown[first].style == "e-risk")
         nodes.append(where)
-        whats = [node for node in nodes if node.x == WHAT[0]][first : last + 1]
+        whats = [node for node in nodes if node.x == what_at[0]][first : last + 1]
         edges += [_edge(what, where, row.style) for what, row in zip(whats, shown[first : last + 1], strict=True)]
     return Picture(nodes, edges, bottom + 24, _sentence(shown), len(rows) - len(shown))
 
@@ -163,6 +166,10 @@ def _blocks(rows: list[_Row]) -> list[tuple[int, int]]:
         else:
             blocks.append((number, number))
     return blocks
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def _middle(first: int, last: int) -> int:
