@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pgtrigger
 from django.conf import settings
-from django.core.validators import MinLengthValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+
+from apps.reviews.models import Campaign
 
 
 class Export(models.Model):
@@ -18,7 +19,7 @@ class Export(models.Model):
     end_at = models.DateTimeField(help_text="Excluded.")
     rows = models.PositiveBigIntegerField()
     size = models.PositiveBigIntegerField(help_text="Bytes.")
-    digest = models.CharField(max_length=64, validators=[MinLengthValidator(64)], help_text="SHA-256 of the file.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the file.")
     made_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
     made_at = models.DateTimeField(default=timezone.now)
 
@@ -29,3 +30,24 @@ class Export(models.Model):
 
     def __str__(self) -> str:
         return f"Audit events from {self.start_at:%Y-%m-%d} until {self.end_at:%Y-%m-%d}"
+
+
+class EvidencePack(models.Model):
+    """Somebody took the evidence of a campaign out of the portal, as one zip file."""
+
+    campaign = models.ForeignKey(Campaign, models.PROTECT, related_name="evidence_packs")
+    content_digest = models.CharField(
+        max_length=64, help_text="SHA-256 of what is in it: the same for the same state of the campaign."
+    )
+    digest = models.CharField(max_length=64, help_text="SHA-256 of this zip file.")
+    size = models.PositiveBigIntegerField(help_text="Bytes.")
+    rows = models.JSONField(help_text="{file: rows}")
+    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-pk"]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"the evidence of {self.campaign}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.db.models import Prefetch
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -15,8 +16,9 @@ from apps.audit.models import AuditEvent
 from apps.core import paging
 from apps.evidence import permissions, selection, services
 from apps.evidence.forms import FilterForm, PeriodForm
-from apps.evidence.models import Export
+from apps.evidence.models import EvidencePack, Export
 from apps.evidence.wording import AREAS, Line
+from apps.reviews.models import Campaign
 from apps.users.models import User
 
 View = Callable[..., HttpResponseBase]
@@ -42,8 +44,19 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 def _index(request: HttpRequest, form: PeriodForm, status: int = 200) -> HttpResponse:
-    exports = Export.objects.select_related("made_by")[:10]
-    return render(request, "evidence/index.html", {"form": form, "exports": exports}, status=status)
+    latest = EvidencePack.objects.select_related("made_by").order_by("-pk")[:3]
+    campaigns = Campaign.objects.launched().select_related("connection", "resource")
+    context = {
+        "form": form,
+        "page": paging.page(
+            campaigns.prefetch_related(Prefetch("evidence_packs", latest, to_attr="packs")),
+            request.GET,
+            order=("-pk",),
+            size=20,
+        ),
+        "exports": Export.objects.select_related("made_by")[:10],
+    }
+    return render(request, "evidence/index.html", context, status=status)
 
 
 @require_safe
@@ -77,6 +90,19 @@ def export_audit(request: HttpRequest) -> HttpResponseBase:
         handout.file, as_attachment=True, filename=handout.name, content_type="text/csv; charset=utf-8"
     )
     response["X-Content-SHA256"] = export.digest
+    return response
+
+
+@require_POST
+@for_auditors
+def make_pack(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """The evidence of one campaign as a zip."""
+    try:
+        row, handout = services.make_pack(pk, by=_user(request))
+    except services.NotPossible:
+        raise Http404 from None
+    response = FileResponse(handout.file, as_attachment=True, filename=handout.name, content_type="application/zip")
+    response["X-Content-SHA256"] = row.digest
     return response
 
 

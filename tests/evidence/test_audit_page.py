@@ -112,7 +112,9 @@ def test_hostile_names_and_facts_are_only_text(dan: User) -> None:
         origin={"agent": "<svg onload=alert(4)>"},
     )
     page = client_of(dan).get(URL).content.decode()
-    assert not [bad for bad in ("<script>alert", "<img src=x", "</pre><script>", "<i id=x", "<svg onload") if bad in page]
+    assert not [
+        bad for bad in ("<script>alert", "<img src=x", "</pre><script>", "<i id=x", "<svg onload") if bad in page
+    ]
     assert "&lt;script&gt;alert(3)" in page
 
 
