@@ -67,6 +67,7 @@ class Demo:
     url: str
     environ: dict[str, str]
     aws_url: str
+    logs: Path
 
     def manage(self, *command: str) -> str:
         """Run a management command beside the demo and return what it prints."""
@@ -124,7 +125,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         wait_for(lambda: program.poll() is not None or "Ready" in (logs / "said").read_text(), "the demo", 180)
         assert program.poll() is None, (logs / "said").read_text()
-        yield Demo(f"http://localhost:{port}", environ, (logs / "aws.log").read_text().split()[0])
+        yield Demo(f"http://localhost:{port}", environ, (logs / "aws.log").read_text().split()[0], logs)
     finally:
         program.send_signal(signal.SIGINT)
         program.wait(60)
