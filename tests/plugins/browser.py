@@ -1,14 +1,16 @@
-"""The fixtures `browser` and `page`: the system's own Chromium, driven by Playwright, that reaches only this machine.
+"""The fixtures `browser`, `new_page` and `page`: the system's own Chromium, driven by Playwright, that reaches only this
+machine.
 
 Without Chromium these tests are skipped; with REQUIRE_BROWSER=1, as in CI, they fail instead.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 OPTIONS = [
     "--no-sandbox",  # containers run tests as root; only our own pages are opened
@@ -20,6 +22,7 @@ OPTIONS = [
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 ]
+VISITOR = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", "timezone_id": "UTC"}
 
 
 @pytest.fixture(scope="session")
@@ -39,19 +42,33 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh page of a fresh visitor. An error in the console, such as a breach of the CSP, fails the test."""
+def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Makes pages, each of a fresh visitor with a browser profile of their own; it takes the options of
+    `Browser.new_context`. An error in any console, such as a breach of the CSP, fails the test."""
     complaints: list[str] = []
+    contexts: list[BrowserContext] = []
 
     def listen(message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+        is_refusal = "status of 422" in message.text  # a form that says what is wrong with it
+        if message.type == "error" and not is_refusal and not message.location["url"].endswith("/favicon.ico"):
             complaints.append(message.text)
 
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce", timezone_id="UTC")
-    context.set_default_timeout(10_000)
-    page = context.new_page()
-    page.on("console", listen)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
+    def make(**options: Any) -> Page:
+        context = browser.new_context(**{**VISITOR, **options})
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """A fresh page of a fresh visitor."""
+    return new_page()
