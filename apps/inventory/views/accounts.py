@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from apps.core import paging
+from apps.core import paging, words
 from apps.inventory import extensions, permissions, services
 from apps.inventory.forms import EnvironmentForm, OwnerForm
 from apps.inventory.models import Entitlement, Identity, Resource
@@ -61,6 +61,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     here = Entitlement.objects.present().filter(resource=row, is_ours=False).select_related("group")
     context: dict[str, Any] = {
         "account": row,
+        "number": words.account_id(row.external_id),
         "entitlements": list(here.order_by(by_weight("privilege"), "name", "pk")[:MOST_SHOWN]),
         "entitlement_count": here.count(),
         "privileged": here.filter(privilege__in=PRIVILEGED).count(),
@@ -77,7 +78,8 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     }
     if context["can_view_contents"]:
         machines = Identity.objects.present().machine().filter(principals__resource=row).distinct()
-        context["machines"] = list(with_worst(machines.select_related("owner")).order_by("name", "pk")[:MOST_SHOWN])
+        heaviest = with_worst(machines.select_related("owner")).order_by(by_weight("worst"), "name", "pk")
+        context["machines"] = list(heaviest[:MOST_SHOWN])
         context["machine_count"] = machines.count()
         context["unowned"] = machines.filter(pk__in=Identity.objects.unowned().values("pk")).count()
         context["scan"] = row.scans.order_by("-started_at").defer("would_end_rows").first()

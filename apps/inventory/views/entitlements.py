@@ -33,6 +33,7 @@ from apps.inventory.views.common import (
 )
 
 MOST_BROUGHT = 50
+SHORT_LINES = 25  # a longer statement is folded
 
 
 @require_safe
@@ -93,6 +94,7 @@ def entitlement(request: HttpRequest, pk: int) -> HttpResponse:
             .order_by("principal__name", "pk")[:MOST_BROUGHT]
         )
     context["statement"] = _text(row.privilege_statement) if row.privilege_statement else ""
+    context["statement_is_short"] = context["statement"].count("\n") < SHORT_LINES
     context["documents"] = [{"name": one["name"], "text": _text(one["document"])} for one in row.documents]
     if row.group:
         brought = Assignment.objects.open().filter(principal=row.group).with_names()
