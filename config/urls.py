@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("rules/", include("apps.rules.urls")),
     path("grants/", include("apps.grants.urls")),
     path("", include("apps.inventory.urls")),
+    path("reviews/", include("apps.reviews.urls")),
     path("inbox/", include("apps.notifications.urls")),
     path("evidence/", include("apps.evidence.urls")),
     path("", include("apps.access.urls")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
 from apps.reviews.models import Campaign, ReviewItem
 from apps.users.models import User
@@ -20,6 +21,11 @@ def can_run(user: User) -> bool:
 def can_review(user: User, campaign: Campaign) -> bool:
     """See one's own part of a campaign: whoever has an item in it. Of a draft there is none yet."""
     return user.is_active and ReviewItem.objects.filter(campaign=campaign, reviewer=user).exists()
+
+
+def can_see_reviews_of(user: User, identity: Identity) -> bool:
+    """What was decided about what somebody holds: whoever may look at that anyway."""
+    return inventory.can_view_identity(user, identity)
 
 
 def can_be_reviewer(user: User) -> bool:

@@ -60,8 +60,8 @@ class ReviewItemQuerySet(models.QuerySet["ReviewItem"]):
         """Nobody signed for them yet, so what is decided can still be changed."""
         return self.filter(sign_off=None)
 
-    def of_reviewer(self, user: User) -> ReviewItemQuerySet:
-        return self.filter(reviewer=user)
+    def privileged(self) -> ReviewItemQuerySet:
+        return self.filter(privilege__in=PRIVILEGED)
 
     def waiting_for(self, user: User) -> ReviewItemQuerySet:
         """What this user should decide now."""

@@ -1,0 +1,1 @@
+"""Pages: `mine` is a reviewer's desk, `campaigns` what administrators and auditors see."""
