@@ -12,7 +12,7 @@ help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.demo static/dist/icons.svg ## A living company in a local AWS, until Ctrl-C (PORT=8000)
-	@DEMO=1 DEBUG=1 PORT=$(PORT) exec $(PYTHON) manage.py demo
+	@DEMO=1 PORT=$(PORT) exec $(PYTHON) manage.py demo
 
 test: .venv/.dev static/dist/icons.svg ## Everything that must hold: lint, types, layers, all tests
 	@started=$$(date +%s); \

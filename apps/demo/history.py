@@ -1,4 +1,4 @@
-"""What happened at the company this morning: requests, asked and decided through the same services as all others.
+"""What happened at the company this morning: requests and reviews, through the same services as all others.
 
 Nothing that takes a step-up is among it, since nobody has stepped up yet.
 """
@@ -8,10 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.utils import timezone
+
 from apps.access.models import AccessRequest, Offer
 from apps.access.services import offers, requests
 from apps.demo.company.people import CAST, email
 from apps.inventory.models import Connection
+from apps.inventory.models.resources import Environment
+from apps.reviews.models import Campaign, Holder
+from apps.reviews.services import campaigns
 from apps.users.models import User
 
 
@@ -47,9 +52,35 @@ MORNING = (
 )
 
 
-def make_history(connection: Connection) -> list[AccessRequest]:
+def make_requests(connection: Connection) -> list[AccessRequest]:
     """Ask and decide all of MORNING."""
     return [_ask(connection, asked) for asked in MORNING]
+
+
+def make_reviews(connection: Connection) -> list[Campaign]:
+    """One that waits for the managers, and one that waits for an administrator to launch it."""
+    erin, farid = (User.objects.get(email=CAST[name]) for name in ("erin", "farid"))
+    privileged = campaigns.draft(
+        name="Privileged access in production",
+        connection=connection,
+        holders=[Holder.HUMAN],
+        environments=[Environment.PRODUCTION],
+        due_at=timezone.now() + timedelta(days=14),
+        fallback=farid,
+        by=erin,
+        instructions="Keep what somebody needs every week. Everything else can be asked for when it is needed.",
+    )
+    machines = campaigns.draft(
+        name="What machines hold in staging",
+        connection=connection,
+        holders=[Holder.MACHINE],
+        environments=[Environment.STAGING],
+        privileged_only=False,
+        due_at=timezone.now() + timedelta(days=30),
+        fallback=farid,
+        by=erin,
+    )
+    return [campaigns.launch(privileged, by=erin), machines]
 
 
 def _ask(connection: Connection, asked: Asked) -> AccessRequest:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from django.db.models import F
 
 from apps.access.models import AccessRequest, Offer
 from apps.audit.models import AuditEvent
@@ -14,12 +15,13 @@ from apps.connectors.aws.session import forget_sessions
 from apps.demo import cast
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.people import CAST, email
-from apps.demo.history import make_history
+from apps.demo.history import make_requests, make_reviews
 from apps.demo.portal import DATED_POLICIES, ON_OFFER, CannotSignUp, Portal
 from apps.demo.seed_aws import seed
 from apps.grants.models import Grant
 from apps.inventory import sync
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal, Resource, SyncRun
+from apps.reviews.models import Campaign, ReviewItem
 from apps.rules import questions
 from apps.users import services as users
 from apps.users.models import User
@@ -64,8 +66,8 @@ def test_the_company_signs_up_as_people_would(aws_url: str) -> None:
     check_trust(portal)
     made = portal.offer()
     check_offers(portal, made)
-    requests = make_history(portal.connection)
-    check_history(requests)
+    check_requests(make_requests(portal.connection))
+    check_reviews(make_reviews(portal.connection))
     check_second_sync(portal)
     check_audit()
 
@@ -132,7 +134,7 @@ def check_offers(portal: Portal, made: list[Offer]) -> None:
         assert not any("<" in resource for resource in statement["resources"])
 
 
-def check_history(requests: list[AccessRequest]) -> None:
+def check_requests(requests: list[AccessRequest]) -> None:
     told = {(request.requester.email, request.entitlement.name): (request.tier, request.state) for request in requests}
     assert told == {
         (email("Viktor Sandoval"), "NetworkOperator"): ("approval", "denied"),
@@ -144,6 +146,15 @@ def check_history(requests: list[AccessRequest]) -> None:
     }
     assert AccessRequest.objects.waiting_for(User.objects.get(email=CAST["carol"])).count() == 2
     assert Grant.objects.filter(state=Grant.State.PENDING).count() == 2, "workers take them from here"
+
+
+def check_reviews(made: list[Campaign]) -> None:
+    running, draft = made
+    assert running.is_running
+    assert draft.is_draft
+    items = ReviewItem.objects.filter(campaign=running)
+    assert {item.reviewer.email for item in items.select_related("reviewer")} >= {CAST["carol"]}
+    assert not items.filter(identity__user=F("reviewer")).exists(), "nobody reviews their own"
 
 
 def check_second_sync(portal: Portal) -> None:
@@ -171,6 +182,7 @@ def check_audit() -> None:
         "access.access_request.asked",
         "access.access_request.denied",
         "grants.grant.issued",
+        "reviews.campaign.launched",
     } <= events
 
 

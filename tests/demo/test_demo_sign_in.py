@@ -129,6 +129,12 @@ def test_one_becomes_somebody_else_from_inside_a_session(client: Client, alice: 
     assert client.get("/demo/people/", REMOTE_ADDR="192.168.1.7").status_code == 404
 
 
+def test_where_a_code_is_asked_for_the_banner_says_how_to_get_it(client: Client, alice: User, demo_mode: None) -> None:
+    sign_in(client, alice)
+    assert f"demo_code {alice.email}" in client.get("/settings/step-up/").content.decode()
+    assert "demo_code" not in client.get("/rules/").content.decode()
+
+
 def test_pages_that_show_nobody_ask_nothing_about_people(
     rf: RequestFactory, django_assert_num_queries: pytest.FixtureRequest
 ) -> None:

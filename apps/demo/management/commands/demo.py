@@ -27,7 +27,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from apps.demo import cast, safety
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.model import Company
-from apps.demo.history import make_history
+from apps.demo.history import make_requests, make_reviews
 from apps.demo.portal import CannotSignUp, Portal
 from apps.demo.processes import Died, Program, Programs
 from apps.demo.seed_aws import CannotSeed, Summary, seed
@@ -89,8 +89,10 @@ class Command(BaseCommand):
             portal.open()
             done("baselined by Erin; writing proposed by Erin, approved by Farid")
         with self.step("Catalogue") as done:
-            made = portal.offer()
-            done(f"{len(made)} offers, {len(make_history(portal.connection))} requests")
+            done(f"{len(portal.offer())} offers")
+        with self.step("This morning") as done:
+            requests, reviews = make_requests(portal.connection), make_reviews(portal.connection)
+            done(f"{len(requests)} requests, {len(reviews)} reviews")
         with self.step("Web and workers") as done:
             for program, is_ready in begun:
                 self.programs.wait_for(program, is_ready, seconds=90)
@@ -140,6 +142,7 @@ class Command(BaseCommand):
             "WEB_THREADS": "8",
             **kept,
             "DEMO": "1",
+            "DEBUG": "0",  # pages as people would see them, errors too
             "COMPANY": HARBOURLINE.name,
             "HOST": HOST,
             "PORT": str(self.port),
