@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.utils import timezone
+
 from apps.access.models import AccessRequest
 from apps.access.services import offers, requests
 from apps.access.services.requests import Place
 from apps.notifications.models import Notification
+from apps.reviews.models import ReviewItem
+from apps.reviews.services import campaigns
 from tests.factories.inventory import SyncRunFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import System
@@ -47,6 +51,20 @@ class People(System):
             by=self.users["alice"],
             place=Place(device="laptop", session="s1"),
         )
+        standing = self.permission_set("Root", "admin")
+        self.holds(self.alice, standing)
+        self.campaign = campaigns.draft(
+            name="Standing privilege",
+            connection=self.connection,
+            holders=["human"],
+            environments=[],
+            privileged_only=True,
+            due_at=timezone.now() + timedelta(days=14),
+            fallback=self.users["bob"],
+            by=self.users["erin"],
+        )
+        campaigns.launch(self.campaign, by=self.users["erin"])
+        self.item = ReviewItem.objects.get(campaign=self.campaign)
         self.notification = Notification.objects.create(
             recipient=self.users["alice"], event=1, kind="grants.grant.active", title="Ready", url="/grants/"
         )

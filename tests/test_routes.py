@@ -40,6 +40,14 @@ def named(name: str) -> Args:
     return lambda people: {"name": people.connection.name}
 
 
+def campaign(item: str = "") -> Args:
+    def args(people: People) -> dict[str, Any]:
+        return {"campaign_id": people.campaign.pk, **({"pk": getattr(people, item).pk} if item else {})}
+
+    return args
+
+
+REVIEWER = frozenset({"carol"})  # of Alice's item, and nobody else, not even administrators
 GRANT = frozenset({"alice", "bob", "carol", "dan", "erin"})  # holder, owner of the account, manager, overseers
 REQUEST = frozenset({"alice", "bob", "carol", "dan", "erin"})  # requester, its approvers, overseers
 IDENTITY = frozenset({"alice", "carol", "dan", "erin"})  # Alice's page: herself, her manager, overseers
@@ -91,10 +99,33 @@ TABLE: dict[str, Route] = {
     "inventory:confirm_drop": Route(
         post=ADMINS, args=lambda people: {"name": people.connection.name, "run_id": people.run.pk}
     ),
+    # reviews
+    "reviews:mine": Route(get=EVERYBODY),
+    "reviews:review": Route(get=REVIEWER, args=campaign()),
+    "reviews:sign": Route(get=REVIEWER, post=REVIEWER, args=campaign()),
+    "reviews:decide_many": Route(post=REVIEWER, args=campaign()),
+    "reviews:undo": Route(post=REVIEWER, args=campaign()),
+    "reviews:pass_on": Route(post=REVIEWER, args=campaign()),
+    "reviews:item": Route(get=REVIEWER, args=campaign("item")),
+    "reviews:decide": Route(post=REVIEWER, args=campaign("item")),
+    "reviews:campaigns": Route(get=OVERSEE),
+    "reviews:new": Route(get=ADMINS),
+    "reviews:campaign": Route(get=OVERSEE, args=pk("campaign")),
+    "reviews:items": Route(get=OVERSEE, args=pk("campaign")),
+    "reviews:campaign_item": Route(
+        get=OVERSEE, args=lambda people: {"pk": people.campaign.pk, "item_id": people.item.pk}
+    ),
+    "reviews:launch": Route(post=ADMINS, args=pk("campaign")),
+    "reviews:discard": Route(post=ADMINS, args=pk("campaign")),
+    "reviews:remind": Route(post=ADMINS, args=pk("campaign")),
+    "reviews:reassign": Route(post=ADMINS, args=pk("campaign")),
+    "reviews:close": Route(post=ADMINS, args=pk("campaign")),
+    "reviews:of_identity": Route(get=IDENTITY, args=pk("identity")),
     # evidence
     "evidence:index": Route(get=OVERSEE),
     "evidence:audit": Route(get=OVERSEE),
     "evidence:export_audit": Route(post=OVERSEE),
+    "evidence:make_pack": Route(post=OVERSEE, args=pk("campaign")),
     # notifications
     "notifications:inbox": Route(get=EVERYBODY),
     "notifications:read_all": Route(post=EVERYBODY),
