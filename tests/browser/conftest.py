@@ -1,8 +1,9 @@
-"""People at their browsers: `enter(user, path)` is a page of somebody who is signed in, each time in a profile of its own."""
+"""People at their browsers: `enter(user, path)` is a page of somebody signed in, each time in a profile of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from django.test import Client
 from playwright.sync_api import Page
 from pytest_django.live_server_helper import LiveServer
 
+from apps.access.models import AccessRequest
+from apps.access.services import requests
 from apps.users.models import User
-from tests.access.conftest import Company
+from tests.access.conftest import LAPTOP, Company
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 WITHOUT_SCRIPTS: dict[str, Any] = {"java_script_enabled": False}
@@ -37,6 +40,20 @@ def enter(new_page: Callable[..., Page], live_server: LiveServer) -> Enter:
 @pytest.fixture
 def company(transactional_db: None) -> Company:
     return Company()
+
+
+@pytest.fixture
+def asked(company: Company) -> AccessRequest:
+    """Alice asks for write access in production, which Bob may open, who owns the account."""
+    write = company.permission_set("Operator", "write")
+    return requests.ask(
+        company.offer(write),
+        principal=company.alice,
+        duration=timedelta(hours=1),
+        reason="Card payments are slow.",
+        by=company.alice_user,
+        place=LAPTOP,
+    )
 
 
 def sign_in(page: Page, user: User, url: str) -> None:

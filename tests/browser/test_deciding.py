@@ -9,29 +9,14 @@ from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
 from apps.access.models import AccessRequest
-from apps.access.services import requests
 from apps.users import totp
-from tests.access.conftest import LAPTOP, Company
+from tests.access.conftest import Company
 from tests.browser.conftest import PHONE, WITHOUT_SCRIPTS, Enter, install_clock, poll
 from tests.users.conftest import give_passkey, give_totp
 from tests.users.soft_key import SoftKey
 from tests.users.test_browser import insert
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def asked(company: Company) -> AccessRequest:
-    """Alice asks for write access in production, which Bob may open, who owns the account."""
-    write = company.permission_set("Operator", "write")
-    return requests.ask(
-        company.offer(write),
-        principal=company.alice,
-        duration=timedelta(hours=1),
-        reason="Card payments are slow.",
-        by=company.alice_user,
-        place=LAPTOP,
-    )
 
 
 def test_she_confirms_with_a_passkey_in_the_browser_that_asked(
