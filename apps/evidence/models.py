@@ -3,6 +3,8 @@ digest says whether a file somebody shows is the one that was handed out."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pgtrigger
 from django.conf import settings
 from django.db import models
@@ -29,7 +31,12 @@ class Export(models.Model):
         triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:
-        return f"Audit events from {self.start_at:%Y-%m-%d} until {self.end_at:%Y-%m-%d}"
+        return f"the audit events of {self.start_at:%Y-%m-%d} to {self.last_at:%Y-%m-%d}"
+
+    @property
+    def last_at(self) -> datetime:
+        """The last instant that is included: people name the last day, not the one after it."""
+        return self.end_at - timedelta(microseconds=1)
 
 
 class EvidencePack(models.Model):

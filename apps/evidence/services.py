@@ -58,7 +58,7 @@ def export_audit(*, start: datetime, end: datetime, by: User) -> tuple[Export, H
     except BaseException:
         file.close()
         raise
-    return export, Handout(file, f"audit-events-{start:%Y%m%d}-{end:%Y%m%d}.csv")
+    return export, Handout(file, f"audit-events-{start:%Y%m%d}-{export.last_at:%Y%m%d}.csv")
 
 
 @transaction.atomic(durable=True)

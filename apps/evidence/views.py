@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC
 from functools import wraps
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db.models import Prefetch
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.audit.models import AuditEvent
@@ -40,7 +42,9 @@ def for_auditors(view: View) -> View:
 @for_auditors
 def index(request: HttpRequest) -> HttpResponse:
     """What can be handed out, and what was."""
-    return _index(request, PeriodForm())
+    today = timezone.now().astimezone(UTC).date()
+    quarter = today.replace(month=today.month - (today.month - 1) % 3, day=1)
+    return _index(request, PeriodForm(initial={"start": quarter, "end": today}))
 
 
 def _index(request: HttpRequest, form: PeriodForm, status: int = 200) -> HttpResponse:

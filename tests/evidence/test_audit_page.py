@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -46,6 +49,19 @@ def test_an_event_reads_as_a_sentence_with_its_own_name_below(dan: User, erin: U
 def test_an_event_without_words_still_says_what_it_is() -> None:
     line = Line(AuditEvent(event="later.new_thing.came_up", subject="later.newthing:1", subject_name="", data={}))
     assert f"{line.before} {line.subject}{line.after}" == "recorded “new thing came up” about later.newthing:1"
+
+
+def test_every_event_that_the_code_records_has_words() -> None:
+    def named(call: ast.Call) -> list[ast.expr]:
+        called = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        first = call.args[:1] if called in ("record", "event") else []
+        return [*first, *(keyword.value for keyword in call.keywords if keyword.arg == "event")]
+
+    trees = [ast.parse(path.read_text()) for path in Path(settings.BASE_DIR, "apps").rglob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {name.value for call in calls for name in named(call) if isinstance(name, ast.Constant)}
+    assert len(names) > 30
+    assert {name for name in names if isinstance(name, str) and name.count(".") == 2} - set(PHRASES) == set()
 
 
 def test_every_phrase_has_one_place_for_its_subject() -> None:
