@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +32,7 @@ from apps.users import services as users
 from apps.users.models import PortalRole, User
 
 NAME = "harbourline"
+DEMO = replace(audit.COMMAND, name="The demo")  # who enrolled everybody's authenticator app
 DIRECTORY = "Identity Center"  # where it is known from who a person is
 
 # permission set → in which accounts it can be asked for, and for how many hours at most; the rules allow less
@@ -133,7 +134,7 @@ class Portal:
             by = self.farid if user == self.erin else self.erin  # nobody links themselves
             source = f"{DIRECTORY} user {person.email}, linked by {by}"
             inventory.link_user(self.people[person.email], user, by=by, source=source)
-            users.seed_totp(user=user, secret=cast.totp_secret(user.email), by=audit.COMMAND)
+            users.seed_totp(user=user, secret=cast.totp_secret(user.email), by=DEMO)
         for email in self.company.auditors:
             users.give_role(user=User.objects.get(email=email), role=PortalRole.Role.AUDITOR, by=self.erin)
 
