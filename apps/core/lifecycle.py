@@ -6,7 +6,7 @@ writes `state`. The loser of a race gets `Conflict`, never silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from django.db import models, transaction
@@ -68,12 +68,14 @@ def move_many(
     *,
     by: Any,
     event: str,
+    about: Callable[[M], Iterable[models.Model]] = lambda _row: (),
     data: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> list[M]:
     """Move every row of the set that legally can, in one statement, with one event each; return those that moved.
 
-    The rest lost a race or never could, and the caller can tell by what is missing from the answer.
+    The rest lost a race or never could, and the caller can tell by what is missing from the answer. `rows` load what
+    `about` and the rows' names read (`select_related`), or every row costs queries.
     """
     model = rows.model
     legal = [state for state, targets in model.MOVES.items() if to in targets]  # type: ignore[attr-defined]
@@ -85,7 +87,9 @@ def move_many(
             for name, value in {"state": to, **fields}.items():
                 setattr(obj, name, value)
         audit.record_all(
-            audit.event(event, by=by, subject=obj, data={"from": was[obj.pk], "to": to, **(data or {})})
+            audit.event(
+                event, by=by, subject=obj, about=about(obj), data={"from": was[obj.pk], "to": to, **(data or {})}
+            )
             for obj in locked
         )
     return locked
