@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pgtrigger
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -27,6 +27,9 @@ class State(models.TextChoices):
 
 LIVE = frozenset({State.PENDING, State.PROVISIONING, State.ACTIVE})  # the intent stands
 IN_AWS = frozenset({State.PROVISIONING, State.ACTIVE, State.REVOKING})  # AWS may show something of it
+# AWS was asked for it, so whatever becomes of it, it ends through a removal. One that is being provisioned and has asked
+# for nothing yet may still fail without one.
+COMMITTED = Q(state__in=IN_AWS) & ~Q(state=State.PROVISIONING, ticket={})
 
 
 class EndReason(models.TextChoices):
@@ -51,8 +54,13 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         return self.filter(state__in=LIVE | {State.REVOKING})
 
     def expired(self, now: datetime) -> GrantQuerySet:
-        """Should be ended by the clock now."""
-        return self.filter(Q(state=State.ACTIVE, ends_at__lte=now) | Q(state=State.PROVISIONING, not_after__lte=now))
+        """Should be ended by the clock now: its time is up, or would be had it begun when it was decided. Access that
+        opens days late, because no worker ran, helps nobody."""
+        return self.filter(
+            Q(state=State.ACTIVE, ends_at__lte=now)
+            | Q(state__in={State.PROVISIONING, State.ACTIVE}, not_after__lte=now)
+            | Q(state=State.PENDING, created_at__lte=now - Grant.ALLOWANCE - F("duration"))
+        )
 
     def due(self, now: datetime) -> GrantQuerySet:
         """A worker should take the next step: nobody has, or the one who did went silent."""
@@ -61,41 +69,58 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         )
 
     def overdue(self, now: datetime) -> GrantQuerySet:
-        """Should be gone by now and is not proven gone."""
-        return self.filter(state=State.REVOKING, revoking_at__lte=now - Grant.REVOKE_SLO)
-
-    def sharing(self, shared_key: str, now: datetime) -> GrantQuerySet:
-        """Everything the shared object `shared_key` in AWS has to say something about: what is open, what is being
-        ended, and what ended so lately that a session opened before could still live."""
-        return self.filter(shared_key=shared_key).filter(
-            Q(state__in=IN_AWS) | Q(state=State.REVOKED, sessions_until__gt=now)
+        """Should be gone by now and is not proven gone. What its owner removes by hand has a date of its own."""
+        return self.filter(
+            Q(due_at=None, revoking_at__lte=now - Grant.REVOKE_SLO) | Q(due_at__lte=now), state=State.REVOKING
         )
+
+    def keeping(self, grant: Grant) -> GrantQuerySet:
+        """Other grants that need what AWS shows for this one, and take it away themselves when they end."""
+        return self.same_access(grant).filter(COMMITTED).exclude(state=State.REVOKING)
+
+    def taking_away(self, grant: Grant) -> GrantQuerySet:
+        """Other grants that asked AWS to remove what this one needs, and do not know yet whether it is gone."""
+        return self.same_access(grant).filter(state__in={State.REVOKING, State.REVOKED}, ticket__verb="close")
+
+    def sharing(self, shared_key: str, opening: Grant | None = None) -> GrantQuerySet:
+        """Everything the shared object `shared_key` in AWS has to say something about: what is open, what is being
+        ended, what ended and was not taken out of it yet, and the one that is to be `opening` now."""
+        said = COMMITTED | Q(state=State.REVOKED)
+        if opening:
+            said |= Q(pk=opening.pk, state=State.PROVISIONING)
+        return self.filter(said, shared_key=shared_key, cleared_at=None)
 
     def uncleared(self, now: datetime) -> GrantQuerySet:
         """Ended grants that the shared object still mentions though no session of theirs can live any more."""
         return self.filter(
             Q(sessions_until=None) | Q(sessions_until__lte=now),
-            state__in={State.REVOKED, State.FAILED},
+            state=State.REVOKED,
             cleared_at=None,
-        ).exclude(shared_key="")
+            shared_key__gt="",
+            next_try_at__lte=now,
+        )
+
+    def unnarrowed(self, now: datetime) -> GrantQuerySet:
+        """Active grants that AWS would end later than they asked for, because narrowing did not get through."""
+        return self.filter(state=State.ACTIVE, narrowed_at=None, shared_key__gt="", next_try_at__lte=now)
 
     def same_access(self, grant: Grant) -> GrantQuerySet:
-        """Other live grants for the same (principal, entitlement): AWS shows one thing for all of them."""
-        return self.filter(
-            principal_id=grant.principal_id, entitlement_id=grant.entitlement_id, state__in=LIVE
-        ).exclude(pk=grant.pk)
+        """Other grants for the same (principal, entitlement): AWS shows one thing for all of them."""
+        return self.filter(principal_id=grant.principal_id, entitlement_id=grant.entitlement_id).exclude(pk=grant.pk)
 
     def visible_to(self, user: User) -> GrantQuerySet:
-        """What this user may look at: their own, their reports', what they own; for auditors and administrators all."""
+        """What this user may look at: their own, their reports', what they own; for auditors and administrators all.
+        The same as `permissions.can_see`."""
         if user.is_auditor or user.is_administrator:
             return self
+        me = Identity.objects.present().filter(user=user)
         return self.filter(
             Q(requested_by=user)
             | Q(identity__user=user)
-            | Q(identity__manager__user=user)
-            | Q(entitlement__owner__user=user)
-            | Q(entitlement__resource__owner__user=user)
-            | Q(task_owner__user=user)
+            | Q(identity__manager__in=me)
+            | Q(entitlement__owner__in=me)
+            | Q(entitlement__resource__owner__in=me)
+            | Q(task_owner__in=me)
         )
 
     def of(self, user: User) -> GrantQuerySet:
@@ -104,16 +129,7 @@ class GrantQuerySet(models.QuerySet["Grant"]):
 
     def with_names(self) -> GrantQuerySet:
         """For lists and pages: everything they print, without a query a row."""
-        return self.select_related(
-            "identity__manager",
-            "principal",
-            "entitlement__resource__owner",
-            "entitlement__owner",
-            "connection",
-            "requested_by",
-            "ended_by",
-            "task_owner",
-        )
+        return self.select_related(*Grant.NAMES)
 
 
 class Grant(models.Model):
@@ -137,6 +153,16 @@ class Grant(models.Model):
     }
     ALLOWANCE = timedelta(minutes=15)  # for provisioning; the end written first is claim + allowance + duration
     REVOKE_SLO = timedelta(minutes=5)  # after this an unproven removal is overdue, in red
+    NAMES = (
+        "identity__manager",
+        "principal",
+        "entitlement__resource__owner",
+        "entitlement__owner",
+        "connection",
+        "requested_by",
+        "ended_by",
+        "task_owner",
+    )
     BY_OWNER = "owner"  # a remover that is a person: only a complete sync can show it done
 
     connection = models.ForeignKey(Connection, models.PROTECT, related_name="grants")
@@ -174,7 +200,9 @@ class Grant(models.Model):
     shared_key = models.CharField(max_length=300, blank=True, help_text="The AWS object it shares with other grants.")
     attempt = models.PositiveIntegerField(default=0, help_text="Fences out workers that come too late.")
     next_try_at = models.DateTimeField(default=timezone.now)
-    ticket = models.JSONField(default=dict, blank=True, help_text="The provider's handle of a change under way.")
+    ticket = models.JSONField(
+        default=dict, blank=True, help_text="What AWS was asked last: {verb: open or close, state, reference, reason}."
+    )
     problem = models.CharField(max_length=1000, blank=True, help_text="Why the last attempt did not get through.")
     problem_count = models.PositiveIntegerField(default=0)
     receipt = models.JSONField(default=list, blank=True, help_text="Proofs of the removal, in order.")
@@ -229,7 +257,10 @@ class Grant(models.Model):
                 fields=["next_try_at"], condition=Q(state__in=["pending", "provisioning", "revoking"]), name="grant_due"
             ),
             models.Index(fields=["ends_at"], condition=Q(state="active"), name="grant_expiry"),
-            models.Index(fields=["shared_key"], name="grant_shared"),
+            models.Index(fields=["shared_key"], condition=Q(cleared_at=None), name="grant_in_shared"),
+            models.Index(
+                fields=["identity"], condition=Q(state__in=["pending", "provisioning", "active"]), name="grant_live"
+            ),
             models.Index(fields=["identity", "-id"], name="grant_of_identity"),
             models.Index(fields=["principal", "entitlement"], name="grant_same_access"),
         ]

@@ -3,6 +3,9 @@ run at any time, twice, or by hand (`manage.py sweep`) when Celery is down."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+
 from celery import shared_task
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
@@ -17,34 +20,37 @@ BATCH = 1000  # rows a sweep takes at a time; the next sweep is seconds away
 
 @shared_task
 def sweep() -> None:
-    """End what is over, settle what AWS already shows gone, and wake workers for every row that is due."""
-    expire()
-    end_of_leavers()
-    settle_gone()
-    wake_workers()
+    """Decide what is over, then wake workers for every row that is due."""
+    run_all(*DECISIONS, wake_workers)
+
+
+def run_all(*steps: Callable[[], None]) -> None:
+    """Run every step in order, also after one that failed. What went wrong last is raised in the end."""
+    with ExitStack() as stack:
+        for step in reversed(steps):
+            stack.callback(step)
 
 
 def expire() -> None:
     """End every grant whose time is up."""
-    due = Grant.objects.expired(timezone.now()).order_by("pk")[:BATCH]
-    services.end_many(
-        Grant.objects.filter(pk__in=list(due.values_list("pk", flat=True))), reason=EndReason.EXPIRED, by=audit.CLOCK
-    )
+    due = Grant.objects.expired(timezone.now())
+    batch = list(due.order_by("pk").values_list("pk", flat=True)[:BATCH])
+    services.end_many(due.filter(pk__in=batch), reason=EndReason.EXPIRED, by=audit.CLOCK)
 
 
 def end_of_leavers() -> None:
-    """End every live grant of an identity that the inventory says has left."""
-    leavers = Grant.objects.live().exclude(identity__ended_at=None)
-    for grant in leavers.filter(state=State.PENDING)[:BATCH]:
-        services.end(grant, by=audit.CLOCK, reason=EndReason.LEAVER)
-    services.end_many(leavers, reason=EndReason.LEAVER, by=audit.CLOCK)
+    """End every live grant of somebody who left, by the inventory, or who was shut out of the portal."""
+    live = Grant.objects.live()
+    services.end_many(live.exclude(identity__ended_at=None), reason=EndReason.LEAVER, by=audit.CLOCK)
+    shut_out = live.filter(identity__user__is_active=False)
+    services.end_many(shut_out, reason=EndReason.LEAVER, by=audit.CLOCK, note="Their way into the portal was closed.")
 
 
 def settle_gone() -> None:
     """Act on what complete scans show gone: an owner's task is done; access that somebody removed outside Gatehouse is
     ended here too, with a read-back of its own, since one scan may be staler than the grant."""
     done = Grant.objects.filter(state=State.REVOKING, remover=Grant.BY_OWNER, assignment__period__upper_inf=False)
-    for grant in done.select_related("assignment", "entitlement", "identity", "principal")[:BATCH]:
+    for grant in done.with_names().select_related("assignment")[:BATCH]:
         services.settle_task(grant)
     same = Assignment.objects.filter(principal=OuterRef("principal"), entitlement=OuterRef("entitlement"))
     removed = Grant.objects.filter(
@@ -53,12 +59,15 @@ def settle_gone() -> None:
     services.end_many(removed, reason=EndReason.GONE, by=audit.CLOCK)
 
 
+DECISIONS = (expire, end_of_leavers, settle_gone)
+
+
 def wake_workers() -> None:
     """Wake a worker for every grant whose next step is due. Removals first."""
     now = timezone.now()
     for grant in Grant.objects.due(now).order_by(F("revoking_at").asc(nulls_last=True))[:BATCH]:
         tasks.enqueue(tasks.deprovision if grant.state == State.REVOKING else tasks.provision, grant.pk)
-    for grant in Grant.objects.filter(state=State.ACTIVE, narrowed_at=None).exclude(shared_key="")[:BATCH]:
+    for grant in Grant.objects.unnarrowed(now)[:BATCH]:
         tasks.enqueue(tasks.narrow, grant.pk)
     for grant in Grant.objects.uncleared(now)[:BATCH]:
         tasks.enqueue(tasks.clear, grant.pk)

@@ -17,18 +17,17 @@ from functools import cached_property
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import registry
-from apps.connectors.base import Look, Proof, Provisioner, Remover, Target, Ticket, Window
-from apps.connectors.errors import ConnectorError, Denied, Gone, Refused, Unproven
+from apps.connectors.base import Look, Proof, Provisioner, Remover, Target, Ticket
+from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
 from apps.grants import warrants
-from apps.grants.models import IN_AWS, EndReason, Grant, State
-from apps.inventory.models import Assignment
+from apps.grants.models import EndReason, Grant, State
+from apps.grants.windows import is_held_standing, is_open, provisioner_of, target_of, window_for, windows_of
 from apps.inventory.sync import seen
 
 logger = logging.getLogger(__name__)
@@ -36,6 +35,7 @@ logger = logging.getLogger(__name__)
 POLLS = (0.2, 0.5, 1, 2, 3, 4)  # seconds between looks at an asynchronous change; then the clock takes over
 HANDOVER = timedelta(minutes=1)  # a worker silent for so long has lost its turn
 BACKOFF, BACKOFF_CAP = 3, 60  # seconds: 3, 6, 12 … 60, for ever
+ASKED = Ticket("asked")  # sent, and no answer yet: AWS may have done it, be doing it, or never have heard of it
 TERMINAL = (Refused, Denied, Gone, warrants.InvalidWarrant)  # trying again cannot help an opening
 
 
@@ -55,8 +55,7 @@ class Turn:
 
     @cached_property
     def provisioner(self) -> Provisioner:
-        grant = self.grant
-        return registry.provisioner(grant.connection.kind, grant.provisioner, grant.connection.config)
+        return provisioner_of(self.grant)
 
     @cached_property
     def hand(self) -> Remover:
@@ -67,16 +66,37 @@ class Turn:
         return self.provisioner
 
     def still(self, state: State) -> None:
-        """Stop unless the row is still in `state` and this is still our turn."""
-        if not Grant.objects.filter(pk=self.grant.pk, state=state, attempt=self.grant.attempt).exists():
+        """Stop unless the row is still in `state` and this is still our turn. Reads anew what AWS was asked last."""
+        mine = Grant.objects.filter(pk=self.grant.pk, state=state, attempt=self.grant.attempt)
+        ticket = mine.values_list("ticket", flat=True).first()
+        if ticket is None:
             raise OutOfTurn
+        self.grant.ticket = ticket
 
     def save(self, **fields: Any) -> None:
         """Keep a fact about this turn (never the state)."""
-        if not Grant.objects.filter(pk=self.grant.pk, attempt=self.grant.attempt).update(**fields):
+        grant = self.grant
+        if not Grant.objects.filter(pk=grant.pk, state=grant.state, attempt=grant.attempt).update(**fields):
             raise OutOfTurn
         for name, value in fields.items():
-            setattr(self.grant, name, value)
+            setattr(grant, name, value)
+
+    def asked(self, verb: str, ticket: Ticket = ASKED) -> None:
+        """Keep what AWS was asked (open, close) and what it answered."""
+        self.save(ticket=_kept(verb, ticket))
+
+    def awaits(self, verb: str) -> bool:
+        """AWS accepted this change and is still working on it."""
+        ticket = self.grant.ticket
+        return (ticket.get("verb"), ticket.get("state")) == (verb, "pending")
+
+    @property
+    def ticket(self) -> Ticket:
+        return Ticket(**{name: value for name, value in self.grant.ticket.items() if name != "verb"})
+
+
+def _kept(verb: str, ticket: Ticket) -> dict[str, str]:
+    return {"verb": verb, **asdict(ticket)}
 
 
 # ---- towards ACTIVE -----------------------------------------------------------------------------------------------
@@ -90,11 +110,13 @@ def provision(grant_id: int) -> None:
     the grant's own time is up.
     """
     grant = Grant.objects.with_names().select_related("warrant").get(pk=grant_id)
-    turn = _claim(grant) if _is_warranted(grant) else None
+    turn = _begin(grant)
     if turn is None:
         return
     try:
-        if turn.grant.ticket.get("state") != "pending":
+        _require_authority(grant)
+        _claim(turn)
+        if not turn.awaits("open"):
             _write_end_first(turn)
             _open(turn)
         look = _await(turn, turn.provisioner)
@@ -110,28 +132,40 @@ def provision(grant_id: int) -> None:
     narrow(grant_id)
 
 
-def _is_warranted(grant: Grant) -> bool:
-    """Whether this grant may be provisioned at all. A row without a valid warrant goes no further, loudly."""
-    if grant.state not in (State.PENDING, State.PROVISIONING):
-        return False
-    try:
-        warrants.check(grant)
-        warrants.ask_rules_again(grant)
-    except warrants.InvalidWarrant as error:
-        _give_up(Turn(grant), error)
-        return False
-    return True
+def _begin(grant: Grant) -> Turn | None:
+    """A turn at opening it. A pending one has nobody's turn yet: whoever moves it first has it."""
+    if grant.state == State.PENDING:
+        return Turn(grant)
+    return _take_over(grant) if grant.state == State.PROVISIONING else None
 
 
-def _claim(grant: Grant) -> Turn | None:
-    """Write the intent with its latest end before AWS hears of it; or take over from a worker that went silent."""
-    if grant.state == State.PROVISIONING:
-        return _take_over(grant)
-    now = _now()
-    if grant.duration is None:
+def _take_over(grant: Grant) -> Turn | None:
+    """Begin another attempt, if nobody's turn is running: their `next_try_at` has passed."""
+    now = timezone.now()
+    mine = Grant.objects.filter(pk=grant.pk, state=grant.state, attempt=grant.attempt, next_try_at__lte=now)
+    if not mine.update(attempt=models.F("attempt") + 1, next_try_at=now + HANDOVER):
         return None
-    target = target_of(grant)
-    tool = registry.provisioner(grant.connection.kind, grant.provisioner, grant.connection.config)
+    grant.refresh_from_db(fields=["ticket", "problem_count", "denied_at", "sessions_until"])  # what its last turn left
+    grant.attempt += 1
+    return Turn(grant)
+
+
+def _require_authority(grant: Grant) -> None:
+    """Raise unless it may be opened at all: by its warrant, by the rules in force, in a system that we may write."""
+    warrants.check(grant)
+    warrants.ask_rules_again(grant)
+    if not grant.connection.is_writable:
+        raise Refused(
+            f"Gatehouse may only look at {grant.connection} now. Ask again when an administrator lets it write."
+        )
+
+
+def _claim(turn: Turn) -> None:
+    """Write the intent with its latest end before AWS hears of it."""
+    grant = turn.grant
+    if grant.state != State.PENDING or grant.duration is None:
+        return
+    now = _now()
     try:
         move(
             grant,
@@ -141,43 +175,42 @@ def _claim(grant: Grant) -> Turn | None:
             about=_about(grant),
             claimed_at=now,
             not_after=now + Grant.ALLOWANCE + grant.duration,
-            shared_key=tool.shared_key(target),
+            shared_key=turn.provisioner.shared_key(turn.target),
             attempt=grant.attempt + 1,
             next_try_at=now + HANDOVER,
         )
     except Conflict:
-        return None
-    return Turn(grant)
-
-
-def _take_over(grant: Grant) -> Turn | None:
-    """Begin another attempt, if nobody's turn is running: their `next_try_at` has passed."""
-    now = timezone.now()
-    mine = Grant.objects.filter(pk=grant.pk, state=grant.state, attempt=grant.attempt, next_try_at__lte=now)
-    if not mine.update(attempt=models.F("attempt") + 1, next_try_at=now + HANDOVER):
-        return None
-    grant.attempt += 1
-    return Turn(grant)
+        raise OutOfTurn from None
 
 
 def _write_end_first(turn: Turn) -> None:
     grant = turn.grant
     with exclusive("shared", grant.shared_key):
         turn.still(State.PROVISIONING)
-        windows = windows_of(grant.shared_key)
+        windows = windows_of(grant.shared_key, opening=grant)
         turn.provisioner.check(turn.target, windows)
+        if not grant.ticket:
+            turn.asked("open")  # from here on AWS may show something of it, so it ends through a removal
         proof = turn.provisioner.enforce(turn.target, windows)
-    left_out = any(window.target == turn.target and window.holds_standing for window in windows)
-    turn.save(deny_left_out=left_out)
+    mine = window_for(turn.target, windows)
+    turn.save(deny_left_out=mine is not None and mine.holds_standing)
     _tell(turn, "grants.grant.end_written", proof)
 
 
 def _open(turn: Turn) -> None:
+    grant = turn.grant
     with exclusive("object", turn.provisioner.lock_key(turn.target)):
         turn.still(State.PROVISIONING)
-        turn.save(ticket={"state": "opening"})  # from here on AWS may have heard of it
+        going = Grant.objects.taking_away(grant).first()
+        if going:  # what AWS still shows of that is about to vanish
+            raise Busy(f"AWS is still removing the same access for {going.number}. It opens right after that.")
+        turn.asked("open")
         ticket = turn.provisioner.open(turn.target)
-        turn.save(ticket=asdict(ticket))
+        # Kept under the object's lock, also when the turn was lost meanwhile: whoever takes it away must know.
+        Grant.objects.filter(pk=grant.pk, state__in={State.PROVISIONING, State.REVOKING}).update(
+            ticket=_kept("open", ticket)
+        )
+        turn.still(State.PROVISIONING)
 
 
 def _await(turn: Turn, hand: Remover) -> Look:
@@ -185,14 +218,14 @@ def _await(turn: Turn, hand: Remover) -> Look:
 
     Raises `OutOfTurn` when it takes longer (the clock looks again), and `Refused` when AWS failed an opening.
     """
-    ticket = Ticket(**turn.grant.ticket)
+    ticket = turn.ticket
     for seconds in POLLS:
         if ticket.state != "pending":
             break
         time.sleep(seconds)
         ticket = hand.status(turn.target, ticket)
     if ticket.state == "pending":
-        turn.save(ticket=asdict(ticket), next_try_at=timezone.now() + timedelta(seconds=5))
+        turn.save(next_try_at=timezone.now() + timedelta(seconds=5))
         raise OutOfTurn
     look = hand.look(turn.target)
     if ticket.state == "failed" and not look.is_present and turn.grant.state == State.PROVISIONING:
@@ -203,7 +236,7 @@ def _await(turn: Turn, hand: Remover) -> Look:
 def _settle_active(turn: Turn, look: Look) -> None:
     grant = turn.grant
     if not look.is_present:
-        turn.save(ticket={"state": "opening"})
+        turn.asked("open")
         raise Unproven("AWS took the change and does not show it yet. It is asked again.")
     now = _now()
     if grant.not_after is None or grant.duration is None or grant.not_after <= now:
@@ -239,7 +272,7 @@ def narrow(grant_id: int) -> None:
         with exclusive("shared", grant.shared_key):
             turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
     except (ConnectorError, Taken) as error:
-        logger.warning("%s: its end in AWS is not narrowed yet: %s", grant.number, error)
+        _leave_for_later(grant, "its end in AWS is not narrowed yet", error)
         return
     Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).update(not_after=grant.ends_at, narrowed_at=_now())
 
@@ -258,20 +291,20 @@ def deprovision(grant_id: int) -> None:
     turn = _take_over(grant)
     if turn is None:
         return
+    undenied: ConnectorError | Taken | None = None
     try:
-        proofs, denied = _deny_first(turn)
-        other = _close(turn)
-        proofs.append(other or _read_gone(turn))
-        if denied:
-            raise denied  # it is gone from AWS; sessions that live are not cut yet
+        proofs, undenied = _deny_first(turn)
+        proofs.append(_close(turn) or _read_gone(turn))
+        if undenied:
+            proofs.append(_outlived(turn, undenied))
         _settle_revoked(turn, proofs)
     except OutOfTurn:
         return
     except (ConnectorError, Taken) as error:
-        _postpone(turn, error)
+        _postpone(turn, undenied or error)
 
 
-def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | None]:
+def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | Taken | None]:
     """Deny at once what the shared object can deny; sessions that live are cut by it too. A Deny that cannot be written
     must not keep the removal waiting, so its error is handed back to be raised after that."""
     grant = turn.grant
@@ -280,53 +313,96 @@ def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | None]:
     try:
         with exclusive("shared", grant.shared_key):
             turn.still(State.REVOKING)
-            proof = turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
+            windows = windows_of(grant.shared_key)
+            proof = turn.provisioner.enforce(turn.target, windows)
     except Gone as error:
         return [Proof(str(error), _now())], None
-    except ConnectorError as error:
+    except (ConnectorError, Taken) as error:
         return [], error
-    if grant.denied_at is None:
+    mine = window_for(turn.target, windows)
+    is_denied = mine is not None and not mine.is_open  # another grant may keep the same access open
+    if is_denied and grant.denied_at is None:
         turn.save(denied_at=proof.read_at)
         _tell(turn, "grants.grant.denied", proof)
     return [proof], None
 
 
-def _read_gone(turn: Turn) -> Proof:
-    look = _await(turn, turn.hand)
-    if look.is_present:
-        turn.save(ticket={})  # ask AWS again from the start
-        raise Unproven("AWS took the removal and still shows the access. It is asked again.")
-    seen.note(turn.grant.principal, turn.grant.entitlement, is_present=False, at=look.proof.read_at)
-    return look.proof
-
-
 def _close(turn: Turn) -> Proof | None:
     """Remove it, unless another grant needs the same thing in AWS; then say which."""
     grant = turn.grant
-    if grant.ticket.get("state") == "pending":
-        return None
     with exclusive("object", turn.hand.lock_key(turn.target)):
         turn.still(State.REVOKING)
-        other = Grant.objects.same_access(grant).filter(state__in=IN_AWS).order_by("-not_after").first()
-        if other:
-            until = f"{other.ends_at or other.not_after:%H:%M} UTC"
-            what = f"Nothing was removed: {other.number} holds the same access until {until}."
-            return Proof(what, _now(), {"other": other.number})
-        turn.save(ticket={"state": "opening"})
+        if turn.awaits("close"):
+            return None
+        if turn.awaits("open"):
+            _let_opening_finish(turn)
+        is_under_way = grant.ticket.get("verb") == "close"  # then nobody else has come to rely on it since
+        keeper = None if is_under_way else _keeper_of(grant)
+        if keeper:
+            until = f"{keeper.ends_at or keeper.not_after:%H:%M} UTC"
+            what = f"Nothing was removed: {keeper.number} holds the same access until {until}."
+            return Proof(what, _now(), {"other": keeper.number})
+        turn.asked("close")
         try:
             ticket = turn.hand.close(turn.target)
         except Gone:
             ticket = Ticket("done")
-        turn.save(ticket=asdict(ticket))
+        except Unreachable:
+            raise  # it may be on its way, so it stays asked for
+        except ConnectorError:
+            turn.save(ticket={})
+            raise
+        turn.asked("close", ticket)
     return None
+
+
+def _let_opening_finish(turn: Turn) -> None:
+    """AWS is still opening what shall be removed, and would do so after a removal asked for now."""
+    ticket = turn.hand.status(turn.target, turn.ticket)
+    if ticket.state == "pending":
+        raise Busy("AWS is still opening it. It is removed as soon as that is through.")
+
+
+def _keeper_of(grant: Grant) -> Grant | None:
+    """The grant that needs the same access longest. A row without a warrant keeps nothing."""
+    others = Grant.objects.keeping(grant).with_names().select_related("warrant").order_by("-not_after")
+    return next((other for other in others if is_open(other)), None)
+
+
+def _read_gone(turn: Turn) -> Proof:
+    grant = turn.grant
+    look = _await(turn, turn.hand)
+    if look.is_present:
+        turn.save(ticket={}, sessions_until=None)  # ask AWS again from the start
+        raise Unproven("AWS took the removal and still shows the access. It is asked again.")
+    session_for = _session_for(turn)
+    if session_for and grant.sessions_until is None:
+        turn.save(sessions_until=look.proof.read_at + session_for)  # one could have been opened just before
+    seen.note(grant.principal, grant.entitlement, is_present=False, at=look.proof.read_at)
+    return look.proof
+
+
+def _session_for(turn: Turn) -> timedelta | None:
+    """How long a session could outlive the access."""
+    known = turn.grant.entitlement.session_for
+    if turn.grant.origin == Grant.Origin.FOUND:
+        return known
+    try:
+        return turn.provisioner.session_for(turn.target)
+    except Gone:
+        return known  # it was deleted in AWS; what the last scan read is the best we know
+
+
+def _outlived(turn: Turn, undenied: ConnectorError | Taken) -> Proof:
+    """It is gone from AWS, but sessions that live are not cut: not done before the last of them has ended by itself."""
+    until = turn.grant.sessions_until
+    if until is None or until > timezone.now():
+        raise undenied
+    return Proof(f"No Deny could be written. Sessions ended by themselves by {until:%H:%M} UTC. {undenied}", _now())
 
 
 def _settle_revoked(turn: Turn, proofs: list[Proof]) -> None:
     grant = turn.grant
-    since = grant.revoking_at or _now()
-    session_for = grant.entitlement.session_for
-    if grant.origin != Grant.Origin.FOUND:
-        session_for = turn.provisioner.session_for(turn.target)
     try:
         move(
             grant,
@@ -338,7 +414,6 @@ def _settle_revoked(turn: Turn, proofs: list[Proof]) -> None:
             expect={"attempt": grant.attempt},
             revoked_at=_now(),
             receipt=[_plain(proof) for proof in proofs],
-            sessions_until=since + session_for if session_for else None,
             ticket={},
             problem="",
             problem_count=0,
@@ -348,89 +423,38 @@ def _settle_revoked(turn: Turn, proofs: list[Proof]) -> None:
 
 
 def clear(grant_id: int) -> None:
-    """Take an ended grant out of the object it shared in AWS, once none of its sessions can live any more."""
+    """Take an ended grant out of the object it shared in AWS, once none of its sessions can live any more.
+
+    That lifts a Deny, so AWS is read once more before: an answer that came too late, or a read that was stale, must not
+    come to life again. What is there again is removed again, and denied until then.
+    """
     grant = Grant.objects.with_names().get(pk=grant_id)
     if not Grant.objects.uncleared(timezone.now()).filter(pk=grant.pk).exists():
         return
     turn = Turn(grant)
     try:
+        _require_still_gone(turn)
         with exclusive("shared", grant.shared_key):
-            turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
+            turn.provisioner.enforce(turn.target, windows_of(grant.shared_key, without=grant))
     except Gone:
         logger.info("%s: the object it shared in AWS is gone", grant.number)
     except (ConnectorError, Taken) as error:
-        logger.warning("%s: could not be taken out of its shared object yet: %s", grant.number, error)
+        _leave_for_later(grant, "it could not be taken out of its shared object yet", error)
         return
-    Grant.objects.filter(pk=grant.pk).update(cleared_at=_now())
+    Grant.objects.filter(pk=grant.pk).update(cleared_at=_now(), ticket={})
 
 
-# ---- what AWS shall say -------------------------------------------------------------------------------------------
-
-
-def windows_of(shared_key: str) -> list[Window]:
-    """What the shared object must say now: the union of live grants for each (principal, entitlement), and a date in the
-    past for those that ended. Read under the object's lock, so that the last writer wrote the latest truth."""
-    now = _now()
-    rows: dict[tuple[int, int], list[Grant]] = {}
-    for grant in Grant.objects.sharing(shared_key, now).with_names().select_related("warrant").order_by("pk"):
-        rows.setdefault((grant.principal_id, grant.entitlement_id), []).append(grant)
-    return [_window(grants) for grants in rows.values()]
-
-
-def _window(grants: list[Grant]) -> Window:
-    open_ends = [_end_of(grant) for grant in grants if _shall_be_open(grant)]
-    ended = [grant.revoking_at or grant.revoked_at or grant.claimed_at for grant in grants]
-    not_after = max(open_ends) if open_ends else max(at for at in ended if at is not None)
-    target = target_of(grants[-1])
-    return Window(
-        target=target,
-        not_after=not_after.replace(microsecond=0),
-        is_open=bool(open_ends),
-        holds_standing=_holds_standing(grants[-1]),
-    )
-
-
-def _shall_be_open(grant: Grant) -> bool:
-    """Whether AWS shall let it through: its intent stands, and rests on a warrant (a row alone opens nothing)."""
-    if grant.state not in (State.PROVISIONING, State.ACTIVE):
-        return False
-    try:
-        warrants.check(grant)
-    except warrants.InvalidWarrant:
-        return False
-    return True
-
-
-def _end_of(grant: Grant) -> datetime:
-    return min(at for at in (grant.not_after, grant.ends_at) if at is not None)
-
-
-def _holds_standing(grant: Grant) -> bool:
-    """Whether a Deny on what this grant allows could cut something its principal holds all the time."""
-    groups = Assignment.objects.open().filter(principal=grant.principal, entitlement__group__isnull=False)
-    held = Assignment.objects.open().filter(
-        Q(principal=grant.principal) | Q(principal__in=groups.values("entitlement__group")), entitlement__is_ours=False
-    )
-    documents = [entry["document"] for row in held.values_list("entitlement__documents", flat=True) for entry in row]
-    return Turn(grant).provisioner.would_cut(target_of(grant), documents)
-
-
-def target_of(grant: Grant) -> Target:
-    """The grant's pair in the provider's words."""
-    entitlement, principal = grant.entitlement, grant.principal
-    resource = entitlement.resource or principal.resource
-    return Target(
-        account_id=resource.external_id if resource else "",
-        principal_kind=principal.kind,
-        principal_external_id=principal.external_id,
-        principal_name=principal.name,
-        entitlement_kind=entitlement.kind,
-        entitlement_external_id=entitlement.external_id,
-        entitlement_name=entitlement.name,
-        entitlement_attributes=entitlement.attributes,
-        principal_attributes=principal.attributes,
-        assignment_attributes=grant.assignment.attributes if grant.assignment else {},
-    )
+def _require_still_gone(turn: Turn) -> None:
+    grant = turn.grant
+    with exclusive("object", turn.hand.lock_key(turn.target)):
+        look = turn.hand.look(turn.target)
+        if not look.is_present or _keeper_of(grant) or is_held_standing(grant):
+            return
+        if not grant.ticket:
+            _tell(turn, "grants.grant.came_back", look.proof)
+        turn.asked("close")
+        turn.asked("close", turn.hand.close(turn.target))
+    raise Unproven("AWS shows the access again after it was gone. It is removed again.")
 
 
 # ---- when it does not get through ---------------------------------------------------------------------------------
@@ -443,7 +467,7 @@ def _give_up(turn: Turn, error: Exception) -> None:
     if isinstance(error, warrants.InvalidWarrant):
         logger.error("%s has no valid warrant: %s", grant.number, error)
         event = "grants.grant.warrant_refused"
-    opened = bool(grant.ticket)
+    opened = bool(grant.ticket)  # kept when it is taken back: AWS may still be working on it
     with _losing_is_fine():
         move(
             grant,
@@ -457,9 +481,16 @@ def _give_up(turn: Turn, error: Exception) -> None:
             end_note=str(error)[:1000],
             problem=str(error)[:1000],
             next_try_at=_now(),
-            ticket={},
             **({"revoking_at": _now()} if opened else {}),
         )
+
+
+def _leave_for_later(grant: Grant, what: str, error: Exception) -> None:
+    """A change that only tidies up did not get through: the clock asks for it again in a while."""
+    logger.warning("%s: %s: %s", grant.number, what, error)
+    Grant.objects.filter(pk=grant.pk, state=grant.state).update(
+        next_try_at=timezone.now() + timedelta(seconds=BACKOFF_CAP)
+    )
 
 
 def _postpone(turn: Turn, error: Exception) -> None:

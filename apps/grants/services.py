@@ -20,6 +20,8 @@ from apps.grants import tasks, warrants
 from apps.grants.models import LIVE, EndReason, Grant, State, Warrant
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 
+MOST_WORDS = 1000  # characters of a reason or note
+
 
 class NotPossible(Exception):
     """This cannot be granted or ended as things are. The text says why and what to do; nothing was written."""
@@ -103,12 +105,9 @@ def end(grant: Grant, *, by: Any, reason: EndReason, note: str = "") -> Grant:
     grant = Grant.objects.with_names().get(pk=grant.pk)
     if grant.state not in LIVE:
         return grant
-    fields: dict[str, Any] = {
-        "end_reason": reason,
-        "end_note": note[:1000],
-        "ended_by": by if hasattr(by, "pk") else None,
-    }
-    about = [grant.identity or grant.principal, grant.entitlement]
+    note = note[:MOST_WORDS]
+    fields: dict[str, Any] = {"end_reason": reason, "end_note": note, "ended_by": by if hasattr(by, "pk") else None}
+    about = _about(grant)
     data = {"reason": reason, "note": note}
     if can_move(grant, State.CANCELLED):
         return move(grant, State.CANCELLED, by=by, event="grants.grant.cancelled", about=about, data=data, **fields)
@@ -128,18 +127,23 @@ def end(grant: Grant, *, by: Any, reason: EndReason, note: str = "") -> Grant:
 
 
 def end_many(grants: models.QuerySet[Grant], *, reason: EndReason, by: Any, note: str = "") -> list[Grant]:
-    """End every active grant of the set, and those being confirmed, in one statement. For the clock and emergencies."""
+    """End every live grant of the set, with one event each: what AWS was not asked for is cancelled, the rest is taken
+    back there and returned. For the clock and emergencies."""
+    rows = grants.select_related(*Grant.NAMES)
+    note = note[:MOST_WORDS]
+    common: dict[str, Any] = {
+        "by": by,
+        "about": _about,
+        "data": {"reason": reason, "note": note},
+        "end_reason": reason,
+        "end_note": note,
+    }
     with transaction.atomic():
-        ended = move_many(
-            grants,
-            State.REVOKING,
-            by=by,
-            event="grants.grant.revoking",
-            data={"reason": reason, "note": note},
-            end_reason=reason,
-            end_note=note,
-            **_fresh_try(timezone.now()),
-        )
+        move_many(
+            rows, State.CANCELLED, event="grants.grant.cancelled", **common
+        )  # first: one may be claimed meanwhile
+        now = timezone.now()
+        ended = move_many(rows, State.REVOKING, event="grants.grant.revoking", **common, **_fresh_try(now))
         for grant in ended:
             transaction.on_commit(lambda pk=grant.pk: tasks.enqueue(tasks.deprovision, pk))  # type: ignore[misc]
     return ended
@@ -226,7 +230,7 @@ def settle_task(grant: Grant) -> None:
             State.REVOKED,
             by=audit.CLOCK,
             event="grants.grant.revoked",
-            about=[grant.identity or grant.principal, grant.entitlement],
+            about=_about(grant),
             data={"proofs": [proof], "reason": grant.end_reason},
             revoked_at=timezone.now(),
             receipt=[proof],
@@ -302,6 +306,10 @@ def _require_grantable(principal: Principal, entitlement: Entitlement, provision
         raise NotPossible(f"{entitlement} is privileged and cannot be ended safely this way. Ask for a narrower one.")
 
 
+def _about(grant: Grant) -> list[models.Model]:
+    return [grant.identity or grant.principal, grant.entitlement]
+
+
 def _fresh_try(now: datetime) -> dict[str, Any]:
     """What every ending starts with, whatever happened before."""
-    return {"revoking_at": now, "next_try_at": now, "problem": "", "problem_count": 0, "ticket": {}}
+    return {"revoking_at": now, "next_try_at": now, "problem": "", "problem_count": 0}

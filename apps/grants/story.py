@@ -101,8 +101,16 @@ def _denied(event: AuditEvent) -> Step:
 
 
 def _revoked(event: AuditEvent) -> Step:
-    proofs = [str(proof.get("what", "")) for proof in event.data.get("proofs", [])]
-    return Step(event.at, "receipt", "Removed and checked", "ok", proofs[-1] if proofs else "", ("read back from AWS",))
+    last = [{}, *event.data.get("proofs", [])][-1]
+    if last.get("facts", {}).get("other"):
+        return Step(event.at, "receipt", "Ended", "idle", str(last.get("what", "")))
+    return Step(event.at, "receipt", "Removed and checked", "ok", str(last.get("what", "")), ("read back from AWS",))
+
+
+def _came_back(event: AuditEvent) -> Step:
+    return Step(
+        event.at, "alert-triangle", "There again, and being removed again", "risk", _proof(event), ("still denied",)
+    )
 
 
 def _failed(event: AuditEvent) -> Step:
@@ -143,6 +151,7 @@ _STEPS: dict[str, Callable[[AuditEvent], Step]] = {
     "grants.grant.removal_decided": _removal,
     "grants.grant.denied": _denied,
     "grants.grant.revoked": _revoked,
+    "grants.grant.came_back": _came_back,
     "grants.grant.failed": _failed,
     "grants.grant.warrant_refused": _failed,
     "grants.grant.cancelled": _cancelled,

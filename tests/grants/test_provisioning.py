@@ -9,7 +9,7 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Denied, Refused
-from apps.grants import periodic, provisioning, services
+from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
 from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
 from tests.grants.system import START, System, make_due
@@ -339,17 +339,6 @@ def test_a_holder_deleted_during_a_request_fails_with_a_sentence(system: System)
     system.run_clock()
     grant.refresh_from_db()
     assert grant.state in (State.FAILED, State.REVOKED)
-
-
-def test_leavers_lose_their_grants(system: System) -> None:
-    grant, waiting = system.active(), system.issue(what=system.permission_set("Other", "read"))
-    system.alice.identity.ended_at = timezone.now()
-    system.alice.identity.save()
-    periodic.end_of_leavers()
-    for row in (grant, waiting):
-        row.refresh_from_db()
-    assert (grant.state, grant.end_reason) == (State.REVOKING, EndReason.LEAVER)
-    assert (waiting.state, waiting.end_reason) == (State.CANCELLED, EndReason.LEAVER)
 
 
 def test_the_whole_story_is_told_in_order(system: System, clock) -> None:

@@ -1,0 +1,106 @@
+"""What an object that grants share in AWS (a guard, a policy document) must say now, from the rows of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db.models import Q, QuerySet
+
+from apps.connectors import registry
+from apps.connectors.base import Provisioner, Target, Window
+from apps.grants import warrants
+from apps.grants.models import Grant, State
+from apps.inventory.models import Assignment
+
+
+def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant | None = None) -> list[Window]:
+    """The union of live grants for each (principal, entitlement), and a date in the past for those that ended. Read under
+    the object's lock, so that the last writer wrote the latest truth.
+
+    `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object.
+    """
+    rows: dict[tuple[int, int], list[Grant]] = {}
+    grants = Grant.objects.sharing(shared_key, opening).with_names().select_related("warrant").order_by("pk")
+    for grant in grants:
+        if grant != without:
+            rows.setdefault((grant.principal_id, grant.entitlement_id), []).append(grant)
+    return [_window(grants) for grants in rows.values()]
+
+
+def window_for(target: Target, windows: Iterable[Window]) -> Window | None:
+    """The one window about this pair, if there is one."""
+    return next((window for window in windows if _pair(window.target) == _pair(target)), None)
+
+
+def is_open(grant: Grant) -> bool:
+    """Whether AWS shall let it through: its intent stands, and rests on a warrant (a row alone opens nothing)."""
+    if grant.state not in (State.PROVISIONING, State.ACTIVE):
+        return False
+    try:
+        warrants.check(grant)
+    except warrants.InvalidWarrant:
+        return False
+    return True
+
+
+def is_held_standing(grant: Grant) -> bool:
+    """Whether the holder has exactly this all the time, directly or through a group."""
+    return _standing_of(grant).filter(entitlement=grant.entitlement, is_standing=True).exists()
+
+
+def provisioner_of(grant: Grant) -> Provisioner:
+    """What opens and ends it."""
+    return registry.provisioner(grant.connection.kind, grant.provisioner, grant.connection.config)
+
+
+def target_of(grant: Grant) -> Target:
+    """The grant's pair in the provider's words."""
+    entitlement, principal = grant.entitlement, grant.principal
+    resource = entitlement.resource or principal.resource
+    return Target(
+        account_id=resource.external_id if resource else "",
+        principal_kind=principal.kind,
+        principal_external_id=principal.external_id,
+        principal_name=principal.name,
+        entitlement_kind=entitlement.kind,
+        entitlement_external_id=entitlement.external_id,
+        entitlement_name=entitlement.name,
+        entitlement_attributes=entitlement.attributes,
+        principal_attributes=principal.attributes,
+        assignment_attributes=grant.assignment.attributes if grant.assignment else {},
+    )
+
+
+def _window(grants: list[Grant]) -> Window:
+    open_ends = [_end_of(grant) for grant in grants if is_open(grant)]
+    ended = [grant.revoking_at or grant.revoked_at or grant.claimed_at or grant.created_at for grant in grants]
+    return Window(
+        target=target_of(grants[-1]),
+        not_after=max(open_ends or ended).replace(microsecond=0),
+        is_open=bool(open_ends),
+        holds_standing=_holds_standing(grants[-1]),
+    )
+
+
+def _pair(target: Target) -> tuple[str, str]:
+    return target.principal_external_id, target.entitlement_external_id
+
+
+def _end_of(grant: Grant) -> datetime:
+    return min(at for at in (grant.not_after, grant.ends_at) if at is not None)
+
+
+def _holds_standing(grant: Grant) -> bool:
+    """Whether a Deny on what this grant allows could cut something its principal holds all the time."""
+    held = _standing_of(grant).values_list("entitlement__documents", flat=True)
+    documents = [entry["document"] for row in held for entry in row]
+    return is_held_standing(grant) or provisioner_of(grant).would_cut(target_of(grant), documents)
+
+
+def _standing_of(grant: Grant) -> QuerySet[Assignment]:
+    """What its principal holds, directly or through a group, that is not Gatehouse's own."""
+    groups = Assignment.objects.open().filter(principal=grant.principal, entitlement__group__isnull=False)
+    return Assignment.objects.open().filter(
+        Q(principal=grant.principal) | Q(principal__in=groups.values("entitlement__group")), entitlement__is_ours=False
+    )

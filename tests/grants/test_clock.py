@@ -1,0 +1,134 @@
+"""What the clock decides, and `manage.py sweep`, which does all of it without Celery."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from apps.audit.models import AuditEvent, ref
+from apps.connectors import fake_world as fake
+from apps.connectors.errors import Refused
+from apps.grants import periodic, provisioning, services
+from apps.grants.models import EndReason, Grant, State
+from tests.conftest import Enqueued
+from tests.grants.system import ACCOUNT, System, make_due
+
+
+def boom() -> None:
+    raise RuntimeError("boom")
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_turn(
+    system: System, clock, enqueued: Enqueued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = system.active()
+    clock.shift(timedelta(hours=1))
+    monkeypatch.setattr(periodic, "DECISIONS", (boom, periodic.expire, boom))
+    with pytest.raises(RuntimeError, match="boom"):
+        periodic.sweep()
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKING
+    assert "apps.grants.tasks.deprovision" in enqueued.names
+
+
+def test_what_the_clock_ends_is_in_the_story_of_its_holder(system: System, clock) -> None:
+    grant = system.active()
+    clock.shift(timedelta(hours=1))
+    periodic.expire()
+    for row in (system.alice.identity, system.read):
+        events = AuditEvent.objects.about(ref(row)).filter(event="grants.grant.revoking")
+        assert events.get().subject == ref(grant)
+
+
+def test_ending_many_takes_as_many_queries_as_ending_one(system: System, clock) -> None:
+    def expire(count: int) -> int:
+        grants = [system.issue(what=system.permission_set(f"Set{count}x{n}", "read")) for n in range(count)]
+        now = timezone.now()
+        facts = {"state": State.ACTIVE, "active_at": now, "not_after": now, "ends_at": now, "claimed_at": now}
+        Grant.objects.filter(pk__in=[grant.pk for grant in grants]).update(**facts)
+        with CaptureQueriesContext(connection) as seen:
+            periodic.expire()
+        assert Grant.objects.filter(state=State.REVOKING, pk__in=[grant.pk for grant in grants]).count() == count
+        return len(seen)
+
+    assert expire(1) == expire(8)
+
+
+def test_leavers_lose_their_grants(system: System) -> None:
+    grant, waiting = system.active(), system.issue(what=system.permission_set("Other", "read"))
+    system.alice.identity.ended_at = timezone.now()
+    system.alice.identity.save()
+    periodic.end_of_leavers()
+    for row in (grant, waiting):
+        row.refresh_from_db()
+    assert (grant.state, grant.end_reason) == (State.REVOKING, EndReason.LEAVER)
+    assert (waiting.state, waiting.end_reason) == (State.CANCELLED, EndReason.LEAVER)
+
+
+def test_whoever_is_shut_out_of_the_portal_loses_their_grants_and_nobody_else(system: System) -> None:
+    grant, other = system.active(system.alice), system.active(system.bob)
+    user = system.alice.identity.user
+    user.is_active = False
+    user.save()
+    periodic.end_of_leavers()
+    for row in (grant, other):
+        row.refresh_from_db()
+    assert (grant.state, grant.end_note) == (State.REVOKING, "Their way into the portal was closed.")
+    assert other.state == State.ACTIVE
+
+
+def test_what_an_owner_removes_by_hand_is_overdue_after_its_date(system: System) -> None:
+    grant = services.remove_standing(
+        system.holds(system.alice, system.admin), by=system.bob.identity.user, reason="Not needed."
+    )
+    now = timezone.now()
+    Grant.objects.filter(pk=grant.pk).update(remover=Grant.BY_OWNER, due_at=now + timedelta(days=14))
+    for days, is_overdue in ((0, False), (13, False), (14, True)):
+        at = now + timedelta(days=days, hours=1)
+        assert Grant.objects.overdue(at).exists() == is_overdue, days
+
+
+def test_the_sweep_command_carries_out_all_that_is_due(system: System, clock, capsys) -> None:
+    old, waiting = system.active(), system.issue(system.bob, duration=timedelta(hours=4))
+    clock.shift(timedelta(hours=1))
+    call_command("sweep")
+    for row in (old, waiting):
+        row.refresh_from_db()
+    assert (old.state, waiting.state) == (State.REVOKED, State.ACTIVE)
+    assert waiting.narrowed_at
+    clock.shift(timedelta(hours=1, minutes=1))
+    call_command("sweep")
+    assert {person for person, _ in system.world.guards[ACCOUNT]} == {"bob"}
+    assert "1 grants are unfinished." in capsys.readouterr().out
+
+
+def test_one_step_that_breaks_stops_no_other_in_the_sweep_command(
+    system: System, clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, fine = system.active(system.alice), system.active(system.bob)
+    clock.shift(timedelta(hours=1))
+    real = provisioning.deprovision
+
+    def deprovision(pk: int) -> None:
+        if pk == broken.pk:
+            boom()
+        real(pk)
+
+    monkeypatch.setattr(provisioning, "deprovision", deprovision)
+    with pytest.raises(RuntimeError, match="boom"):
+        call_command("sweep")
+    fine.refresh_from_db()
+    assert fine.state == State.REVOKED
+
+
+def test_the_sweep_command_prints_what_is_overdue(system: System, clock, capsys) -> None:
+    grant = system.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    clock.shift(Grant.REVOKE_SLO)
+    make_due()
+    system.world.script("close", fake.raises(Refused("The remover may not delete assignments.")))
+    call_command("sweep")
+    assert f"{grant.number} is overdue since 2026-11-22 09:00 UTC: The remover may not" in capsys.readouterr().err
