@@ -7,7 +7,7 @@ class InventoryConfig(AppConfig):
     def ready(self) -> None:
         from apps.core import navigation
         from apps.core.navigation import Place
-        from apps.inventory import permissions
+        from apps.inventory import checks, permissions  # noqa: F401  checks registers itself
 
         group = navigation.LOOK_UP
         navigation.register(

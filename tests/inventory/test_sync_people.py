@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apps.connectors.base import AccountRecord, CredentialRecord, PrincipalRecord
+from apps.inventory.checks import ou_environments
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
 from apps.inventory.models.holders import Classification
 from apps.inventory.sync.environments import environment_of
@@ -266,6 +267,15 @@ def test_a_setting_can_teach_it_the_companys_words(settings):
     settings.OU_ENVIRONMENTS = {"Kunden Systeme": "production", "prod": "sandbox"}
     assert environment_of(AccountRecord("1", "n", path="Kunden-Systeme")) == "production"
     assert environment_of(AccountRecord("1", "n", path="prod")) == "sandbox"
+
+
+def test_an_environment_that_does_not_exist_is_said_before_a_sync_stumbles_over_it(settings):
+    assert not ou_environments()
+    settings.OU_ENVIRONMENTS = {"Labor": "sandbox", "Kunden": "prodution", "": ""}
+    assert [error.msg for error in ou_environments()] == [
+        "OU_ENVIRONMENTS says 'Kunden' is 'prodution', which is no environment.",
+        "OU_ENVIRONMENTS says '' is '', which is no environment.",
+    ]
 
 
 def test_the_management_account_is_its_own_environment():
