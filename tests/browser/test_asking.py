@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -11,7 +12,7 @@ from apps.access.models import AccessRequest
 from apps.grants import provisioning
 from apps.grants.models import Grant
 from tests.access.conftest import Company
-from tests.browser.conftest import WITHOUT_SCRIPTS, Enter, install_clock, poll
+from tests.browser.conftest import PHONE, WITHOUT_SCRIPTS, Enter, install_clock, poll
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -81,6 +82,21 @@ def test_what_is_wrong_is_said_in_the_panel_and_nothing_typed_is_lost(company: C
     page.get_by_role("button", name="Start now").click()
     expect(page.get_by_role("alert")).to_contain_text("Say in a few words why you need it.")
     expect(page.get_by_label("Why do you need it?")).to_have_value("test")
+
+
+def test_on_a_phone_she_asks_in_a_sheet_with_its_button_in_reach(company: Company, enter: Enter) -> None:
+    company.offer(company.read)
+    page = enter(company.alice_user, **PHONE)
+    page.get_by_role("link", name="Request", exact=True).tap()
+    page.locator("#rows").get_by_role("link", name="Read").tap()
+    start = page.get_by_role("button", name="Start now")
+    expect(start).to_be_in_viewport()
+    page.get_by_text("30 min", exact=False).first.tap()
+    page.get_by_label("Why do you need it?").fill("Looking into INC-1.")
+    expect(start).to_be_in_viewport()
+    start.tap()
+    expect(page.locator("#state")).to_have_text("Starting")
+    assert Grant.objects.get().duration == timedelta(minutes=30)
 
 
 def test_without_scripts_she_asks_and_ends(company: Company, enter: Enter) -> None:

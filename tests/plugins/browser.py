@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 OPTIONS = [
     "--no-sandbox",  # containers run tests as root; only our own pages are opened
@@ -22,6 +22,7 @@ OPTIONS = [
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 ]
+PATIENCE = 10_000  # milliseconds until a page that does not show what it should has failed
 VISITOR = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", "timezone_id": "UTC"}
 
 
@@ -33,6 +34,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("REQUIRE_BROWSER", "0") != "0":
             pytest.fail(absent)
         pytest.skip(absent)
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright, pytest.MonkeyPatch.context() as patch:
         # Playwright's synchronous interface runs an event loop, and Django would refuse to query beside one.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -56,7 +58,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     def make(**options: Any) -> Page:
         context = browser.new_context(**{**VISITOR, **options})
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("console", listen)
         page.on("pageerror", lambda error: complaints.append(str(error)))
