@@ -87,8 +87,7 @@ def write_json(out: Hashed, rows: Iterable[Mapping[str, Any]]) -> int:
     count = 0
     out.write(b"[")
     for row in rows:
-        out.write(b",\n" if count else b"\n")
-        out.write(canonical(row).encode("utf-8", "replace"))
+        out.write((",\n" if count else "\n").encode() + canonical(row).encode("utf-8", "replace"))
         count += 1
     out.write(b"\n]\n")
     return count

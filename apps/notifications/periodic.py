@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import shared_task
 from django.utils import timezone
 
 from apps.grants.models import Grant, State
 from apps.notifications import consumer, mailing, services
+
+log = logging.getLogger(__name__)
 
 BATCH = 500
 
@@ -14,7 +18,10 @@ BATCH = 500
 @shared_task
 def tell() -> None:
     """Follow the audit log, then send what is to leave."""
-    consumer.follow()
+    try:
+        consumer.follow()
+    except consumer.NeedsRebase as restored:
+        log.error("%s", restored)  # noqa: TRY400  its text says all there is to say
     mailing.send_due()
 
 

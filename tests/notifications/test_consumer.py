@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
-from apps.notifications import consumer, services
+from apps.notifications import consumer, periodic, services
 from apps.notifications.models import Cursor, Delivery, Notification
 from apps.notifications.notes import Note
 from apps.users.models import User
@@ -113,12 +113,17 @@ def test_following_again_tells_nothing_again(alice: User) -> None:
     assert titles() == ["once"]
 
 
-def test_batches_leave_nothing_between_them(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer, "BATCH", 3)
+@pytest.mark.parametrize(("window", "batch"), [(3, 100), (100, 3), (4, 2), (1, 1), (2, 3)])
+def test_batches_leave_nothing_between_them(
+    alice: User, monkeypatch: pytest.MonkeyPatch, window: int, batch: int
+) -> None:
+    monkeypatch.setattr(consumer, "WINDOW", window)
+    monkeypatch.setattr(consumer, "BATCH", batch)
     with transaction.atomic():
         for number in range(7):  # one transaction, so the batches are cut inside it
             write(connection, str(number))
-    assert consumer.follow() == 7
+            audit.record("tests.thing.of_no_concern", by=audit.CLOCK, subject=alice)
+    assert consumer.follow() == 14
     assert titles() == [str(number) for number in range(7)]
 
 
@@ -185,6 +190,17 @@ def test_after_a_restore_nothing_is_told_until_somebody_says_from_where(alice: U
     write(connection, "after the restore")
     consumer.follow()
     assert titles() == ["after the restore"]
+
+
+def test_after_a_restore_the_clock_says_what_to_do_and_mails_still_leave(
+    alice: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    note = Notification.objects.create(event=1, recipient=alice, kind=DONE, subject="s", title="x", url="/")
+    Delivery.objects.create(notification=note, channel="email")
+    Cursor.objects.create(consumer=consumer.NAME, xid=10**12, event=1)
+    periodic.tell()
+    assert "rebase_cursor" in caplog.text
+    assert not Delivery.objects.waiting().exists()
 
 
 def test_old_events_with_transaction_ids_of_another_cluster_are_never_told_as_new(alice: User) -> None:

@@ -101,6 +101,18 @@ def test_a_mail_that_is_refused_says_why_and_holds_back_no_other(alice: User, mo
     assert second.sent_at is not None
 
 
+def test_much_at_once_for_one_person_is_one_mail(alice: User) -> None:
+    for number in range(6):
+        waiting(alice, number, title=f"Note {number}", url=f"/grants/{number}/")
+    waiting(UserFactory(name="Bob"), 9)
+    assert mailing.send_due() == 2
+    many, single = mail.outbox
+    assert many.subject == "6 things from Gatehouse, first: Note 0"
+    assert all(f"Note {n}\n" in many.body and f"example.com/grants/{n}/" in many.body for n in range(6))
+    assert single.subject == "Bob approved Read"
+    assert not Delivery.objects.waiting().exists()
+
+
 def test_of_two_senders_one_sends(alice: User) -> None:
     delivery = waiting(alice)
     assert mailing._claim(delivery.pk, 0) is True
