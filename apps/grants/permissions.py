@@ -12,8 +12,10 @@ def can_see_all(user: User) -> bool:
 
 
 def can_see(user: User, grant: Grant) -> bool:
-    """The holder, whoever asked, the holder's manager, the owners of what is held, auditors and administrators."""
-    return can_see_all(user) or is_holder(user, grant) or _is_manager(user, grant) or is_owner(user, grant)
+    """The holder, whoever asked, the holder's manager, the owners of what is held, auditors and administrators. The same
+    as `Grant.objects.visible_to`."""
+    manager = grant.identity.manager if grant.identity else None
+    return can_see_all(user) or is_holder(user, grant) or _is(user, manager) or is_owner(user, grant)
 
 
 def is_holder(user: User, grant: Grant) -> bool:
@@ -25,7 +27,7 @@ def is_owner(user: User, grant: Grant) -> bool:
     """They own the entitlement or the account, or the removal is their task."""
     resource = grant.entitlement.resource
     owners = (grant.entitlement.owner, resource.owner if resource else None, grant.task_owner)
-    return any(owner is not None and owner.user_id == user.pk for owner in owners)
+    return any(_is(user, owner) for owner in owners)
 
 
 def can_end(user: User, grant: Grant) -> bool:
@@ -35,6 +37,6 @@ def can_end(user: User, grant: Grant) -> bool:
     return is_holder(user, grant) or is_owner(user, grant) or user.is_administrator
 
 
-def _is_manager(user: User, grant: Grant) -> bool:
-    manager: Identity | None = grant.identity.manager if grant.identity else None
-    return manager is not None and manager.user_id == user.pk
+def _is(user: User, person: Identity | None) -> bool:
+    """Whether the user is this person, who still works here."""
+    return person is not None and person.user_id == user.pk and person.ended_at is None

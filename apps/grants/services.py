@@ -46,10 +46,12 @@ def issue(
     reason: str,
     by: Any,
     authority: Authority,
+    requester: Any = None,
     ticket_ref: str = "",
     about: Iterable[models.Model] = (),
 ) -> Grant:
-    """Decide that `principal` shall hold `entitlement` for `duration`, counted from when AWS shows it.
+    """Decide that `principal` shall hold `entitlement` for `duration`, counted from when AWS shows it. `by` decides it,
+    the `requester` (the same, unless said) asked for it.
 
     Refuses (`NotPossible`) what the connection may not write, what is gone, what could not be ended safely, and what the
     person already holds. The row and its warrant commit before anybody calls AWS.
@@ -69,14 +71,14 @@ def issue(
         duration=duration,
         reason=reason,
         ticket_ref=ticket_ref,
-        requested_by=by,
+        requested_by=requester or by,
     )
     spec = warrants.spec_of(grant)
     Warrant.objects.create(
         grant=grant,
         spec=spec,
         digest=warrants.digest(spec),
-        requester=str(by.pk),
+        requester=spec["requester"],
         approvals=list(authority.approvals),
         verdict=dict(authority.verdict),
     )
@@ -264,7 +266,8 @@ def owner_of(assignment: Assignment) -> Identity | None:
 def standing_path(principal: Principal, entitlement: Entitlement) -> str:
     """Why the holder needs no grant: a sentence naming how they already hold this, or "" when they do not.
 
-    Counts every open assignment that no unfinished grant explains, held directly or through a group.
+    Counts every open assignment that no unfinished grant put there, held directly or through a group. One that is being
+    removed counts until it is gone.
     """
     holders = Q(principal=principal)
     groups = Entitlement.objects.filter(
@@ -275,12 +278,11 @@ def standing_path(principal: Principal, entitlement: Entitlement) -> str:
         .filter(holders | Q(principal__in=groups), entitlement=entitlement)
         .exclude(
             models.Exists(
-                Grant.objects.unfinished().filter(
-                    principal=models.OuterRef("principal"), entitlement=models.OuterRef("entitlement")
-                )
+                Grant.objects.unfinished()
+                .filter(principal=models.OuterRef("principal"), entitlement=models.OuterRef("entitlement"))
+                .exclude(origin=Grant.Origin.FOUND)
             )
         )
-        .exclude(models.Exists(Grant.objects.filter(assignment=models.OuterRef("pk"), state=State.REVOKED)))
         .select_related("principal")
         .first()
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from apps.grants.models import Grant, Warrant
 from apps.rules import evaluation, questions
+from apps.rules.loading import TIERS
 
 
 class InvalidWarrant(Exception):
@@ -42,30 +43,52 @@ def digest(spec: Mapping[str, Any]) -> str:
 
 
 def check(grant: Grant) -> None:
-    """Raise `InvalidWarrant` unless the grant's warrant covers exactly this grant and would be given again."""
+    """Raise `InvalidWarrant` unless the grant's warrant covers exactly this grant and carries the yes that it needs."""
     try:
         warrant = grant.warrant
     except Warrant.DoesNotExist:
         raise InvalidWarrant("There is no warrant for this grant.") from None
-    if not warrant.digest == digest(warrant.spec) == digest(spec_of(grant)):
+    try:
+        _require_exact(grant, warrant)
+        _require_yes(grant, warrant)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise InvalidWarrant("The warrant of this grant cannot be read.") from error
+
+
+def _require_exact(grant: Grant, warrant: Warrant) -> None:
+    spec = spec_of(grant)
+    if not warrant.digest == digest(warrant.spec) == digest(spec):
         raise InvalidWarrant("The warrant was made for something else than this grant says.")
-    verdict = warrant.verdict
-    if spec_of(grant)["seconds"] > int(verdict.get("cap_seconds") or 0):
+    if warrant.requester != spec["requester"]:
+        raise InvalidWarrant("The warrant was made for somebody else's request.")
+    if grant.principal.identity_id != grant.identity_id:
+        raise InvalidWarrant("What is to be given belongs to somebody else by now. Ask again.")
+    if spec["seconds"] > int(warrant.verdict.get("cap_seconds") or 0):
         raise InvalidWarrant("The rule that allowed this does not allow it for so long.")
-    if verdict.get("tier") == "approval":
-        if not any(approval["user"] != warrant.requester for approval in warrant.approvals):
-            raise InvalidWarrant("Nobody but the requester approved this.")
-    elif verdict.get("tier") not in ("auto", "self") or grant.entitlement.is_privileged:
+
+
+def _require_yes(grant: Grant, warrant: Warrant) -> None:
+    tier, is_privileged = warrant.verdict.get("tier"), grant.entitlement.is_privileged
+    if tier not in TIERS or (is_privileged and tier != "approval"):
         raise InvalidWarrant("Privileged access needs another person's approval.")
+    if tier != "approval":
+        return
+    own = {warrant.requester, str(grant.identity.user_id if grant.identity else None)}
+    others = [approval for approval in warrant.approvals if approval["user"] not in own]
+    if not others:
+        raise InvalidWarrant("Nobody but the requester approved this.")
+    if is_privileged and not any(one.get("step_up", {}).get("method") == "passkey" for one in others):
+        raise InvalidWarrant("Privileged access is approved with a passkey, and this was not.")
 
 
 def ask_rules_again(grant: Grant) -> None:
-    """Raise `InvalidWarrant` unless the rules in force still give this without another person, where none said yes.
+    """Raise `InvalidWarrant` unless the rules in force still give this with no more than the warrant says was given.
 
     What a row says the verdict was is not proof: whoever can write rows writes verdicts too. Where somebody approved,
     the approval is the authority and `check` looks at it.
     """
-    if grant.warrant.verdict.get("tier") == "approval":
+    given = grant.warrant.verdict.get("tier")
+    if given == "approval":
         return
     if grant.identity is None:
         raise InvalidWarrant("Only a person can be given this without approval.")
@@ -77,5 +100,5 @@ def ask_rules_again(grant: Grant) -> None:
             has_ticket=bool(grant.ticket_ref),
         )
     )
-    if verdict.tier not in ("auto", "self"):
-        raise InvalidWarrant(verdict.why_not or "By the rules in force somebody must approve this. Ask again.")
+    if verdict.tier is None or TIERS.index(verdict.tier) > TIERS.index(given):
+        raise InvalidWarrant(verdict.why_not or "By the rules in force this takes more than was given. Ask again.")

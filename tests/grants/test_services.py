@@ -7,10 +7,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.core.lifecycle import Conflict, IllegalMove, move
-from apps.grants import periodic, provisioning, services
+from apps.grants import periodic, permissions, provisioning, services
 from apps.grants.models import EndReason, Grant, State
-from apps.inventory.models import Assignment, Connection
+from apps.inventory.models import Assignment, Connection, Identity
 from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
+from tests.factories.users import UserFactory
 from tests.grants.system import YES, System
 
 
@@ -37,6 +38,14 @@ def test_what_is_held_through_a_group_is_refused_with_the_group(system: System) 
     AssignmentFactory(connection=system.connection, principal=system.alice, entitlement=membership)
     AssignmentFactory(connection=system.connection, principal=membership.group, entitlement=system.read)
     assert "already held through engineers" in refusal(system)
+
+
+def test_what_is_being_removed_is_held_until_it_is_gone(system: System) -> None:
+    services.remove_standing(
+        system.holds(system.alice, system.read), by=system.bob.identity.user, reason="Ask instead."
+    )
+    with pytest.raises(services.NotPossible, match="already held directly"), transaction.atomic():
+        system.issue()
 
 
 def test_a_grants_own_assignment_seen_by_a_sync_does_not_count_as_standing(system: System) -> None:
@@ -129,6 +138,40 @@ def test_the_database_refuses_a_grant_that_cannot_be_true(system: System, wrong:
     grant = system.issue()
     with pytest.raises(IntegrityError), transaction.atomic():
         Grant.objects.filter(pk=grant.pk).update(**wrong)
+
+
+# ---- who may see and end them
+
+
+def test_lists_and_pages_show_the_same_grants_to_the_same_people(system: System) -> None:
+    users = {name: UserFactory(name=name) for name in ("manager", "owner", "account", "task", "asked", "left", "none")}
+    people = {name: PrincipalFactory(identity__user=user).identity for name, user in users.items()}
+    dan, erin = UserFactory(auditor=True), UserFactory(administrator=True)
+    grant = system.issue()
+    system.alice.identity.manager = people["manager"]
+    system.alice.identity.save()
+    system.read.owner, system.account.owner = people["owner"], people["account"]
+    system.read.save()
+    system.account.save()
+    Grant.objects.update(task_owner=people["task"], requested_by=users["asked"])
+    sees = {*users.values(), system.alice.identity.user, dan, erin} - {users["left"], users["none"]}
+    ends = sees - {users["manager"], dan}
+    for gone in ((), ("manager", "owner", "account", "task")):
+        Identity.objects.filter(pk__in=[people[name].pk for name in gone]).update(ended_at=timezone.now())
+        left = {users[name] for name in gone}
+        grant = Grant.objects.with_names().get(pk=grant.pk)
+        for user in [*users.values(), system.alice.identity.user, system.bob.identity.user, dan, erin]:
+            assert permissions.can_see(user, grant) == (user in sees - left), user
+            assert Grant.objects.visible_to(user).exists() == (user in sees - left), user
+            assert permissions.can_end(user, grant) == (user in ends - left), user
+
+
+def test_a_removal_that_was_decided_cannot_be_ended_by_hand(system: System) -> None:
+    grant = services.remove_standing(
+        system.holds(system.alice, system.admin), by=system.bob.identity.user, reason="Not needed any more."
+    )
+    for user in (system.bob.identity.user, system.alice.identity.user, UserFactory(administrator=True)):
+        assert not permissions.can_end(user, grant)
 
 
 # ---- standing access that somebody decided about
