@@ -124,3 +124,10 @@ def company(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
     monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
     with time_machine.travel(START, tick=False):
         yield Company()
+
+
+@pytest.fixture
+def office(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Company:
+    """The same with transactions that really commit, and a clock that runs."""
+    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    return Company()

@@ -12,6 +12,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Upper
 from django.utils import timezone
 
+from apps.core import words
 from apps.grants.models import Grant
 from apps.grants.models import State as GrantState
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
@@ -216,6 +217,11 @@ class ReviewItem(models.Model):
     @property
     def keeping_needs_reason(self) -> bool:
         return self.is_privileged
+
+    @property
+    def account_number(self) -> str:
+        """The account's id as people read it; "" for what holds everywhere."""
+        return words.account_id(self.frozen["account_id"] or "")
 
     @property
     def outcome(self) -> Outcome:

@@ -14,7 +14,6 @@ from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
-from apps.core import words
 from apps.grants import services as grants
 from apps.inventory.models import Assignment, Entitlement, Identity, Path
 from apps.inventory.models.holders import Classification
@@ -142,10 +141,6 @@ class Desk:
         what = facts["title"] or dict(Classification.choices).get(facts["classification"] or "", "")
         verb = "is a member of" if self.item.kind == ReviewItem.Kind.MEMBERSHIP else "holds"
         return f"{facts['holder']}, {what}, {verb}" if what else f"{facts['holder']} {verb}"
-
-    @property
-    def account_id(self) -> str:
-        return words.account_id(self.facts["account_id"] or "")
 
     @property
     def since(self) -> datetime | None:
