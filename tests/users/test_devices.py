@@ -45,7 +45,15 @@ def test_a_device_outlives_the_session(alice: User) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", "x:y:z", signing.dumps(["id"], salt=devices.SALT), signing.dumps(["id", 1])]
+    "value",
+    ["", "x", "x:y:z", signing.dumps(["id"], salt=devices.SALT), signing.dumps(["id", 1])],
+    ids=[
+        "empty",
+        "word",
+        "three parts",
+        "too short",
+        "wrong salt",
+    ],  # the values hold the time: each worker has its own
 )
 def test_a_forged_cookie_is_a_new_device(alice: User, value: str) -> None:
     client = client_of(alice)
