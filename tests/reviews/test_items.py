@@ -15,7 +15,7 @@ from apps.reviews import population
 from apps.reviews.models import Campaign, Choice, Decision, ReviewItem, SignOff
 from apps.reviews.services import campaigns, items
 from apps.reviews.services.items import NotAllowed
-from tests.factories.inventory import AssignmentFactory
+from tests.factories.inventory import AssignmentFactory, CredentialFactory
 from tests.reviews.conftest import REASON, Company, decide_all, item_of
 
 
@@ -152,6 +152,16 @@ def test_whoever_joined_the_group_meanwhile_cannot_decide_what_it_holds(company:
     AssignmentFactory(connection=company.connection, principal=company.bob, entitlement=membership)
     with pytest.raises(NotAllowed, match="your own access"):
         items.decide(item, choice="keep", reason=REASON, by=company.bob_user)
+
+
+def test_whoever_gives_their_machine_a_password_cannot_decide_about_it(company: Company) -> None:
+    robot = company.machine("robot", company.bob)
+    company.stands(robot, company.read)
+    [item] = company.launch().items.all()
+    assert item.reviewer == company.bob_user
+    CredentialFactory(principal=robot, kind="password")
+    with pytest.raises(NotAllowed, match="your own access"):
+        items.decide(item, choice="keep", by=company.bob_user)
 
 
 def test_nobody_signs_for_their_own(company: Company, campaign: Campaign, item: ReviewItem) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.core import words
 from apps.grants.models import Grant
 from apps.grants.models import State as GrantState
-from apps.inventory.models import Assignment, Entitlement, Identity, Principal
+from apps.inventory.models import Assignment, Credential, Entitlement, Identity, Principal
 from apps.inventory.models.access import PRIVILEGED, Privilege
 from apps.reviews.models.campaigns import Campaign, State, changed
 from apps.users.models import User
@@ -76,15 +76,25 @@ class ReviewItemQuerySet(models.QuerySet["ReviewItem"]):
         return self.outcome(Outcome.NOT_STARTED).exclude(sign_off=None)
 
     def own_of(self, user: User) -> ReviewItemQuerySet:
-        """Items about access of this user, whichever login or path: their own, one that their linked identity holds, one
-        of an identity with their address, and what a group holds that they are a member of. An address is no proof of
-        who somebody is, but enough to keep them from certifying it."""
-        mine = Q(identity__user=user) | Q(identity__email__iexact=user.email)
-        member = Assignment.objects.open().filter(
-            Q(principal__identity__user=user) | Q(principal__identity__email__iexact=user.email),
-            entitlement__group=OuterRef("principal"),
+        """Items about access of this user, whichever login or path: their own, what their linked identity or one with
+        their address holds, what an IAM user with a password holds whose owner they are, and what a group holds that
+        they are a member of. An address is no proof of who somebody is, but enough to keep them from certifying it."""
+
+        def is_them(path: str) -> Q:
+            return Q(**{f"{path}__user": user}) | Q(**{f"{path}__email__iexact": user.email})
+
+        password = Credential.objects.filter(
+            principal=OuterRef("principal"), kind=Credential.Kind.PASSWORD, is_active=True, ended_at=None
         )
-        return self.filter(Q(subject_user=user) | mine | (Q(kind=ReviewItem.Kind.GROUP) & Exists(member)))
+        member = Assignment.objects.open().filter(
+            is_them("principal__identity"), entitlement__group=OuterRef("principal")
+        )
+        return self.filter(
+            Q(subject_user=user)
+            | is_them("identity")
+            | (Q(principal__kind=Principal.Kind.IAM_USER) & is_them("identity__owner") & Exists(password))
+            | (Q(kind=ReviewItem.Kind.GROUP) & Exists(member))
+        )
 
     def with_names(self) -> ReviewItemQuerySet:
         """For lists: everything they print, without a query a row."""
