@@ -33,6 +33,10 @@ class OfferQuerySet(models.QuerySet["Offer"]):
             | Q(entitlement__resource__external_id__startswith=word)
         )
 
+    def for_person(self, identity: Identity | None) -> OfferQuerySet:
+        """Offers in the system that they are known in. What there is in another one is not theirs to see."""
+        return self.filter(entitlement__connection=identity.connection_id) if identity else self.none()
+
     def with_names(self) -> OfferQuerySet:
         return self.select_related(
             "entitlement__resource__owner__user", "entitlement__owner__user", "entitlement__connection"

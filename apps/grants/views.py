@@ -20,6 +20,10 @@ from apps.inventory.models.holders import Identity
 from apps.users.models import User
 
 
+# How often an open page looks at its grant again, in seconds; what is over does not change any more.
+_LOOK_AGAIN = {State.PENDING: 2, State.PROVISIONING: 2, State.ACTIVE: 10, State.REVOKING: 2}
+
+
 @require_safe
 def mine(request: HttpRequest) -> HttpResponse:
     """What I hold for a time, what is ending, and what I had."""
@@ -74,10 +78,10 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "grant": grant,
         "steps": story.of(grant),
         "can_end": permissions.can_end(user, grant),
-        "is_holder": permissions.is_holder(user, grant),
         "ends_by": services.how_it_ends(grant),
         "remaining": _paths_left(grant),
-        "moving": grant.state in (State.PENDING, State.PROVISIONING, State.REVOKING),
+        "look_again": _LOOK_AGAIN.get(grant.state),
+        "is_holder": permissions.is_holder(user, grant),
     }
     return render(request, "grants/detail.html#live" if request.htmx else "grants/detail.html", context)  # type: ignore[attr-defined]
 

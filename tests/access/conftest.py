@@ -16,10 +16,12 @@ PHONE = Place(
     device="phone",
     session="s2",
     known_since=START - timedelta(days=30),
-    step_up={"method": "totp", "authenticator": 1, "at": "now"},
+    step_up={"method": "totp", "authenticator": 1, "at": START.isoformat()},
 )
-PASSKEY = Place(device="laptop", session="s1", step_up={"method": "passkey", "authenticator": 2, "at": "now"})
-TOTP = Place(device="desk", session="s9", step_up={"method": "totp", "authenticator": 3, "at": "now"})
+PASSKEY = Place(
+    device="laptop", session="s1", step_up={"method": "passkey", "authenticator": 2, "at": START.isoformat()}
+)
+TOTP = Place(device="desk", session="s9", step_up={"method": "totp", "authenticator": 3, "at": START.isoformat()})
 
 
 class Company(System):
@@ -28,6 +30,7 @@ class Company(System):
     def __init__(self) -> None:
         super().__init__()
         self.erin = UserFactory(name="Erin", administrator=True)
+        PrincipalFactory(connection=self.connection, external_id="erin", name="erin", identity__user=self.erin)
         self.mallory = UserFactory(name="Mallory")
         self.carol = self.person("carol")
         self.alice_user = self.alice.identity.user

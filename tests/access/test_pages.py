@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from apps.access.models import AccessRequest
 from apps.access.services import requests
@@ -30,7 +31,7 @@ def stepped_up(monkeypatch: pytest.MonkeyPatch):
 
     def by(method: str) -> None:
         def proof(request, *, within=None, privileged=False):
-            return {} if privileged and method != "passkey" else {"method": method, "authenticator": 1, "at": "now"}
+            return {} if privileged and method != "passkey" else {"method": method, "authenticator": 1, "at": timezone.now().isoformat()}
 
         monkeypatch.setattr(stepup, "proof", proof)
 
@@ -140,12 +141,14 @@ def test_an_approver_decides_on_the_requests_page(company: Company, as_user, ste
     assert asked.state == "allowed"
 
 
-def test_approving_without_a_step_up_asks_for_one(company: Company, as_user) -> None:
+def test_approving_without_a_step_up_asks_for_one_and_keeps_what_was_typed(company: Company, as_user) -> None:
     asked = ask(company, company.permission_set("Operator", "write"))
-    answer = as_user(company.bob_user).post(f"/requests/{asked.pk}/decide/", {"choice": "approve"})
+    browser = as_user(company.bob_user)
+    answer = browser.post(f"/requests/{asked.pk}/decide/", {"choice": "approve", "reason": "Only until noon."})
     assert "/settings/step-up/" in answer["Location"]
     asked.refresh_from_db()
     assert asked.state == "waiting"
+    assert "Only until noon." in browser.get(f"/requests/{asked.pk}/").content.decode()
 
 
 def test_the_second_approver_is_told_that_it_is_decided(company: Company, as_user, stepped_up) -> None:

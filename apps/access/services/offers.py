@@ -21,6 +21,8 @@ FACES = {
     "idc_assignment": (Principal.Kind.IDC_USER,),
     "iam_timeboxed_policy": (Principal.Kind.IAM_USER, Principal.Kind.IAM_ROLE),
 }
+# Provisioner → the kind of entitlement that it opens.
+OPENS = {"idc_assignment": Entitlement.Kind.PERMISSION_SET, "iam_timeboxed_policy": Entitlement.Kind.DATED_POLICY}
 
 
 class NotAllowed(Exception):
@@ -38,6 +40,11 @@ def offer(entitlement: Entitlement, *, provisioner: str, max_for: timedelta, by:
     strong = registry.provisioner(kind, provisioner, entitlement.connection.config).may_be_privileged
     if entitlement.is_privileged and not strong:
         raise NotAllowed(f"{entitlement} is privileged, and {provisioner} has no ender strong enough for that.")
+    if entitlement.kind != OPENS.get(provisioner):
+        raise NotAllowed(f"{provisioner} cannot open this kind of entitlement. Choose another one.")
+    Entitlement.objects.select_for_update().get(pk=entitlement.pk)  # one decision about an offer at a time
+    if entitlement.offers.filter(withdrawn_at=None).exists():
+        raise NotAllowed(f"{entitlement} is on offer already. Withdraw that offer first.")
     row = Offer.objects.create(entitlement=entitlement, provisioner=provisioner, max_for=max_for, offered_by=by)
     data = {"provisioner": provisioner, "max_minutes": int(max_for.total_seconds() // 60)}
     audit.record("access.offer.made", by=by, subject=row, about=[entitlement], data=data)

@@ -20,6 +20,7 @@ from apps.inventory.models import Entitlement, Identity, Principal
 from apps.rules import evaluation
 from apps.users.models import PortalRole, User
 
+ADMINISTRATOR = "administrator"  # as rules name them; they also stand in where nobody else can be reached
 MIN_REASON = 8  # characters: enough that "x" does not pass
 
 
@@ -42,6 +43,10 @@ class Place:
         is_other = self.device != asked["device"] and self.session != asked["session"]
         return is_other and self.known_since <= request.asked_at
 
+    def stepped_up_since(self, at: datetime) -> bool:
+        """Whether the step-up was given at that instant or later."""
+        return bool(self.step_up) and datetime.fromisoformat(self.step_up["at"]) >= at
+
 
 @transaction.atomic
 def ask(
@@ -52,18 +57,20 @@ def ask(
 
     Raises `NotAllowed` (or the grant's `NotPossible`) with the reason, and writes nothing then.
     """
+    reason, ticket_ref = reason.strip(), ticket_ref.strip()
     identity = identity_of(by)
     if identity is None:
         raise NotAllowed("You are not linked to anybody in the inventory. Ask an administrator to link you.")
+    _require_on_offer(row)
     if principal not in holders_for(by, row):
         raise NotAllowed("You can ask for yourself, or for a machine identity that you own.")
-    if len(reason.strip()) < MIN_REASON:
+    if len(reason) < MIN_REASON:
         raise NotAllowed("Say in a few words why you need it. Whoever checks this later was not there.")
     for_another = principal.identity_id != identity.pk
     verdict = judge(identity, row, duration=duration, has_ticket=bool(ticket_ref), for_another=for_another)
     if verdict.tier is None:
         raise NotAllowed(verdict.why_not)
-    _require_step_up(verdict, place)
+    _require_step_up(verdict, row.entitlement, place)
     held = grants.standing_path(principal, row.entitlement)
     if held:
         raise NotAllowed(held)
@@ -75,8 +82,8 @@ def ask(
         offer=row,
         entitlement=row.entitlement,
         duration=duration,
-        reason=reason.strip(),
-        ticket_ref=ticket_ref.strip(),
+        reason=reason,
+        ticket_ref=ticket_ref,
         tier=verdict.tier,
         verdict=verdict.as_record(),
         state={"self": State.CONFIRMING, "approval": State.WAITING}.get(verdict.tier, State.ALLOWED),
@@ -106,17 +113,26 @@ def ask(
     return request
 
 
-def _require_step_up(verdict: evaluation.Verdict, place: Place) -> None:
+def _require_on_offer(row: Offer) -> None:
+    if not Offer.objects.open().filter(pk=row.pk).exists():
+        raise NotAllowed("This can no longer be asked for. Look for another way in the catalogue.")
+
+
+def _require_step_up(verdict: evaluation.Verdict, entitlement: Entitlement, place: Place) -> None:
+    """Where the rule asks for it. In the self tier the confirmation is the step-up."""
     needs = any(requirement.kind == "mfa" for requirement in verdict.requires)
-    if needs and verdict.tier != "self" and not place.step_up:
-        raise NotAllowed(f"Rule {verdict.rule_id} asks for a fresh step-up. Confirm that it is you, then ask again.")
+    if not needs or verdict.tier == "self":
+        return
+    if not place.step_up or (entitlement.is_privileged and place.step_up.get("method") != "passkey"):
+        how = "with a passkey" if entitlement.is_privileged else "that it is you"
+        raise NotAllowed(f"Rule {verdict.rule_id} asks for a fresh step-up. Confirm {how}, then ask again.")
 
 
 def _name_approvers(request: AccessRequest, words: Iterable[str]) -> None:
     """Write down who may decide. With nobody left by the rule's own words, administrators may, and the row says so."""
     found = approvers_for(request.requester, request.identity, request.entitlement, words)
     if not found:
-        raise NotAllowed("Nobody but you could approve this now. Ask an administrator to name an owner for it.")
+        raise NotAllowed("Nobody else could approve this now. Ask an administrator to name an owner for it.")
     Approver.objects.bulk_create(
         Approver(request=request, user=user, requester=request.requester, why=why) for user, why in found.items()
     )
@@ -125,15 +141,18 @@ def _name_approvers(request: AccessRequest, words: Iterable[str]) -> None:
 def approvers_for(requester: User, holder: Identity, entitlement: Entitlement, words: Iterable[str]) -> dict[User, str]:
     """Who may say yes, and why they: by the words of the deciding rule, never the requester nor the holder."""
     named = list(words)
+    found = _independent(requester, holder, [pair for word in named for pair in _named(word, holder, entitlement)])
+    if not found and ADMINISTRATOR not in named:
+        why = f"administrator, since no {' or '.join(named)} can be reached here"
+        found = _independent(requester, holder, [(user, why) for user, _ in _administrators()])
+    return found
+
+
+def _independent(requester: User, holder: Identity, named: Iterable[tuple[User | None, str]]) -> dict[User, str]:
     found: dict[User, str] = {}
-    for word in named:
-        for user, why in _named(word, holder, entitlement):
-            if user and user.is_active and user.pk not in (requester.pk, holder.user_id):
-                found.setdefault(user, why)
-    if not found and "administrators" not in named:
-        for user, _ in _administrators():
-            if user.pk not in (requester.pk, holder.user_id):
-                found[user] = f"administrator, since no {' or '.join(named)} can be reached here"
+    for user, why in named:
+        if user and permissions.is_independent(user, requester, holder):
+            found.setdefault(user, why)
     return found
 
 
@@ -169,12 +188,13 @@ def _administrators() -> list[tuple[User, str]]:
 @transaction.atomic
 def confirm(request: AccessRequest, *, by: User, place: Place) -> AccessRequest:
     """The requester confirms a self-tier request, out of band: with a user-verified passkey, or from another device's
-    session with a fresh step-up there. Holding the mailbox or the asking browser is not enough."""
+    session with a step-up there, either given after it was asked. Holding the mailbox or the asking browser is not
+    enough, nor is having stepped up for something else before."""
     if not permissions.can_confirm(by, request):
         raise NotAllowed("Only whoever asked can confirm this.")
     _require_undecided(request)
     with_passkey = place.step_up.get("method") == "passkey"
-    if not with_passkey and not (place.step_up and place.is_elsewhere(request)):
+    if not place.stepped_up_since(request.asked_at) or not (with_passkey or place.is_elsewhere(request)):
         raise NotAllowed("Confirm with a passkey, or open this page on another device where you are signed in.")
     _still_allowed(request)
     request.confirmed_by = "passkey" if with_passkey else "other_device"
@@ -199,7 +219,9 @@ def approve(request: AccessRequest, *, by: User, place: Place, reason: str = "")
     Privileged access takes a user-verified passkey. Of two approvers the first decides; the other gets `Conflict`.
     """
     _require_decider(request, by, place)
-    _still_allowed(request)
+    verdict = _still_allowed(request)
+    if verdict.tier == "approval":
+        _require_still_approver(request, by, verdict)
     approval = Approval.objects.create(
         request=request,
         user=by,
@@ -208,7 +230,7 @@ def approve(request: AccessRequest, *, by: User, place: Place, reason: str = "")
         reason=reason.strip(),
         step_up=dict(place.step_up),
     )
-    grant = _grant(request, by=request.requester, approval=approval)
+    grant = _grant(request, by=by, approval=approval)
     return move(
         request,
         State.ALLOWED,
@@ -283,17 +305,29 @@ def _require_decider(request: AccessRequest, by: User, place: Place) -> None:
         )
 
 
+def _require_still_approver(request: AccessRequest, by: User, verdict: evaluation.Verdict) -> None:
+    """Managers and owners change, and so do rules, while a request waits."""
+    if by not in approvers_for(request.requester, request.identity, request.entitlement, verdict.approvers):
+        raise NotAllowed(
+            "Whoever may approve this has changed since it was asked, and you no longer may. Deny it, or ask "
+            "for it to be asked again."
+        )
+
+
 def _require_undecided(request: AccessRequest) -> None:
     """Somebody decided before this page was even opened: told the same way as when they decide in between."""
     if not request.is_undecided:
         raise Conflict(request, request.get_state_display())
 
 
-def _still_allowed(request: AccessRequest) -> None:
-    """The rules are asked again when the yes comes: people leave and rules change while a request waits."""
+def _still_allowed(request: AccessRequest) -> evaluation.Verdict:
+    """The rules are asked again when the yes comes: people leave, machines change hands, offers are withdrawn and rules
+    change while a request waits."""
     asker = identity_of(request.requester)
-    if asker is None or request.lapses_at <= timezone.now():
+    is_theirs = request.principal in holders_for(request.requester, request.offer)
+    if asker is None or not is_theirs or request.lapses_at <= timezone.now():
         raise NotAllowed("This request is no longer good. Ask again.")
+    _require_on_offer(request.offer)
     verdict = judge(
         asker,
         request.offer,
@@ -304,6 +338,7 @@ def _still_allowed(request: AccessRequest) -> None:
     order = ("auto", "self", "approval")
     if verdict.tier is None or order.index(verdict.tier) > order.index(request.tier):
         raise NotAllowed(verdict.why_not or "The rules ask for more than this by now. Ask again.")
+    return verdict
 
 
 def _grant(request: AccessRequest, *, by: User, approval: Approval | None = None) -> Any:
@@ -317,6 +352,7 @@ def _grant(request: AccessRequest, *, by: User, approval: Approval | None = None
         reason=request.reason,
         ticket_ref=request.ticket_ref,
         by=by,
+        requester=request.requester,
         authority=grants.Authority(request.verdict, approvals),
         about=[request] if request.pk else [],
     )

@@ -69,7 +69,7 @@ def _often(user: User, identity: Identity | None) -> list[Row]:
     since = timezone.now() - timedelta(days=30)
     asked = AccessRequest.objects.filter(requester=user, asked_at__gte=since, offer__withdrawn_at=None)
     top = [row["offer"] for row in asked.values("offer").annotate(times=Count("pk")).order_by("-times", "offer")[:4]]
-    found = Offer.objects.open().with_names().in_bulk(top)
+    found = Offer.objects.open().for_person(identity).with_names().in_bulk(top)
     return _judged(identity, [found[pk] for pk in top if pk in found])
 
 
@@ -93,7 +93,7 @@ def catalogue(request: HttpRequest) -> HttpResponse:
 
 def _catalogue(request: HttpRequest) -> dict[str, object]:
     identity = offers.identity_of(user_of(request))
-    rows = Offer.objects.open().with_names()
+    rows = Offer.objects.open().for_person(identity).with_names()
     query = request.GET.get("q", "").strip()[:100]
     for word in query.split()[:5]:
         rows = rows.matching(word)
@@ -129,9 +129,9 @@ def _judged(identity: Identity, rows: list[Offer]) -> list[Row]:
 def ask(request: HttpRequest, pk: int) -> HttpResponse:
     """The panel for one offer: what it allows, who approves by which rule, how it ends; and asking."""
     user = user_of(request)
-    row = get_object_or_404(Offer.objects.open().with_names(), pk=pk)
-    holders = offers.holders_for(user, row)
     identity = offers.identity_of(user)
+    row = get_object_or_404(Offer.objects.open().for_person(identity).with_names(), pk=pk)
+    holders = offers.holders_for(user, row)
     if identity is None:
         raise Http404
     draft = request.session.pop(DRAFT, None) if request.method != "POST" else None
@@ -178,7 +178,7 @@ def _ask(request: HttpRequest, row: Offer, identity: Identity, form: AskForm) ->
                 reason=data["reason"],
                 ticket_ref=data["ticket_ref"],
                 by=user_of(request),
-                place=place_of(request, within=wants or STEP_UP_FOR),
+                place=place_of(request, within=wants or STEP_UP_FOR, privileged=row.entitlement.is_privileged),
             )
     except (offers.NotAllowed, grants.NotPossible) as refusal:
         form.add_error(None, str(refusal))

@@ -23,6 +23,7 @@ from apps.core.lifecycle import Conflict
 from apps.grants.services import NotPossible
 from apps.users import stepup
 
+DRAFT = "access.decision"  # in the session: what was typed before a step-up
 FRESH = timedelta(minutes=15)  # how fresh a step-up must be to confirm or approve
 
 
@@ -32,8 +33,10 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     asked = _load(request, pk)
     user = user_of(request)
     place = place_of(request, within=FRESH)
+    draft = request.session.pop(DRAFT, {}) if not request.htmx else {}  # type: ignore[attr-defined]
     context = {
         "asked": asked,
+        "reason": draft.get("reason", "") if draft.get("request") == asked.pk else "",
         "can_decide": asked.state == "waiting" and permissions.can_decide(user, asked),
         "can_confirm": asked.state == "confirming" and permissions.can_confirm(user, asked),
         "can_withdraw": asked.is_undecided and permissions.can_withdraw(user, asked),
@@ -59,11 +62,10 @@ def confirm(request: HttpRequest, pk: int) -> HttpResponse:
     asked = _load(request, pk)
     if not permissions.can_confirm(user_of(request), asked):
         raise Http404
-    place = place_of(request, within=FRESH)
-    needs_passkey = not place.is_elsewhere(asked)
-    if not stepup.has_fresh(request, within=FRESH, privileged=needs_passkey):
-        return stepup.ask(request, privileged=needs_passkey)
+    needs_passkey = not place_of(request, within=FRESH).is_elsewhere(asked)
     place = place_of(request, within=FRESH, privileged=needs_passkey)
+    if not place.stepped_up_since(asked.asked_at):
+        return stepup.ask(request, privileged=needs_passkey)
     return _do(request, asked, lambda: requests.confirm(asked, by=user_of(request), place=place))
 
 
@@ -80,6 +82,7 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
         return _do(request, asked, lambda: requests.deny(asked, by=user, reason=reason))
     privileged = asked.entitlement.is_privileged
     if not stepup.has_fresh(request, within=FRESH, privileged=privileged):
+        request.session[DRAFT] = {"request": asked.pk, "reason": reason}
         return stepup.ask(request, privileged=privileged)
     place = place_of(request, within=FRESH, privileged=privileged)
     return _do(request, asked, lambda: requests.approve(asked, by=user, place=place, reason=reason))
