@@ -31,7 +31,9 @@ def stepped_up(monkeypatch: pytest.MonkeyPatch):
 
     def by(method: str) -> None:
         def proof(request, *, within=None, privileged=False):
-            return {} if privileged and method != "passkey" else {"method": method, "authenticator": 1, "at": timezone.now().isoformat()}
+            if privileged and method != "passkey":
+                return {}
+            return {"method": method, "authenticator": 1, "at": timezone.now().isoformat()}
 
         monkeypatch.setattr(stepup, "proof", proof)
 
