@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from apps.core import navigation, words
 
-PHONE_PLACES = 4
+PHONE_PLACES = 5  # as many as 390 px hold at 44 px and more each
 
 
 @dataclass(frozen=True)

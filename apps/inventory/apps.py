@@ -7,7 +7,10 @@ class InventoryConfig(AppConfig):
     def ready(self) -> None:
         from apps.core import navigation
         from apps.core.navigation import Place
-        from apps.inventory import checks, permissions  # noqa: F401  checks registers itself
+        from apps.inventory import checks, permissions, roles  # noqa: F401  checks registers itself
+        from apps.users import roles as portal_roles
+
+        portal_roles.register(roles.derived)
 
         group = navigation.LOOK_UP
         navigation.register(

@@ -79,10 +79,17 @@ def test_the_nearest_place_is_marked(path: str, current: str) -> None:
     assert [link.place.label for link in links if link.current] == ([current] if current else [])
 
 
-def test_a_phone_shows_four_places() -> None:
-    names = ["mfa_index", "account_login", "account_logout", "usersessions_list", "mfa_activate_totp"]
+def test_a_phone_shows_five_places() -> None:
+    names = [
+        "mfa_index",
+        "account_login",
+        "account_logout",
+        "usersessions_list",
+        "mfa_activate_totp",
+        "mfa_add_webauthn",
+    ]
     navigation.register(*(Place(label=name, icon="home", url_name=name, phone=True) for name in names))
-    assert len(shell(visit())["shell"].phone) == 4
+    assert len(shell(visit())["shell"].phone) == 5
 
 
 def test_strangers_are_shown_no_places() -> None:
