@@ -19,7 +19,6 @@ from apps.inventory.models import Assignment
 from apps.inventory.models.holders import Identity
 from apps.users.models import User
 
-
 # How often an open page looks at its grant again, in seconds; what is over does not change any more.
 _LOOK_AGAIN = {State.PENDING: 2, State.PROVISIONING: 2, State.ACTIVE: 10, State.REVOKING: 2}
 
@@ -79,8 +78,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "steps": story.of(grant),
         "can_end": permissions.can_end(user, grant),
         "ends_by": services.how_it_ends(grant),
-        "remaining": _paths_left(grant),
-        "look_again": _LOOK_AGAIN.get(grant.state),
+        "remaining": _paths_left(user, grant),
+        "look_again": _LOOK_AGAIN.get(State(grant.state)),
         "is_holder": permissions.is_holder(user, grant),
     }
     return render(request, "grants/detail.html#live" if request.htmx else "grants/detail.html", context)  # type: ignore[attr-defined]
@@ -110,11 +109,14 @@ def _load(request: HttpRequest, pk: int) -> Grant:
     return grant
 
 
-def _paths_left(grant: Grant) -> list[Assignment]:
-    """What else the holder has in the same account, that this grant's end leaves standing."""
-    identity: Identity | None = grant.identity
-    if identity is None or grant.entitlement.resource_id is None:
-        return []
+def _paths_left(user: User, grant: Grant) -> list[Assignment] | None:
+    """What else the holder has in the same account, that this grant's end leaves standing. None for those who may see
+    this grant but neither all that its holder has nor all that there is in the account."""
+    identity, account = grant.identity, grant.entitlement.resource
+    if identity is None or account is None:
+        return None
+    if not (inventory.can_view_identity(user, identity) or inventory.can_view_contents(user, account)):
+        return None
     paths = Assignment.objects.paths_of(identity)
     here = [
         path.assignment for path in paths if path.assignment.entitlement.resource_id == grant.entitlement.resource_id

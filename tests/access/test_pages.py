@@ -14,6 +14,7 @@ from apps.grants.models import Grant
 from apps.users import stepup
 from tests.access.conftest import LAPTOP, TOTP, Company
 from tests.factories.users import UserFactory
+from tests.grants.system import START
 
 
 @pytest.fixture
@@ -246,6 +247,38 @@ def test_a_grants_page_tells_its_whole_story(company: Company, as_user) -> None:
     assert answer["Location"] == grant.get_absolute_url()
     grant.refresh_from_db()
     assert (grant.state, grant.end_reason) == ("revoking", "done")
+
+
+def test_a_grants_page_shows_other_paths_only_to_those_who_may_see_them(company: Company, as_user) -> None:
+    grant = company.active()
+    company.holds(company.alice, company.admin)
+    owner = company.person("olga").identity
+    company.read.owner = owner
+    company.read.save()
+    sees = {company.alice_user: True, company.carol_user: True, company.bob_user: True, owner.user: False}
+    for user, shows in sees.items():
+        page = as_user(user).get(grant.get_absolute_url()).content.decode()
+        assert ("Paths that remain" in page) == ("Other paths here" in page) == shows, user
+
+
+def test_offers_of_another_system_are_not_shown(company: Company, as_user) -> None:
+    other = Company()
+    row = other.offer(other.permission_set("Elsewhere", "read"))
+    browser = as_user(company.alice_user)
+    assert "Elsewhere" not in browser.get("/request/").content.decode()
+    assert browser.get(f"/request/{row.pk}/").status_code == 404
+
+
+def test_a_step_up_from_before_the_request_confirms_nothing(company: Company, as_user, monkeypatch) -> None:
+    company.account.environment = "staging"
+    company.account.save()
+    asked = ask(company, company.permission_set("Deployer", "write"))
+    before = (START - timedelta(seconds=1)).isoformat()
+    monkeypatch.setattr(stepup, "proof", lambda *_, **__: {"method": "passkey", "authenticator": 1, "at": before})
+    answer = as_user(company.alice_user).post(f"/requests/{asked.pk}/confirm/")
+    assert "/settings/step-up/" in answer["Location"]
+    asked.refresh_from_db()
+    assert asked.state == "confirming"
 
 
 def test_who_may_see_and_end_a_grant(company: Company, as_user) -> None:

@@ -15,12 +15,14 @@ from apps.access.services.offers import NotAllowed
 from apps.audit.models import AuditEvent
 from apps.core.lifecycle import Conflict
 from apps.grants.models import Grant, State
-from apps.inventory.models import Entitlement
+from apps.inventory.models import Entitlement, Identity
+from apps.users.models import User
 from tests.access.conftest import LAPTOP, PASSKEY, PHONE, TOTP, Company
 from tests.factories.inventory import EntitlementFactory
 from tests.grants.system import START
 
 HOUR = timedelta(hours=1)
+BEFORE = (START - timedelta(seconds=1)).isoformat()
 
 
 def ask(
@@ -30,6 +32,15 @@ def ask(
     values = {"reason": "Card payments are slow.", **fields}
     who = principal or company.alice
     return requests.ask(row, principal=who, duration=duration, by=by or company.alice_user, place=place, **values)
+
+
+def load(request: AccessRequest) -> AccessRequest:
+    return AccessRequest.objects.with_names().get(pk=request.pk)
+
+
+def fresh(user: User) -> User:
+    """As another request of theirs would load them."""
+    return User.objects.get(pk=user.pk)
 
 
 @pytest.fixture
@@ -125,11 +136,24 @@ def test_it_is_confirmed_by_a_passkey_or_from_another_device(company: Company, s
         replace(PHONE, device="laptop"),
         replace(PHONE, session="s1"),
         replace(PHONE, step_up={}),
+        replace(PHONE, step_up={**PHONE.step_up, "at": BEFORE}),
+        replace(PASSKEY, step_up={**PASSKEY.step_up, "at": BEFORE}),
         replace(PHONE, device="", session=""),
         replace(PHONE, known_since=START + timedelta(minutes=1)),
         replace(PHONE, known_since=None),
     ],
-    ids=["same browser", "TOTP there", "same device", "same session", "no step-up", "unknown", "new device", "no age"],
+    ids=[
+        "same browser",
+        "TOTP there",
+        "same device",
+        "same session",
+        "no step-up",
+        "old code",
+        "old passkey",
+        "unknown",
+        "new device",
+        "no age",
+    ],
 )
 def test_the_asking_browser_or_a_link_alone_confirms_nothing(company: Company, staging, place) -> None:
     request = ask(company, staging)
@@ -180,6 +204,78 @@ def test_the_database_refuses_an_own_approval_too(company: Company, write: Entit
         model.objects.create(request=request, user=company.alice_user, requester=company.alice_user, **facts)
 
 
+def test_the_same_person_in_another_login_cannot_decide(company: Company, write: Entitlement) -> None:
+    """Linked to somebody of their own in the inventory, with the same address."""
+    twin = company.person("twin").identity
+    request = ask(company, write)
+    Approver.objects.create(request=request, user=twin.user, requester=company.alice_user, why="a mistake")
+    for address in (company.alice_user.email, company.alice.identity.email):
+        twin.email = address.upper()
+        twin.save()
+        with pytest.raises(NotAllowed, match="not one of those"):
+            requests.approve(load(request), by=fresh(twin.user), place=TOTP)
+    company.account.owner = twin
+    company.account.save()
+    assert twin.user not in requests.approvers_for(company.alice_user, company.alice.identity, write, ["owner"])
+
+
+@pytest.mark.parametrize("how", ["unlinked", "left", "shut out"])
+def test_only_people_who_work_here_decide(company: Company, write: Entitlement, how: str) -> None:
+    request = ask(company, write)
+    bob = company.bob.identity
+    if how == "unlinked":
+        bob.user = None
+    if how == "left":
+        bob.ended_at = timezone.now()
+    bob.save()
+    company.bob_user.is_active = how != "shut out"
+    company.bob_user.save()
+    for act in (
+        lambda: requests.approve(load(request), by=fresh(company.bob_user), place=TOTP),
+        lambda: requests.deny(load(request), by=fresh(company.bob_user), reason="Use the staging account."),
+    ):
+        with pytest.raises(NotAllowed, match="not one of those"):
+            act()
+    write = Entitlement.objects.get(pk=write.pk)
+    named = requests.approvers_for(company.alice_user, company.alice.identity, write, ["owner", "manager"])
+    assert set(named) == {company.carol_user}
+
+
+def test_an_administrator_who_is_linked_to_nobody_stands_in_for_nobody(company: Company, write: Entitlement) -> None:
+    Identity.objects.filter(user=company.erin).update(user=None)
+    named = requests.approvers_for(company.alice_user, company.alice.identity, write, ["administrator"])
+    assert company.erin not in named
+    company.account.owner = company.alice.identity.manager = None
+    company.account.save()
+    company.alice.identity.save()
+    with pytest.raises(NotAllowed, match="Nobody else could approve"), transaction.atomic():
+        ask(company, write)
+
+
+def test_whoever_is_no_longer_owner_or_manager_cannot_approve(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    company.account.owner = company.carol.identity
+    company.account.save()
+    with pytest.raises(NotAllowed, match="has changed since"):
+        requests.approve(load(request), by=company.bob_user, place=TOTP)
+    assert not Grant.objects.exists()
+    assert requests.approve(load(request), by=company.carol_user, place=TOTP).state == "allowed"
+
+
+def test_a_yes_stands_when_the_rules_ask_for_less_by_now(company: Company, write: Entitlement) -> None:
+    request = ask(company, write)
+    company.account.environment = "sandbox"
+    company.account.save()
+    assert requests.approve(load(request), by=company.bob_user, place=TOTP).state == "allowed"
+
+
+def test_the_log_names_the_approver_as_who_issued_the_grant(company: Company, write: Entitlement) -> None:
+    grant = requests.approve(ask(company, write), by=company.bob_user, place=TOTP).grant
+    assert grant.requested_by == company.alice_user
+    issued = AuditEvent.objects.about(f"grants.grant:{grant.pk}").get(event="grants.grant.issued")
+    assert issued.actor_id == str(company.bob_user.pk)
+
+
 def test_an_outsider_cannot_decide(company: Company, write: Entitlement) -> None:
     request = ask(company, write)
     for user in (company.mallory, company.erin):
@@ -205,6 +301,16 @@ def test_asking_for_admin_needs_a_step_up_and_a_ticket(company: Company) -> None
         ask(company, company.admin, place=PASSKEY)
     with pytest.raises(NotAllowed, match="step-up"):
         ask(company, company.admin, place=LAPTOP, ticket_ref="INC-1")
+
+
+def test_asking_for_privileged_access_takes_a_passkey(company: Company) -> None:
+    with pytest.raises(NotAllowed, match="with a passkey"):
+        ask(company, company.admin, place=TOTP, ticket_ref="INC-1")
+
+
+def test_a_ticket_of_spaces_is_none(company: Company) -> None:
+    with pytest.raises(NotAllowed, match="ticket"):
+        ask(company, company.admin, place=PASSKEY, ticket_ref="  ")
 
 
 def test_without_owner_and_manager_administrators_decide_and_it_says_so(company: Company, write: Entitlement) -> None:
@@ -255,6 +361,16 @@ def test_the_rules_are_asked_again_when_the_yes_comes(company: Company, staging:
     assert not Grant.objects.exists()
 
 
+def test_what_was_taken_out_of_the_catalogue_cannot_be_asked_for_nor_approved(company: Company, write) -> None:
+    request = ask(company, write)
+    offers.withdraw_offer(request.offer, by=company.erin)
+    with pytest.raises(NotAllowed, match="no longer be asked for"):
+        requests.approve(load(request), by=company.bob_user, place=TOTP)
+    with pytest.raises(NotAllowed, match="no longer be asked for"):
+        ask(company, write)
+    assert not Grant.objects.exists()
+
+
 def test_a_request_lapses_and_cannot_be_approved_then(company: Company, write: Entitlement) -> None:
     request = ask(company, write)
     with time_machine.travel(START + timedelta(hours=25), tick=False):
@@ -279,6 +395,19 @@ def test_a_machine_gets_nothing_without_somebody_elses_approval(company: Company
     assert company.alice_user not in {approver.user for approver in request.approvers.all()}
 
 
+def test_a_machine_that_changed_hands_while_a_request_waited_gets_nothing(company: Company) -> None:
+    robot = company.machine(owner=company.alice.identity)
+    dated = EntitlementFactory(
+        connection=company.connection, resource=company.account, kind="dated_policy", privilege="read"
+    )
+    company.offer(dated, provisioner="iam_timeboxed_policy")
+    request = ask(company, dated, principal=robot)
+    robot.identity.owner = company.bob.identity
+    robot.identity.save()
+    with pytest.raises(NotAllowed, match="no longer good"):
+        requests.approve(load(request), by=company.carol_user, place=TOTP)
+
+
 def test_only_the_owner_of_a_machine_can_ask_for_it(company: Company) -> None:
     robot = company.machine(owner=company.bob.identity)
     dated = EntitlementFactory(
@@ -295,6 +424,14 @@ def test_only_the_owner_of_a_machine_can_ask_for_it(company: Company) -> None:
 def test_what_cannot_be_ended_safely_is_not_offered_for_privileged_access(company: Company) -> None:
     with pytest.raises(NotAllowed, match="no ender strong enough"):
         company.offer(company.admin, provisioner="iam_timeboxed_policy")
+
+
+def test_nothing_is_offered_twice_or_by_what_cannot_open_it(company: Company) -> None:
+    company.offer(company.read)
+    with pytest.raises(NotAllowed, match="on offer already"):
+        company.offer(company.read)
+    with pytest.raises(NotAllowed, match="cannot open this kind"):
+        company.offer(company.permission_set("Other", "read"), provisioner="iam_timeboxed_policy")
 
 
 def test_gatehouses_own_objects_are_never_on_offer(company: Company) -> None:
