@@ -57,7 +57,7 @@ class Entitlement(models.Model):
         Resource, models.CASCADE, null=True, blank=True, related_name="entitlements", help_text="Empty: org-wide."
     )
     kind = models.CharField(max_length=20, choices=Kind.choices)
-    external_id = models.CharField(max_length=700)
+    external_id = models.CharField(max_length=900)
     name = models.CharField(max_length=256)
     description = models.CharField(max_length=1000, blank=True)
     group = models.ForeignKey(

@@ -70,7 +70,7 @@ class Identity(models.Model):
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="identities")
     kind = models.CharField(max_length=8, choices=Kind.choices)
-    external_id = models.CharField(max_length=500, help_text="The principal that made us know it.")
+    external_id = models.CharField(max_length=700, help_text="The principal that made us know it.")
     name = models.CharField(max_length=256)
     email = models.CharField(max_length=254, blank=True)
     title = models.CharField(max_length=200, blank=True)
@@ -147,7 +147,7 @@ class Principal(models.Model):
     )
     identity = models.ForeignKey(Identity, models.SET_NULL, null=True, blank=True, related_name="principals")
     kind = models.CharField(max_length=12, choices=Kind.choices)
-    external_id = models.CharField(max_length=500)
+    external_id = models.CharField(max_length=700)
     name = models.CharField(max_length=256)
     owner = models.ForeignKey(
         Identity, models.SET_NULL, null=True, blank=True, related_name="owned_principals", help_text="Of a group."
