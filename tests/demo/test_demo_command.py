@@ -60,6 +60,10 @@ def descendants(pid: int) -> dict[int, str]:
 
 @pytest.fixture
 def port() -> int:
+    return free_port()
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as line:
         return int(line.getsockname()[1])
 
@@ -149,7 +153,7 @@ def test_the_demo_comes_up_lets_people_in_and_leaves_nothing_behind(
     with urllib.request.urlopen(f"{base}/healthz", timeout=30) as answer:
         assert answer.status == 200
     assert "Alice Moreau" in home_of_alice(base)
-    second = demo(port + 1, "--people", FEW)
+    second = demo(free_port(), "--people", FEW)
     assert last_line(second).endswith(
         "A demo is running already, and there is one at a time. Stop it with Ctrl-C first."
     )
