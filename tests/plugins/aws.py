@@ -1,5 +1,6 @@
 """The fixture `aws`: moto's server on a loopback port, one for each test process, empty at the start of every test."""
 
+import copy
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -40,6 +41,25 @@ class Aws:
             answer.read()
 
 
+def _parse_aws_policies_once(patch: pytest.MonkeyPatch) -> None:
+    """moto parses AWS's 1,582 policies anew for every account and partition after every reset, which is most of what a
+    test of AWS costs. Here they are parsed once, and every account of partition `aws` gets copies."""
+    from moto.iam.models import AWSManagedPolicy, IAMBackend
+
+    load, parsed = IAMBackend._init_aws_policies, []
+
+    def copies(backend: IAMBackend) -> list[AWSManagedPolicy]:
+        if backend.region_name != "aws":
+            return []
+        parsed[:] = parsed or load(backend)
+        own = [copy.copy(policy) for policy in parsed]
+        for policy in own:
+            policy.account_id = backend.account_id
+        return own
+
+    patch.setattr(IAMBackend, "_init_aws_policies", copies)
+
+
 @pytest.fixture(scope="session")
 def aws_server() -> Iterator[Aws]:
     """Serves one call at a time: threaded, moto fails now and then under concurrent writers (reference/stack.md §2)."""
@@ -47,6 +67,8 @@ def aws_server() -> Iterator[Aws]:
         patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import WSGIRequestHandler, make_server
+
+        _parse_aws_policies_once(patch)
 
         class Quiet(WSGIRequestHandler):
             def log_request(self, *_: object) -> None: ...
