@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 
 from apps.access.models import Offer
+from apps.connectors import registry
 from apps.core import words
 from apps.inventory.models import Principal
 from apps.rules.evaluation import CHOICES
@@ -55,7 +56,7 @@ class OfferForm(forms.Form):
 
     def __init__(self, *args: Any, provisioners: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["provisioner"].choices = [(name, name) for name in provisioners]  # type: ignore[attr-defined]
+        self.fields["provisioner"].choices = [(name, registry.TITLES.get(name, name)) for name in provisioners]  # type: ignore[attr-defined]
 
     def clean_hours(self) -> timedelta:
         return timedelta(hours=self.cleaned_data["hours"])

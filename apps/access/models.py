@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.connectors import registry
 from apps.grants.models import Grant
 from apps.inventory.models import Entitlement, Identity, Principal
 
@@ -69,6 +70,10 @@ class Offer(models.Model):
 
     def __str__(self) -> str:
         return str(self.entitlement)
+
+    @property
+    def provisioner_title(self) -> str:
+        return registry.TITLES.get(self.provisioner, self.provisioner)
 
 
 class State(models.TextChoices):

@@ -20,6 +20,12 @@ PROVISIONERS = {
     ("fake", "iam_timeboxed_policy"): "apps.connectors.fake:FakePolicyProvisioner",
 }
 
+# How people know a provisioner.
+TITLES = {
+    "idc_assignment": "Identity Center assignment",
+    "iam_timeboxed_policy": "Dated inline policy",
+}
+
 # Entitlement kind → what can take a standing assignment of that kind away. A kind that is not here becomes an owner's
 # task: its trust, its SCIM directory or its infrastructure code must change, which is not ours to do.
 REMOVERS = {

@@ -11,7 +11,7 @@ from django.urls import NoReverseMatch, reverse
 
 from apps.audit.models import AuditEvent
 
-# Event name → what the actor did, with {} for the subject.
+# Event name → what the actor did, with {} for the subject; without it where that is always the actor.
 PHRASES = {
     "access.access_request.asked": "asked for {}",
     "access.access_request.confirmed": "confirmed {}",
@@ -80,9 +80,9 @@ PHRASES = {
     "users.user.password_changed": "changed the password of {}",
     "users.user.password_reset": "reset the password of {}",
     "users.user.password_set": "set a password for {}",
-    "users.user.signed_in": "signed in as {}",
-    "users.user.stepped_up": "proved to be there as {}",
-    "users.user.step_up_failed": "failed to prove to be there as {}",
+    "users.user.signed_in": "signed in",
+    "users.user.stepped_up": "confirmed with a code or passkey",
+    "users.user.step_up_failed": "failed to confirm with a code or passkey",
 }
 
 # What a subject is → the page about it, by primary key.
@@ -114,12 +114,13 @@ class Line:
     event: AuditEvent
 
     @cached_property
+    def _phrase(self) -> str:
+        noun, _, done = self.event.event.partition(".")[2].replace("_", " ").rpartition(".")
+        return PHRASES.get(self.event.event, f"recorded “{noun} {done}” about {{}}")
+
+    @cached_property
     def _pieces(self) -> tuple[str, str]:
-        phrase = PHRASES.get(self.event.event)
-        if phrase is None:
-            noun, _, done = self.event.event.partition(".")[2].replace("_", " ").rpartition(".")
-            phrase = f"recorded “{noun} {done}” about {{}}"
-        before, _, after = phrase.partition("{}")
+        before, _, after = self._phrase.partition("{}")
         return before.strip(), after.strip()
 
     @property
@@ -133,6 +134,8 @@ class Line:
 
     @property
     def subject(self) -> str:
+        if "{}" not in self._phrase:
+            return ""
         return self.event.subject_name or self.event.subject
 
     @property

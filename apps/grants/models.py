@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.connectors import registry
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
 from apps.users.models import User
 
@@ -274,6 +275,10 @@ class Grant(models.Model):
     @property
     def number(self) -> str:
         return f"G-{self.pk}"
+
+    @property
+    def provisioner_title(self) -> str:
+        return registry.TITLES.get(self.provisioner, self.provisioner)
 
     @property
     def is_ending(self) -> bool:

@@ -68,6 +68,9 @@ def _often(user: User, identity: Identity | None) -> list[Row]:
         return []
     since = timezone.now() - timedelta(days=30)
     asked = AccessRequest.objects.filter(requester=user, asked_at__gte=since, offer__withdrawn_at=None)
+    running = Grant.objects.of(user).unfinished().values("entitlement")
+    waiting = AccessRequest.objects.undecided().filter(requester=user).values("entitlement")
+    asked = asked.exclude(entitlement__in=running).exclude(entitlement__in=waiting)
     top = [row["offer"] for row in asked.values("offer").annotate(times=Count("pk")).order_by("-times", "offer")[:4]]
     found = Offer.objects.open().for_person(identity).with_names().in_bulk(top)
     return _judged(identity, [found[pk] for pk in top if pk in found])
