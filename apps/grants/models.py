@@ -277,6 +277,11 @@ class Grant(models.Model):
         return f"G-{self.pk}"
 
     @property
+    def proofs(self) -> list[tuple[str, datetime]]:
+        """The receipt in words: what was read back, and when."""
+        return [(proof["what"], datetime.fromisoformat(proof["read_at"])) for proof in self.receipt]
+
+    @property
     def provisioner_title(self) -> str:
         return registry.TITLES.get(self.provisioner, self.provisioner)
 

@@ -10,7 +10,9 @@ from django.utils import timezone
 
 from apps.access.models import AccessRequest
 from apps.access.services import requests
-from apps.grants.models import Grant
+from apps.grants import provisioning
+from apps.grants import services as grants
+from apps.grants.models import EndReason, Grant
 from apps.users import stepup
 from tests.access.conftest import LAPTOP, TOTP, Company
 from tests.factories.users import UserFactory
@@ -308,3 +310,17 @@ def test_a_story_begins_with_the_asking(company: Company, as_user) -> None:
     grant = ask(company, company.read).grant
     page = as_user(company.alice_user).get(grant.get_absolute_url()).content.decode()
     assert page.index("Requested by Alice") < page.index(">Allowed<")
+
+
+def test_a_closed_grant_shows_its_receipt(company: Company, as_user) -> None:
+    grant = company.active()
+    grants.end(grant, by=company.alice_user, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    page = as_user(company.alice_user).get(grant.get_absolute_url()).content.decode()
+    for words in (
+        "Removed and checked",
+        "alice does not hold Read",
+        "read back",
+        "Sessions opened before could live until",
+    ):
+        assert words in page, words
