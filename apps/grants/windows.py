@@ -79,7 +79,7 @@ def _window(grants: list[Grant]) -> Window:
         target=target_of(grants[-1]),
         not_after=max(open_ends or ended).replace(microsecond=0),
         is_open=bool(open_ends),
-        holds_standing=_holds_standing(grants[-1]),
+        holds_standing=bool(open_ends) and _holds_standing(grants[-1]),
     )
 
 

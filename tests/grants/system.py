@@ -96,10 +96,12 @@ class System:
         """Sweeps, and the workers each of them wakes, without Celery between them."""
         for _ in range(rounds):
             periodic.sweep()
-            for grant in Grant.objects.unfinished():
+            for grant in Grant.objects.unfinished().exclude(state=State.ACTIVE):
                 (provisioning.deprovision if grant.state == State.REVOKING else provisioning.provision)(grant.pk)
-            for grant in Grant.objects.all():
+            now = timezone.now()
+            for grant in Grant.objects.unnarrowed(now):
                 provisioning.narrow(grant.pk)
+            for grant in Grant.objects.uncleared(now):
                 provisioning.clear(grant.pk)
 
 

@@ -12,14 +12,21 @@ from typing import Any
 import pytest
 import time_machine
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from apps.connectors import fake_world as fake
-from apps.grants import periodic, provisioning, services
-from apps.grants.models import EndReason, Grant, State
+from apps.grants import provisioning, services
+from apps.grants.models import COMMITTED, EndReason, Grant, State
 from tests.grants.system import START, System, make_due
 
 FAULTS = st.sampled_from(
@@ -31,9 +38,12 @@ FAULTS = st.sampled_from(
         fake.lost_response(),
         fake.lies(),
         fake.pending(2),
+        fake.pending(12),
+        fake.stale(),
     ]
 )
 PEOPLE = st.sampled_from(["alice", "bob"])
+TASKS = st.sampled_from(["provision", "deprovision", "narrow", "clear"])
 GRANTS = st.integers(min_value=0, max_value=7)
 
 
@@ -59,18 +69,30 @@ class Grants(RuleBasedStateMachine):
     def pick(self, index: int) -> Grant:
         return Grant.objects.get(pk=self.ids[index % len(self.ids)])
 
-    @rule(who=PEOPLE, minutes=st.integers(min_value=5, max_value=120))
-    def ask(self, who: str, minutes: int) -> None:
+    @property
+    def is_moving(self) -> bool:
+        """Something is to be done now, by the clock or by a worker."""
+        rows, now = Grant.objects, timezone.now()
+        return (rows.unfinished().exclude(state=State.ACTIVE) | rows.expired(now)).exists()
+
+    @initialize(who=PEOPLE)
+    def begin(self, who: str) -> None:
+        self.ask(who, 60, is_woken=True)
+
+    @rule(who=PEOPLE, minutes=st.integers(min_value=5, max_value=120), is_woken=st.booleans())
+    def ask(self, who: str, minutes: int, is_woken: bool) -> None:
         grant = self.system.issue(getattr(self.system, who), duration=timedelta(minutes=minutes))
         self.ids.append(grant.pk)
+        if is_woken:
+            provisioning.provision(grant.pk)
 
-    @precondition(lambda self: self.ids)
-    @rule(index=GRANTS, task=st.sampled_from(["provision", "deprovision", "narrow", "clear"]))
-    def deliver(self, index: int, task: str) -> None:
+    @rule(index=GRANTS, task=TASKS, is_due=st.booleans())
+    def deliver(self, index: int, task: str, is_due: bool) -> None:
+        if is_due:
+            make_due()
         getattr(provisioning, task)(self.pick(index).pk)
 
-    @precondition(lambda self: self.ids)
-    @rule(index=GRANTS, task=st.sampled_from(["provision", "deprovision"]), at=st.integers(min_value=0, max_value=9))
+    @rule(index=GRANTS, task=TASKS, at=st.integers(min_value=0, max_value=9))
     def deliver_and_kill(self, index: int, task: str, at: int) -> None:
         left = at
 
@@ -80,6 +102,7 @@ class Grants(RuleBasedStateMachine):
             if left < 0:
                 raise Killed
 
+        make_due()
         self.system.world.hook = die
         try:
             getattr(provisioning, task)(self.pick(index).pk)
@@ -88,11 +111,12 @@ class Grants(RuleBasedStateMachine):
         finally:
             self.system.world.hook = None
 
-    @precondition(lambda self: self.ids)
-    @rule(index=GRANTS)
-    def end(self, index: int) -> None:
+    @rule(index=GRANTS, is_woken=st.booleans())
+    def end(self, index: int, is_woken: bool) -> None:
         grant = self.pick(index)
         services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+        if is_woken:
+            provisioning.deprovision(grant.pk)
 
     @rule(operation=st.sampled_from(["enforce", "open", "close", "look"]), fault=FAULTS)
     def break_something(self, operation: str, fault: fake.Fault) -> None:
@@ -103,17 +127,22 @@ class Grants(RuleBasedStateMachine):
         self.now.shift(timedelta(minutes=minutes))
 
     @rule()
-    def sweep(self) -> None:
-        periodic.sweep()
+    def work(self) -> None:
+        """The clock and the workers run for a while, whatever is broken."""
+        if self.is_moving:
+            make_due()
+            self.system.run_clock(1)
 
     @rule()
     def settle(self) -> None:
         """Everything works for a while: the truth in the system and the rows must meet."""
         self.system.world.faults.clear()
-        for _ in range(4):
+        for _ in range(15):
+            if not self.is_moving:
+                break
             make_due()
             self.system.run_clock(1)
-        assert not Grant.objects.filter(state__in=[State.PENDING, State.PROVISIONING, State.REVOKING]).exists()
+        assert not self.is_moving
         for who in (self.system.alice, self.system.bob):
             live = Grant.objects.live().filter(principal=who).exists()
             assert self.system.can_use(who) == live, who
@@ -125,6 +154,13 @@ class Grants(RuleBasedStateMachine):
             if self.system.can_use(who):
                 mine: Any = Grant.objects.filter(principal=who, not_after__gt=now)
                 assert mine.filter(state__in=[State.PROVISIONING, State.ACTIVE, State.REVOKING]).exists(), who
+
+    @invariant()
+    def whatever_is_there_is_somebodys_to_remove(self) -> None:
+        for who in (self.system.alice, self.system.bob):
+            if (who.external_id, self.system.read.external_id) in self.system.world.assignments:
+                looked_after = COMMITTED | Q(state=State.REVOKED, cleared_at=None)
+                assert Grant.objects.filter(looked_after, principal=who).exists(), who
 
     @invariant()
     def the_system_ends_everything_by_itself(self) -> None:
@@ -145,8 +181,8 @@ def test_any_history_keeps_the_invariants(monkeypatch: pytest.MonkeyPatch) -> No
     run_state_machine_as_test(
         Grants,
         settings=settings(
-            max_examples=8,
-            stateful_step_count=20,
+            max_examples=20,
+            stateful_step_count=25,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
