@@ -28,7 +28,6 @@ from apps.evidence import services, sheets
 from apps.evidence.models import EvidencePack
 from apps.evidence.pack import verify
 from apps.evidence.pack.parts import PARTS
-from apps.grants import provisioning
 from apps.inventory.models import Identity
 from apps.reviews import removals
 from apps.reviews.models import Campaign
@@ -40,7 +39,7 @@ from tests.reviews.conftest import REASON, Company, client_of, decide_all, item_
 
 @pytest.fixture  # real transactions: the pack reads one snapshot, in a transaction of its own
 def company(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
-    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     with time_machine.travel(START, tick=False):
         yield Company()
 
@@ -94,7 +93,7 @@ def original(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         pytest.MonkeyPatch.context() as patch,
         time_machine.travel(START, tick=False),
     ):
-        patch.setattr(provisioning.time, "sleep", lambda seconds: None)
+        patch.setattr("time.sleep", lambda seconds: None)
         patch.setattr(Task, "apply_async", lambda *args, **kwargs: None)
         company = Company()
         made = make(review(company), company, Path(folder) / "pack")[1]

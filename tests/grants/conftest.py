@@ -1,14 +1,13 @@
 import pytest
 import time_machine
 
-from apps.grants import provisioning
 from tests.grants.system import START, System
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
     """A clock that stands still until a test moves it; nobody really sleeps."""
-    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     with time_machine.travel(START, tick=False) as traveller:
         yield traveller
 

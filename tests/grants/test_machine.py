@@ -177,7 +177,7 @@ class Grants(RuleBasedStateMachine):
 
 @pytest.mark.django_db
 def test_any_history_keeps_the_invariants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     run_state_machine_as_test(
         Grants,
         settings=settings(

@@ -10,6 +10,7 @@ from apps.connectors import fake_world as fake
 from apps.connectors.errors import Refused
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
+from apps.grants.provisioning import opening, turns
 from apps.grants.windows import windows_of
 from tests.grants.system import System, make_due
 
@@ -208,15 +209,15 @@ def test_a_worker_that_takes_over_knows_what_the_last_one_asked(
     provisioning.provision(grant.pk)
     make_due()
     Grant.objects.filter(pk=grant.pk).update(ticket={})
-    real = provisioning._take_over
+    real = turns.take_over
 
-    def late(row: Grant) -> provisioning.Turn | None:
+    def late(row: Grant) -> turns.Turn | None:
         Grant.objects.filter(pk=row.pk).update(
             ticket={"verb": "open", "state": "asked"}
         )  # after this one had loaded it
         return real(row)
 
-    monkeypatch.setattr(provisioning, "_take_over", late)
+    monkeypatch.setattr(opening, "take_over", late)
     system.world.script("check", fake.raises(Refused("The guard of this account is full.")))
     provisioning.provision(grant.pk)
     grant.refresh_from_db()

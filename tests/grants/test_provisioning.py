@@ -11,6 +11,7 @@ from apps.connectors import fake_world as fake
 from apps.connectors.errors import Denied, Refused
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
+from apps.grants.windows import windows_of
 from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
 from tests.grants.system import START, System, make_due
 
@@ -307,7 +308,7 @@ def test_a_forged_active_row_never_gets_into_the_shared_object_as_open(system: S
         claimed_at=START,
         shared_key=real.shared_key,
     )
-    windows = {window.target.principal_name: window.is_open for window in provisioning.windows_of(real.shared_key)}
+    windows = {window.target.principal_name: window.is_open for window in windows_of(real.shared_key)}
     assert windows == {"alice": True, "bob": False}
 
 

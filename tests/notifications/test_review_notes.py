@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import time_machine
 
-from apps.grants import provisioning
 from apps.notifications.models import Notification
 from apps.reviews.models import Campaign, ReviewItem
 from apps.reviews.services import campaigns, items
@@ -21,7 +20,7 @@ LAUNCHED, REMINDED, CLOSED = (f"reviews.campaign.{what}" for what in ("launched"
 
 @pytest.fixture
 def company(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
-    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     with time_machine.travel(START, tick=False):
         made = Company()
         for who in (made.alice, made.bob):

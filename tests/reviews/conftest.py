@@ -11,7 +11,6 @@ import time_machine
 from django.test import Client
 from django.utils import timezone
 
-from apps.grants import provisioning
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 from apps.reviews.models import Campaign, ReviewItem
 from apps.reviews.services import campaigns, items
@@ -121,7 +120,7 @@ def client_of(user: User) -> Client:
 
 @pytest.fixture
 def company(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
-    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     with time_machine.travel(START, tick=False):
         yield Company()
 
@@ -129,5 +128,5 @@ def company(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
 @pytest.fixture
 def office(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Company:
     """The same with transactions that really commit, and a clock that runs."""
-    monkeypatch.setattr(provisioning.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     return Company()
