@@ -2,6 +2,8 @@
 
 An advisory lock on a connection of its own, outside any pool, so that it is held exactly as long as the block runs, can
 never leak into another request, and vanishes with the process. Never sleep under one; never hold a transaction open.
+
+It lasts as long as its connection: a pooler that shares connections between transactions must not stand in between.
 """
 
 from __future__ import annotations
@@ -18,9 +20,15 @@ class Taken(Exception):
     """Another process is changing this object right now. Try again shortly; the clock will too."""
 
 
+class Lost(Taken):
+    """The lock went away while something was done under it, so another process may have done the same. What is repeated
+    under a new lock is right again."""
+
+
 @contextmanager
 def exclusive(*key: str, wait_ms: int = 10_000) -> Iterator[None]:
-    """Hold the one lock named `key` for the block. Raises `Taken` when it cannot be had within `wait_ms` milliseconds.
+    """Hold the one lock named `key` for the block. Raises `Taken` when it cannot be had within `wait_ms` milliseconds, and
+    `Lost` after a block whose lock did not last.
 
     Waiting is done by PostgreSQL (`lock_timeout`), first come, first served.
     """
@@ -34,7 +42,10 @@ def exclusive(*key: str, wait_ms: int = 10_000) -> Iterator[None]:
             lock.execute("SELECT pg_advisory_lock(%s)", (number,))
         except psycopg.errors.LockNotAvailable:
             raise Taken(f"{' '.join(key)} is being changed by another process") from None
+        yield  # what it raises closes the connection, and the lock with it
         try:
-            yield
-        finally:
-            lock.execute("SELECT pg_advisory_unlock(%s)", (number,))
+            [was_held] = lock.execute("SELECT pg_advisory_unlock(%s)", (number,)).fetchone() or [False]
+        except psycopg.OperationalError:
+            was_held = False
+        if not was_held:
+            raise Lost(f"The lock on {' '.join(key)} did not last")
