@@ -87,6 +87,8 @@ def _claim(turn: Turn) -> None:
     if grant.state != State.PENDING or grant.duration is None:
         return
     now = whole_now()
+    if grant.created_at + Grant.ALLOWANCE + grant.duration <= now:
+        raise OutOfTurn  # nobody began it in its time; the clock cancels it
     try:
         move(
             grant,
