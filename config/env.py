@@ -66,6 +66,11 @@ def secret(name: str, default: str = "") -> str:
         raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}.") from None
 
 
+def secret_words(name: str) -> list[str]:
+    """A list that must not be seen, separated by commas."""
+    return [word.strip() for word in secret(name).split(",") if word.strip()]
+
+
 def is_offline() -> bool:
     """Whether this process needs no database and no broker."""
     is_manage = Path(sys.argv[0]).name in {"manage.py", "django-admin"}

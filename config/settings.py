@@ -15,6 +15,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DEMO = env.flag("DEMO")
 DEBUG = env.flag("DEBUG")
 SECRET_KEY = env.secret_key()
+SECRET_KEY_FALLBACKS = env.secret_words("SECRET_KEY_FALLBACKS")  # earlier keys, while they are being replaced
 BASE_URL = env.base_url()  # the one address people use, e.g. https://gatehouse.example.com
 IS_HTTPS = BASE_URL.startswith("https://")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", env.hosts(BASE_URL))
@@ -112,7 +113,13 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ATOMIC_REQUESTS = False  # services open their own transactions: one decision, one audit event
 
 REDIS_URL = env.redis_url(0)
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": env.redis_url(2)}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": env.redis_url(2),
+        "OPTIONS": {"serializer": "config.cache.JsonSerializer"},
+    }
+}
 
 CELERY_BROKER_URL = env.celery_url(0)
 CELERY_TASK_IGNORE_RESULT = True  # state lives in our own rows; Celery is a wake-up call

@@ -65,6 +65,7 @@ TABLE: dict[str, Route] = {
     "access:approvals": Route(get=EVERYBODY),
     "access:offers": Route(get=ADMINS),
     "access:add_offer": Route(get=ADMINS, args=lambda people: {"entitlement": people.entitlement.pk}),
+    "access:new_policy": Route(get=ADMINS),
     "access:withdraw_offer": Route(post=ADMINS, args=pk("offer")),
     # grants
     "grants:mine": Route(get=EVERYBODY),

@@ -10,7 +10,7 @@ from django import forms
 from apps.access.models import Offer
 from apps.connectors import registry
 from apps.core import words
-from apps.inventory.models import Principal
+from apps.inventory.models import Principal, Resource
 from apps.rules.evaluation import CHOICES
 
 
@@ -46,6 +46,31 @@ class DecideForm(forms.Form):
 
     choice = forms.ChoiceField(choices=[("approve", "Approve"), ("deny", "Deny")])
     reason = forms.CharField(label="Reason", max_length=1000, required=False, strip=True)
+
+
+class PolicyForm(forms.Form):
+    """Define a dated policy for IAM users and roles of one account, and offer it."""
+
+    account = forms.ModelChoiceField(Resource.objects.present().order_by("name"), label="Account", empty_label=None)
+    name = forms.CharField(label="Name", max_length=120, strip=True, help_text="Say what one can do with it.")
+    slug = forms.SlugField(label="Short name", max_length=60, help_text="Small letters, digits and hyphens.")
+    description = forms.CharField(label="Description", max_length=500, required=False, strip=True)
+    actions = forms.CharField(
+        label="Actions", widget=forms.Textarea(attrs={"rows": 3}), help_text="One a line, like s3:GetObject."
+    )
+    resources = forms.CharField(
+        label="Resources", widget=forms.Textarea(attrs={"rows": 3}), help_text="One ARN a line, or *."
+    )
+    hours = forms.IntegerField(label="At most, hours at a time", min_value=1, max_value=12, initial=4)
+
+    def clean_actions(self) -> list[str]:
+        return self.cleaned_data["actions"].split()
+
+    def clean_resources(self) -> list[str]:
+        return self.cleaned_data["resources"].split()
+
+    def clean_hours(self) -> timedelta:
+        return timedelta(hours=self.cleaned_data["hours"])
 
 
 class OfferForm(forms.Form):

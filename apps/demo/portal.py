@@ -12,22 +12,16 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
-
-from django.db import transaction
 
 from apps.access.models import Offer
 from apps.access.services import offers
 from apps.audit import services as audit
-from apps.connectors.base import DocumentRecord, EntitlementRecord
 from apps.demo import cast
 from apps.demo.company.model import Company
-from apps.demo.company.policies import allow, document
 from apps.inventory import services as inventory
 from apps.inventory import sync
 from apps.inventory.models import Connection, Entitlement, Identity, Principal, Resource, SyncRun
 from apps.inventory.models.resources import Environment
-from apps.inventory.sync import rows
 from apps.users import services as users
 from apps.users.models import PortalRole, User
 
@@ -192,30 +186,18 @@ class Portal:
             if keys[entitlement.resource_id or 0] in accounts:
                 yield entitlement, hours
 
-    @transaction.atomic
     def _entitlement_for(self, policy: DatedPolicy) -> Entitlement:
         account = self.accounts[policy.account]
         filled = {"<self>": account.external_id, "<region>": self.company.region}
-        resources = [_fill(resource, filled) for resource in policy.resources]
-        record = EntitlementRecord(
-            kind=Entitlement.Kind.DATED_POLICY,
-            external_id=f"gatehouse:policy:{account.external_id}:{policy.slug}",
+        return inventory.define_policy(
+            account,
+            slug=policy.slug,
             name=policy.name,
-            account_id=account.external_id,
             description=policy.description,
-            documents=(DocumentRecord(policy.slug, document(allow(list(policy.actions), resources))),),
-            attributes={"statements": [{"actions": list(policy.actions), "resources": resources}]},
-        )
-        values: dict[str, Any] = rows.entitlement(record, account.pk, None)
-        entitlement = Entitlement.objects.create(connection=self.connection, external_id=record.external_id, **values)
-        audit.record(
-            "inventory.entitlement.defined",
+            actions=policy.actions,
+            resources=[_fill(resource, filled) for resource in policy.resources],
             by=self.erin,
-            subject=entitlement,
-            about=[account],
-            data={"statements": values["attributes"]["statements"]},
         )
-        return entitlement
 
 
 def _fill(text: str, tokens: Mapping[str, str]) -> str:

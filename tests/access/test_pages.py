@@ -13,6 +13,7 @@ from apps.access.services import requests
 from apps.grants import provisioning
 from apps.grants import services as grants
 from apps.grants.models import EndReason, Grant
+from apps.inventory.models import Entitlement
 from apps.users import stepup
 from tests.access.conftest import LAPTOP, TOTP, Company
 from tests.factories.users import UserFactory
@@ -324,3 +325,41 @@ def test_a_closed_grant_shows_its_receipt(company: Company, as_user) -> None:
         "Sessions opened before could live until",
     ):
         assert words in page, words
+
+
+POLICY = {
+    "name": "Read the logs",
+    "slug": "read-logs",
+    "actions": "logs:GetLogEvents\nlogs:FilterLogEvents",
+    "resources": "*",
+    "hours": 4,
+}
+
+
+def test_administrators_define_what_iam_users_and_roles_can_be_given(company: Company, as_user) -> None:
+    browser = as_user(company.erin)
+    answer = browser.post("/offers/new-policy/", {**POLICY, "account": company.account.pk})
+    assert answer.status_code == 302
+    row = Entitlement.objects.get(kind="dated_policy")
+    assert (row.privilege, row.offers.get().provisioner) == ("read", "iam_timeboxed_policy")
+    assert row.attributes["statements"] == [
+        {"actions": ["logs:GetLogEvents", "logs:FilterLogEvents"], "resources": ["*"]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"actions": "everything"}, "is no action"),
+        ({"resources": "my-bucket"}, "is no resource"),
+        ({"actions": "iam:PutUserPolicy"}, "has no ender strong enough"),
+        ({"actions": "*:*"}, "is no action"),
+    ],
+)
+def test_a_policy_that_cannot_be_ended_safely_or_is_none_is_refused_whole(
+    company: Company, as_user, wrong: dict, says: str
+) -> None:
+    answer = as_user(company.erin).post("/offers/new-policy/", {**POLICY, **wrong, "account": company.account.pk})
+    assert answer.status_code == 422
+    assert says in answer.content.decode()
+    assert not Entitlement.objects.filter(kind="dated_policy").exists()

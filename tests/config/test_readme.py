@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-READERS = {"text", "flag", "number", "words", "secret"}
+READERS = {"text", "flag", "number", "words", "secret", "secret_words"}
 ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)`", re.MULTILINE)
 
 # Read by others for us: boto3, and the shell that starts the image.

@@ -2,7 +2,7 @@
 
 from apps.access.views.asking import ask, catalogue, home
 from apps.access.views.deciding import approvals, confirm, decide, detail, withdraw
-from apps.access.views.keeping import add_offer, offers, withdraw_offer
+from apps.access.views.keeping import add_offer, new_policy, offers, withdraw_offer
 
 __all__ = [
     "add_offer",
@@ -13,6 +13,7 @@ __all__ = [
     "decide",
     "detail",
     "home",
+    "new_policy",
     "offers",
     "withdraw",
     "withdraw_offer",

@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.access import permissions
-from apps.access.forms import OfferForm
+from apps.access.forms import OfferForm, PolicyForm
 from apps.access.models import Offer
 from apps.access.services import offers as services
 from apps.access.views.people import user_of
 from apps.connectors import registry
 from apps.core import paging
+from apps.inventory import services as inventory
 from apps.inventory.models import Entitlement
 
 
@@ -50,6 +52,27 @@ def add_offer(request: HttpRequest, entitlement: int) -> HttpResponse:
     return render(
         request, "access/add_offer.html", {"form": form, "entitlement": row}, status=422 if form.errors else 200
     )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_policy(request: HttpRequest) -> HttpResponse:
+    """Define a dated policy and put it into the catalogue, both or neither."""
+    _require_keeper(request)
+    user = user_of(request)
+    form = PolicyForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        hours = given.pop("hours")
+        try:
+            with transaction.atomic():
+                row = inventory.define_policy(given.pop("account"), by=user, **given)
+                services.offer(row, provisioner="iam_timeboxed_policy", max_for=hours, by=user)
+        except (inventory.NotPossible, services.NotAllowed) as refusal:
+            form.add_error(None, str(refusal))
+        else:
+            messages.success(request, f"{row} can be asked for now, by the owners of IAM users and roles there.")
+            return redirect("access:offers")
+    return render(request, "access/new_policy.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @require_POST

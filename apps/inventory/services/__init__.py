@@ -13,6 +13,7 @@ from apps.inventory.services.connections import (
 from apps.inventory.services.errors import NotPossible
 from apps.inventory.services.org_chart import Imported, OrgChartError, import_org_chart
 from apps.inventory.services.people import link_user, set_environment, set_owner, unlink_user
+from apps.inventory.services.policies import define_policy
 
 __all__ = [
     "Imported",
@@ -22,6 +23,7 @@ __all__ = [
     "approve_writing",
     "baseline",
     "confirm_drop",
+    "define_policy",
     "import_org_chart",
     "link_user",
     "pause",
