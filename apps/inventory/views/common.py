@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from apps.inventory import permissions, services
 from apps.inventory.extensions import Reason
+from apps.inventory.forms import OwnerForm
 from apps.inventory.models import Assignment, Connection, Identity, Path, Resource, SyncRun
 from apps.inventory.models.access import Privilege
 from apps.users.models import User
@@ -171,3 +172,14 @@ def refused(request: HttpRequest, form: BaseForm, back: Any) -> HttpResponse:
         for error in errors:
             messages.error(request, str(error))
     return redirect(back)
+
+
+def set_owner(request: HttpRequest, row: Any, by: User, *, or_else: str) -> HttpResponse:
+    """An administrator says who answers for `row`; `or_else` tells what holds when nobody is named."""
+    form = OwnerForm(request.POST, connection=row.connection)
+    if not form.is_valid():
+        return refused(request, form, row)
+    owner = form.cleaned_data["owner"]
+    done = f"{owner} answers for {row}." if owner else or_else
+    try_to(request, lambda: services.set_owner(row, owner, by=by), done)
+    return redirect(row)

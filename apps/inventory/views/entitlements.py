@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
-from apps.inventory import extensions, permissions, services
+from apps.inventory import extensions, permissions
 from apps.inventory.forms import OwnerForm
 from apps.inventory.models import Assignment, Entitlement, Path
 from apps.inventory.models.access import Privilege
@@ -25,9 +25,8 @@ from apps.inventory.views.common import (
     manager_only,
     part,
     reason_of,
-    refused,
     searched,
-    try_to,
+    set_owner,
     user_of,
     visitor,
 )
@@ -107,13 +106,7 @@ def entitlement(request: HttpRequest, pk: int) -> HttpResponse:
 def own(request: HttpRequest, pk: int) -> HttpResponse:
     """An administrator says who answers for it."""
     by, row = manager_only(request), _load(request, pk)
-    form = OwnerForm(request.POST, connection=row.connection)
-    if not form.is_valid():
-        return refused(request, form, row)
-    owner = form.cleaned_data["owner"]
-    done = f"{owner} answers for {row}." if owner else f"Nobody answers for {row} but the account's owner."
-    try_to(request, lambda: services.set_owner(row, owner, by=by), done)
-    return redirect(row)
+    return set_owner(request, row, by, or_else=f"Nobody answers for {row} but the account's owner.")
 
 
 def _text(document: Any) -> str:

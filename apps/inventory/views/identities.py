@@ -26,6 +26,7 @@ from apps.inventory.views.common import (
     reason_of,
     refused,
     searched,
+    set_owner,
     try_to,
     user_of,
     visitor,
@@ -142,13 +143,7 @@ def unlink(request: HttpRequest, pk: int) -> HttpResponse:
 def own(request: HttpRequest, pk: int) -> HttpResponse:
     """An administrator says who answers for a machine."""
     by, row = manager_only(request), _load(request, pk)
-    form = OwnerForm(request.POST, connection=row.connection)
-    if not form.is_valid():
-        return refused(request, form, row)
-    owner = form.cleaned_data["owner"]
-    done = f"{owner} answers for {row}." if owner else f"Tags say again who answers for {row}."
-    try_to(request, lambda: services.set_owner(row, owner, by=by), done)
-    return redirect(row)
+    return set_owner(request, row, by, or_else=f"Tags say again who answers for {row}.")
 
 
 def _load(request: HttpRequest, pk: int) -> Identity:
