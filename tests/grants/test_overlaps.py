@@ -1,16 +1,19 @@
 """Grants that need the same thing in AWS, and openings that meet endings: no order of events leaves access behind, and
 no grant takes away what another one gives."""
 
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from types import ModuleType
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Refused
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
-from apps.grants.provisioning import opening, turns
+from apps.grants.provisioning import ending, opening, turns
 from apps.grants.windows import windows_of
 from tests.grants.system import System, make_due
 
@@ -201,8 +204,9 @@ def test_a_grant_fails_only_when_aws_was_asked_for_nothing(system: System, fault
     assert grant.state == State.REVOKED
 
 
+@pytest.mark.parametrize("refusal", ["limit", "warrant"])
 def test_a_worker_that_takes_over_knows_what_the_last_one_asked(
-    system: System, monkeypatch: pytest.MonkeyPatch
+    system: System, monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
     grant = system.issue()
     system.world.script("enforce", fake.lost_request())
@@ -218,10 +222,27 @@ def test_a_worker_that_takes_over_knows_what_the_last_one_asked(
         return real(row)
 
     monkeypatch.setattr(opening, "take_over", late)
+    if refusal == "warrant":
+        Warrant.objects.filter(grant=grant).delete()
     system.world.script("check", fake.raises(Refused("The guard of this account is full.")))
     provisioning.provision(grant.pk)
     grant.refresh_from_db()
     assert grant.state == State.REVOKING
+
+
+def test_a_worker_whose_turn_was_taken_over_puts_nothing_off(system: System) -> None:
+    grant = system.issue()
+
+    def overtaken(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("before", "enforce"):
+            system.world.hook = None
+            Grant.objects.filter(pk=grant.pk).update(attempt=F("attempt") + 1)
+
+    system.world.hook = overtaken
+    system.world.script("enforce", fake.throttled())
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert (grant.problem, grant.problem_count) == ("", 0)
 
 
 def test_a_refused_warrant_ends_nobody_elses_running_turn(system: System) -> None:
@@ -239,3 +260,41 @@ def test_a_refused_warrant_ends_nobody_elses_running_turn(system: System) -> Non
     assert grant.state != State.FAILED  # it was opened a moment later
     settle(system, grant)
     assert not system.can_use()
+
+
+@pytest.mark.parametrize(("lock", "forbidden"), [("shared", "check"), ("object", "open")])
+@pytest.mark.parametrize("how", ["ended", "taken over"])
+def test_whoever_waited_for_a_lock_looks_again_whether_it_is_still_their_turn_to_open(
+    system: System, monkeypatch: pytest.MonkeyPatch, lock: str, forbidden: str, how: str
+) -> None:
+    grant = system.issue()
+    lose_turn_at(opening, lock, grant, how, monkeypatch)
+    provisioning.provision(grant.pk)
+    assert not system.world.calls_of(forbidden)
+
+
+@pytest.mark.parametrize(("lock", "forbidden"), [("shared", "enforce"), ("object", "close")])
+def test_whoever_waited_for_a_lock_looks_again_whether_it_is_still_their_turn_to_remove(
+    system: System, monkeypatch: pytest.MonkeyPatch, lock: str, forbidden: str
+) -> None:
+    grant = system.active()
+    end(grant)
+    system.world.calls.clear()
+    lose_turn_at(ending, lock, grant, "taken over", monkeypatch)
+    provisioning.deprovision(grant.pk)
+    assert not system.world.calls_of(forbidden)
+
+
+def lose_turn_at(module: ModuleType, lock: str, grant: Grant, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a worker waits for this lock, the grant is ended, or another worker takes it over."""
+    real = module.exclusive
+
+    def exclusive(*key: str) -> AbstractContextManager[None]:
+        if key[0] == lock:
+            if how == "ended":
+                end(grant)
+            else:
+                Grant.objects.filter(pk=grant.pk).update(attempt=F("attempt") + 1)
+        return real(*key)
+
+    monkeypatch.setattr(module, "exclusive", exclusive)
