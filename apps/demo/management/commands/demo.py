@@ -50,7 +50,7 @@ class Command(BaseCommand):
         self.port = _free_port()
         company = HARBOURLINE.trimmed(people=max(people, 13), roles_per_account=6) if people else HARBOURLINE
         self.programs = Programs(logs.resolve(), cwd=settings.BASE_DIR)
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell in the background ignores SIGINT for us
             signal.signal(number, _interrupt)
         self.say(f"\n{company.name}, a made-up company in a local AWS\n")
         try:
