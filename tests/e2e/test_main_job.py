@@ -151,3 +151,29 @@ def test_i_am_done_takes_it_away_at_once(demo: Demo, production: str) -> None:
     alice.post(f"{grant}end/", page=grant)
     wait_for(lambda: "Removed and checked" in alice.get(grant), "the end")
     assert not held.is_assigned()
+
+
+def test_an_iam_user_gets_some_actions_for_a_time_in_one_dated_policy(demo: Demo) -> None:
+    data = account_named(demo, "data")
+    iam = demo.aws("iam", data)
+    carol, alice = demo.sign_in("carol"), demo.sign_in("alice")
+    waiting = re.search(
+        r'<a class="gh-strong" href="(/requests/\d+/)">Query the data lake</a>', carol.get("/approvals/")
+    )
+    assert waiting, "Carol has no request to decide"
+
+    carol.step_up()
+    carol.post(f"{waiting[1]}decide/", page=waiting[1], choice="approve")
+    grant = wait_for(lambda: re.search(r'href="(/grants/\d+/)"', alice.get(waiting[1])), "the grant")[1]
+    wait_for(lambda: "I’m done" in alice.get(grant) and ">Active<" in alice.get(grant), "the access")
+
+    document = iam.get_user_policy(UserName="alice.moreau", PolicyName="gatehouse-jit")["PolicyDocument"]
+    call = {"action": "athena:StartQueryExecution", "context": {}}
+    resource = f"arn:aws:athena:eu-west-1:{data}:workgroup/analysts"
+    now = datetime.now(UTC)
+    assert evaluate([document], resource=resource, now=now, **call).outcome is Outcome.ALLOW
+    assert evaluate([document], resource=resource, now=now + timedelta(hours=2), **call).outcome is not Outcome.ALLOW
+
+    alice.post(f"{grant}end/", page=grant)
+    wait_for(lambda: "Removed and checked" in alice.get(grant), "the end")
+    assert "gatehouse-jit" not in iam.list_user_policies(UserName="alice.moreau")["PolicyNames"]
