@@ -1,5 +1,6 @@
 """What holds for every test: no network, no unknown template variable, an empty cache, tasks recorded and not run."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,16 @@ from django.db import transaction
 from django.db.backends.postgresql.operations import DatabaseOperations
 from django.template import Engine, engines
 from django.template.base import FilterExpression, Node
+from hypothesis import settings as hypothesis
 
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+# The same examples every time, so that a red run is red again. HYPOTHESIS_PROFILE=search looks for new ones.
+
+hypothesis.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.register_profile("search", deadline=None, print_blob=True)
+hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 # No network

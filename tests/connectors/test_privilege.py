@@ -564,6 +564,12 @@ def test_one_more_allow_never_lowers_the_level_and_one_more_deny_never_raises_it
     assert after >= before if more["Effect"] == "Allow" else after <= before
 
 
+def test_a_statement_about_no_resource_gives_nothing_inside_a_boundary_either() -> None:
+    nothing = [{"Effect": "Allow", "Action": ["*"], "NotResource": ["*"]}]
+    unknown = [{"Effect": "Allow", "Action": ["codestar:List*"], "Resource": ["*"]}]
+    assert rank(nothing, boundary=unknown) == rank(nothing) == 0
+
+
 @settings(deadline=None)
 @given(policies, policies)
 def test_a_boundary_never_raises_the_level(held: list[dict[str, Any]], boundary: list[dict[str, Any]]) -> None:

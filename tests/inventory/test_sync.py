@@ -556,7 +556,7 @@ def test_hostile_names_are_cleaned_and_bounded(read, world):
 
 def test_an_id_that_cannot_be_stored_makes_the_reading_incomplete(read, world):
     read()
-    world.add_principal("iam_user", "x" * 501, account_id=PROD)
+    world.add_principal("iam_user", "x" * 701, account_id=PROD)
     world.delete_principal("ci")
     run = read()
     assert scope(run, PROD).state == "incomplete"

@@ -65,6 +65,8 @@ def within(documents: Sequence[Document], boundary: Document) -> Reach:
 
 def may_allow(statement: Statement, pattern: str) -> bool:
     """Whether an Allow statement could be about some of what a pattern unknown to the catalogue stands for."""
+    if not _resources(statement)[0]:
+        return False  # NotResource "*" leaves nothing that it could be about
     if statement.is_not_action:
         return not any(covers(one, pattern) for one in statement.actions)
     return any(may_overlap(one, pattern) for one in statement.actions)
