@@ -26,6 +26,17 @@ def is_assigned(system: System) -> bool:
     return ("alice", system.read.external_id) in system.world.assignments
 
 
+def take_over_at(system: System, grant: Grant, operation: str) -> None:
+    """Another worker takes the grant over just before the first one calls this."""
+
+    def overtaken(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("before", operation):
+            system.world.hook = None
+            Grant.objects.filter(pk=grant.pk).update(attempt=F("attempt") + 1)
+
+    system.world.hook = overtaken
+
+
 def settle(system: System, *grants: Grant) -> None:
     for _ in range(4):
         make_due()
@@ -232,17 +243,32 @@ def test_a_worker_that_takes_over_knows_what_the_last_one_asked(
 
 def test_a_worker_whose_turn_was_taken_over_puts_nothing_off(system: System) -> None:
     grant = system.issue()
-
-    def overtaken(when: str, call: fake.Call) -> None:
-        if (when, call.operation) == ("before", "enforce"):
-            system.world.hook = None
-            Grant.objects.filter(pk=grant.pk).update(attempt=F("attempt") + 1)
-
-    system.world.hook = overtaken
+    take_over_at(system, grant, "enforce")
     system.world.script("enforce", fake.throttled())
     provisioning.provision(grant.pk)
     grant.refresh_from_db()
     assert (grant.problem, grant.problem_count) == ("", 0)
+
+
+def test_a_worker_whose_turn_was_taken_over_gives_nothing_up(system: System) -> None:
+    grant = system.issue()
+    take_over_at(system, grant, "check")
+    system.world.script("check", fake.raises(Refused("The guard of this account is full.")))
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.PROVISIONING
+
+
+def test_a_worker_whose_turn_was_taken_over_reports_nothing_removed(system: System) -> None:
+    grant = system.active()
+    end(grant)
+    system.world.script("enforce", fake.throttled())
+    provisioning.deprovision(grant.pk)  # gone, and not denied yet
+    make_due()
+    take_over_at(system, grant, "look")
+    provisioning.deprovision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKING
 
 
 def test_a_refused_warrant_ends_nobody_elses_running_turn(system: System) -> None:
