@@ -31,8 +31,9 @@ def is_owner(user: User, grant: Grant) -> bool:
 
 
 def can_end(user: User, grant: Grant) -> bool:
-    """Taking access away is open to whoever holds it, owns it or administers the portal."""
-    if grant.state not in LIVE or grant.origin == Grant.Origin.FOUND:
+    """Taking access away is open to whoever holds it, owns it or administers the portal. A removal that was decided is
+    no longer live."""
+    if grant.state not in LIVE:
         return False
     return is_holder(user, grant) or is_owner(user, grant) or user.is_administrator
 

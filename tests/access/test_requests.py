@@ -139,6 +139,8 @@ def test_it_is_confirmed_by_a_passkey_or_from_another_device(company: Company, s
         replace(PHONE, step_up={**PHONE.step_up, "at": BEFORE}),
         replace(PASSKEY, step_up={**PASSKEY.step_up, "at": BEFORE}),
         replace(PHONE, device="", session=""),
+        replace(PHONE, device=""),
+        replace(PHONE, session=""),
         replace(PHONE, known_since=START + timedelta(minutes=1)),
         replace(PHONE, known_since=None),
     ],
@@ -151,6 +153,8 @@ def test_it_is_confirmed_by_a_passkey_or_from_another_device(company: Company, s
         "old code",
         "old passkey",
         "unknown",
+        "no device",
+        "no session",
         "new device",
         "no age",
     ],
@@ -160,6 +164,24 @@ def test_the_asking_browser_or_a_link_alone_confirms_nothing(company: Company, s
     with pytest.raises(NotAllowed, match="another device"):
         requests.confirm(request, by=company.alice_user, place=place)
     assert not Grant.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "asked_from", [replace(LAPTOP, device=""), replace(LAPTOP, session="")], ids=["device", "session"]
+)
+def test_what_was_asked_from_nowhere_known_is_confirmed_from_nowhere_else(
+    company: Company, staging, asked_from
+) -> None:
+    request = ask(company, staging, place=asked_from)
+    with pytest.raises(NotAllowed, match="another device"):
+        requests.confirm(request, by=company.alice_user, place=PHONE)
+
+
+def test_confirming_twice_is_told(company: Company, staging: Entitlement) -> None:
+    request = requests.confirm(ask(company, staging), by=company.alice_user, place=PASSKEY)
+    with pytest.raises(Conflict, match="allowed now"):
+        requests.confirm(load(request), by=company.alice_user, place=PASSKEY)
+    assert Grant.objects.count() == 1
 
 
 def test_nobody_else_can_confirm(company: Company, staging: Entitlement) -> None:
@@ -341,6 +363,19 @@ def test_approving_what_was_withdrawn_gives_nothing(company: Company, write: Ent
     with pytest.raises(Conflict), transaction.atomic():
         requests.approve(same, by=company.bob_user, place=TOTP)
     assert not Grant.objects.exists()
+
+
+def test_what_is_decided_is_neither_denied_nor_withdrawn(company: Company, write: Entitlement) -> None:
+    request = requests.approve(ask(company, write), by=company.bob_user, place=TOTP)
+    with pytest.raises(Conflict, match="allowed now"):
+        requests.deny(load(request), by=company.carol_user, reason="Use the staging account.")
+    with pytest.raises(Conflict, match="allowed now"):
+        requests.withdraw(load(request), by=company.alice_user)
+
+
+def test_only_whoever_asked_withdraws(company: Company, write: Entitlement) -> None:
+    with pytest.raises(NotAllowed, match="Only whoever asked"):
+        requests.withdraw(ask(company, write), by=company.bob_user)
 
 
 def test_a_denial_says_why(company: Company, write: Entitlement) -> None:

@@ -67,6 +67,26 @@ def test_what_comes_back_is_removed_again_and_denied_until_it_is_gone(system: Sy
     assert not system.world.guards[ACCOUNT]
 
 
+def test_what_came_back_is_not_taken_for_opened_while_it_is_removed_again(system: System, clock) -> None:
+    grant = ended(system)
+    deprovision(grant)
+    system.world.assign("alice", system.read.external_id)
+    clock.shift(timedelta(hours=1))
+    system.world.script("close", fake.pending(polls=9))
+    clear(grant)
+    again = system.issue()
+    system.world.calls.clear()
+    provisioning.provision(again.pk)
+    assert not system.world.calls_of("open")
+    for _ in range(9):
+        clear(grant)
+    make_due()
+    provisioning.provision(again.pk)
+    again.refresh_from_db()
+    assert again.state == State.ACTIVE
+    assert system.can_use()
+
+
 def test_what_came_back_is_left_alone_when_another_grant_opened_it(system: System, clock) -> None:
     grant = ended(system)
     deprovision(grant)
@@ -172,6 +192,16 @@ def test_what_nobody_began_in_its_time_is_cancelled(system: System, clock) -> No
 def test_no_row_outlives_the_end_that_aws_enforces(system: System, clock, wrong: dict) -> None:
     grant = system.active()
     Grant.objects.filter(pk=grant.pk).update(**wrong)
+    clock.shift(timedelta(hours=1))
+    periodic.expire()
+    grant.refresh_from_db()
+    assert (grant.state, grant.end_reason) == (State.REVOKING, EndReason.EXPIRED)
+
+
+def test_it_ends_at_its_time_also_when_aws_would_end_it_later(system: System, clock) -> None:
+    system.world.script("enforce", fake.fine(), fake.throttled())  # the end, then narrowing it
+    grant = system.active(duration=timedelta(hours=1))
+    assert grant.not_after > grant.ends_at
     clock.shift(timedelta(hours=1))
     periodic.expire()
     grant.refresh_from_db()

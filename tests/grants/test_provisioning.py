@@ -12,6 +12,7 @@ from apps.connectors.errors import Denied, Refused
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
 from apps.grants.windows import windows_of
+from apps.inventory.models import Assignment
 from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
 from tests.grants.system import START, System, make_due
 
@@ -33,6 +34,33 @@ def test_after_the_read_back_the_end_is_narrowed_to_what_was_asked(system: Syste
     grant.refresh_from_db()
     assert grant.not_after == grant.ends_at
     assert grant.narrowed_at
+
+
+def test_it_never_lasts_beyond_the_end_that_was_written_first(system: System, clock) -> None:
+    grant = system.issue(duration=timedelta(hours=1))
+
+    def slow(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("before", "look"):
+            clock.shift(timedelta(minutes=30))
+
+    system.world.hook = slow
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.ACTIVE
+    assert grant.ends_at == START + Grant.ALLOWANCE + timedelta(hours=1)
+
+
+def test_it_does_not_become_active_after_its_time(system: System, clock) -> None:
+    grant = system.issue(duration=timedelta(hours=1))
+
+    def late(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("before", "look"):
+            clock.shift(Grant.ALLOWANCE + timedelta(hours=1))
+
+    system.world.hook = late
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.PROVISIONING
 
 
 def test_the_access_ends_in_the_system_even_when_nothing_of_the_portal_runs(system: System, clock) -> None:
@@ -187,6 +215,7 @@ def test_overlapping_grants_do_not_end_each_other(system: System, clock) -> None
     first = system.active(duration=timedelta(hours=1))
     clock.shift(timedelta(minutes=30))
     second = system.active(duration=timedelta(hours=2))
+    assert system.can_use(at=second.ends_at - timedelta(seconds=1))
     clock.shift(timedelta(minutes=30))
     system.run_clock()
     first.refresh_from_db()
@@ -207,9 +236,58 @@ def test_one_persons_end_leaves_the_other_alone(system: System) -> None:
     services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
     provisioning.deprovision(grant.pk)
     assert not system.can_use(system.alice)
+    assert set(system.world.assignments) == {("bob", system.read.external_id)}
     assert system.can_use(system.bob)
     other.refresh_from_db()
     assert other.state == State.ACTIVE
+
+
+def test_one_permission_set_ends_without_the_other(system: System) -> None:
+    other = system.permission_set("Logs", "read")
+    grant = system.active()
+    system.active(what=other, duration=timedelta(hours=2))
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKED
+    assert set(system.world.assignments) == {("alice", other.external_id)}
+    assert not system.can_use()
+    assert system.can_use(what=other, at=START + timedelta(minutes=119))
+
+
+def test_what_ended_stays_denied_when_others_write_the_guard_until_it_is_cleared(system: System, clock) -> None:
+    grant = system.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    system.active(system.bob, duration=timedelta(hours=4))
+    assert {person for person, _ in system.world.guards["111122223333"]} == {"alice", "bob"}
+    clock.shift(timedelta(hours=1))
+    make_due()
+    provisioning.clear(grant.pk)
+    system.active(system.bob, what=system.permission_set("Logs", "read"))
+    assert {person for person, _ in system.world.guards["111122223333"]} == {"bob"}
+
+
+def test_the_inventory_hears_what_was_read_back(system: System, clock) -> None:
+    grant = system.active()
+    held = Assignment.objects.get(principal=system.alice, entitlement=system.read)
+    assert held.is_open
+    assert not held.is_standing
+    clock.shift(timedelta(minutes=10))
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    held.refresh_from_db()
+    assert (held.period.lower, held.period.upper) == (START, START + timedelta(minutes=10))
+
+
+def test_what_was_made_standing_meanwhile_is_not_opened_with_an_end(system: System) -> None:
+    grant = system.issue()
+    system.holds(system.alice, system.read)
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.FAILED
+    assert "already holds Read for good" in grant.end_note
+    assert system.can_use()
 
 
 def test_an_ended_grant_leaves_the_shared_guard_after_its_last_session(system: System, clock) -> None:

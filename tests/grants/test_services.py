@@ -1,6 +1,6 @@
 """What the services decide, and what they refuse."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -227,6 +227,42 @@ def test_a_grant_whose_access_a_scan_shows_gone_is_ended_with_a_read_back_of_its
     grant.refresh_from_db()
     assert (grant.state, grant.end_reason) == (State.REVOKED, EndReason.GONE)
     assert not system.can_use()
+
+
+def close(assignment: Assignment, at: datetime) -> None:
+    Assignment.objects.filter(pk=assignment.pk).update(period=type(assignment.period)(assignment.period.lower, at))
+
+
+@pytest.mark.parametrize("is_there_again", [True, False])
+def test_what_a_scan_saw_gone_before_the_grant_or_sees_again_ends_nothing(system: System, is_there_again: bool) -> None:
+    grant = system.active()
+    seen = Assignment.objects.open().get(principal=system.alice, entitlement=system.read)
+    if is_there_again:
+        close(seen, timezone.now() + timedelta(minutes=1))
+        again = type(seen.period)(timezone.now() + timedelta(minutes=2), None)
+        Assignment.objects.create(
+            connection=system.connection, principal=system.alice, entitlement=system.read, period=again
+        )
+    else:
+        start = seen.period.lower - timedelta(hours=1)
+        Assignment.objects.filter(pk=seen.pk).update(period=type(seen.period)(start, start + timedelta(minutes=1)))
+    periodic.settle_gone()
+    grant.refresh_from_db()
+    assert grant.state == State.ACTIVE
+
+
+def test_what_a_scan_shows_gone_is_not_removed(system: System) -> None:
+    assignment = system.holds(system.alice, system.admin)
+    close(assignment, timezone.now())
+    with pytest.raises(services.NotPossible, match="no longer shows this"):
+        services.remove_standing(assignment, by=system.bob.identity.user, reason="Gone already.")
+
+
+def test_what_aws_made_for_itself_is_an_owners_task(system: System) -> None:
+    assignment = system.holds(system.alice, system.admin)
+    system.alice.is_reserved = True
+    system.alice.save()
+    assert services.remove_standing(assignment, by=system.bob.identity.user, reason="Not ours.").is_owner_task
 
 
 def test_standing_access_of_an_observe_only_connection_is_not_touched(system: System) -> None:

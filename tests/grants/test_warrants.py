@@ -96,14 +96,15 @@ def test_a_principal_that_belongs_to_somebody_else_by_now_gets_nothing(system: S
         {"verdict": {"tier": "royal", "cap_seconds": 3600}},
         {"verdict": {"tier": "approval", "cap_seconds": 3600}, "approvals": [{}]},
         {"verdict": {"tier": "approval", "cap_seconds": 3600}, "approvals": {"user": "1"}},
-        {"spec": None, "digest": "x"},
+        {"spec": {"entitlement": "Admin"}, "digest": warrants.digest({"entitlement": "Admin"})},
+        {"spec": {"entitlement": "Admin"}},
         {"requester": "999"},
     ],
     ids=str,
 )
 def test_a_forged_warrant_opens_nothing_and_blocks_nobody_else(system: System, forged: dict[str, Any]) -> None:
     real, grant = system.active(system.alice), system.issue(system.bob)
-    replace(grant, **({"spec": {"x": 1}, "digest": "x"} if "spec" in forged else forged))
+    replace(grant, **forged)
     assert refusal(grant)
     provisioning.provision(grant.pk)
     grant.refresh_from_db()
@@ -128,6 +129,17 @@ def test_the_rules_must_still_give_it_without_more_than_was_given(system: System
     assert unconfirmed.state == State.FAILED
     assert not system.world.calls
     assert system.active(what=deployer, authority=confirmed).state == State.ACTIVE
+
+
+def test_whoever_was_shut_out_meanwhile_gets_nothing(system: System) -> None:
+    grant = system.issue()
+    user = system.alice.identity.user
+    user.is_active = False
+    user.save()
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.FAILED
+    assert not system.world.calls
 
 
 def test_the_rules_are_asked_again_for_what_a_worker_takes_over(system: System) -> None:

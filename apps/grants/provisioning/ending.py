@@ -201,9 +201,11 @@ def _require_still_gone(turn: Turn) -> None:
     grant = turn.grant
     with exclusive("object", turn.hand.lock_key(turn.target)):
         look = turn.hand.look(turn.target)
-        if not look.is_present or _keeper_of(grant) or is_held_standing(grant):
+        if not look.is_present:
             return
-        if not grant.ticket:
+        if not grant.ticket:  # nothing is under way, so somebody may rely on it
+            if _keeper_of(grant) or is_held_standing(grant):
+                return
             tell(turn, "grants.grant.came_back", look.proof)
         turn.asked("close")
         turn.asked("close", turn.hand.close(turn.target))
