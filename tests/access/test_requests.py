@@ -8,17 +8,17 @@ import time_machine
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from apps.access import periodic
+from apps.access import periodic, permissions
 from apps.access.models import AccessRequest, Approval, Approver
 from apps.access.services import offers, requests
 from apps.access.services.offers import NotAllowed
 from apps.audit.models import AuditEvent
 from apps.core.lifecycle import Conflict
 from apps.grants.models import Grant, State
-from apps.inventory.models import Entitlement, Identity
+from apps.inventory.models import Connection, Entitlement, Identity, Principal
 from apps.users.models import User
 from tests.access.conftest import LAPTOP, PASSKEY, PHONE, TOTP, Company
-from tests.factories.inventory import EntitlementFactory
+from tests.factories.inventory import EntitlementFactory, ResourceFactory
 from tests.grants.system import START
 
 HOUR = timedelta(hours=1)
@@ -241,6 +241,21 @@ def test_the_same_person_in_another_login_cannot_decide(company: Company, write:
     assert twin.user not in requests.approvers_for(company.alice_user, company.alice.identity, write, ["owner"])
 
 
+@pytest.mark.parametrize("same", ["holder", "address of the holder", "address the requester has at work", "nothing"])
+def test_nobody_decides_for_themselves_by_whatever_name(company: Company, same: str) -> None:
+    bob, holder = company.bob.identity, company.person("holder").identity
+    Identity.objects.filter(pk__in=[bob.pk, holder.pk]).update(email="")
+    holder.refresh_from_db()
+    if same == "holder":
+        holder = Identity.objects.get(pk=bob.pk)
+    if same == "address of the holder":
+        holder.email = company.bob_user.email.upper()
+    if same == "address the requester has at work":
+        Identity.objects.filter(pk=company.alice.identity.pk).update(email=company.bob_user.email)
+    is_independent = permissions.is_independent(fresh(company.bob_user), fresh(company.alice_user), holder)
+    assert is_independent == (same == "nothing")
+
+
 @pytest.mark.parametrize("how", ["unlinked", "left", "shut out"])
 def test_only_people_who_work_here_decide(company: Company, write: Entitlement, how: str) -> None:
     request = ask(company, write)
@@ -454,6 +469,41 @@ def test_only_the_owner_of_a_machine_can_ask_for_it(company: Company) -> None:
 
 
 # ---- offers
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"ended_at": START}, {"is_reserved": True}, {"resource": "other"}, {"owner left": 1}]
+)
+def test_a_machine_is_asked_for_only_where_it_is(company: Company, wrong: dict) -> None:
+    robot = company.machine(owner=company.alice.identity)
+    row = company.offer(
+        EntitlementFactory(
+            connection=company.connection, resource=company.account, kind="dated_policy", privilege="read"
+        ),
+        provisioner="iam_timeboxed_policy",
+    )
+    fields = {"resource": ResourceFactory(connection=company.connection)} if "resource" in wrong else wrong
+    if "owner left" in wrong:
+        company.alice.identity.ended_at = START
+        company.alice.identity.save()
+    else:
+        Principal.objects.filter(pk=robot.pk).update(**fields)
+    assert offers.holders_for(company.alice_user, row) == ([] if wrong else [robot])
+
+
+def test_a_face_in_another_system_holds_nothing_here(company: Company) -> None:
+    elsewhere = Company()
+    row = elsewhere.offer(elsewhere.read)
+    assert offers.holders_for(company.alice_user, row) == []
+    assert offers.holders_for(elsewhere.alice_user, row) == [elsewhere.alice]
+
+
+@pytest.mark.parametrize("fields", [{"paused_at": START}, {"write_approved_at": None, "write_approved_by": None}])
+def test_nothing_is_on_offer_where_gatehouse_may_not_write(company: Company, fields: dict) -> None:
+    company.offer(company.read)
+    Connection.objects.update(**fields)
+    with pytest.raises(NotAllowed, match="no longer be asked for"):
+        ask(company, company.read)
 
 
 def test_what_cannot_be_ended_safely_is_not_offered_for_privileged_access(company: Company) -> None:

@@ -251,6 +251,11 @@ def test_one_permission_set_ends_without_the_other(system: System) -> None:
     grant.refresh_from_db()
     assert grant.state == State.REVOKED
     assert set(system.world.assignments) == {("alice", other.external_id)}
+    lines = system.world.guards["111122223333"]
+    assert {what: line.is_open for (_, what), line in lines.items()} == {
+        system.read.external_id: False,
+        other.external_id: True,
+    }
     assert not system.can_use()
     assert system.can_use(what=other, at=START + timedelta(minutes=119))
 
