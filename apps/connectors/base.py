@@ -176,6 +176,7 @@ class Target:
     entitlement_attributes: Mapping[str, Any] = field(default_factory=dict)
     principal_attributes: Mapping[str, Any] = field(default_factory=dict)
     assignment_attributes: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""  # the grant's own name in the provider, where each grant has an object or sessions of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +185,15 @@ class Window:
 
     `is_open` is False for one that is being ended: its date lies in the past and its access must be denied at once.
     `holds_standing` says that the principal also holds some of this by standing right, which a Deny would cut.
+    `lapses_at` is the latest end that was ever written for it: from then on what was dated with it (a session) is over
+    by itself. None when that is not known.
     """
 
     target: Target
     not_after: datetime
     is_open: bool = True
     holds_standing: bool = False
+    lapses_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.not_after.tzinfo is None:
@@ -238,11 +242,29 @@ class Remover(Protocol):
         """The one object in the provider that `close` (and `open`) changes; nobody else may change it meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What one provisioner promises, in sentences for people: shown where its access is offered and held, and in docs.
+
+    What rests on something that was not yet tried in a live account says "unverified live".
+    """
+
+    ends_by: str  # what ends it if every part of the portal is dead
+    ends_early_by: str  # how it is ended before its time
+    read_back_by: str  # what is read to know that it opened, and that it is gone
+    survives: str  # what lives on after the end (sessions, open connections), or that nothing does
+    limits: tuple[str, ...]  # of the provider, checked before anything is written
+    failures: tuple[str, ...]  # what goes wrong in practice, and what then happens
+    holders: tuple[str, ...]  # kinds of principal it can open something for
+    opens: tuple[str, ...]  # kinds of entitlement it can open
+    may_be_privileged: bool  # whether its ender is strong enough for privileged entitlements
+    is_per_grant: bool = False  # every grant has an object or sessions of its own, so overlapping ones share nothing
+
+
 class Provisioner(Remover, Protocol):
     """Opens one kind of access for a time, and ends it in the provider even when the portal is dead."""
 
-    ends_by: str  # a sentence: what ends it if every part of the portal is dead
-    may_be_privileged: bool  # whether that ender is strong enough for privileged entitlements
+    promise: Promise
 
     def check(self, target: Target, windows: Sequence[Window]) -> None:
         """Raise `Refused` when this cannot be provisioned safely (a limit, a missing guard). Reads, never writes.

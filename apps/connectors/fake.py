@@ -18,6 +18,7 @@ from apps.connectors.base import (
     EntitlementRecord,
     Look,
     Progress,
+    Promise,
     Proof,
     Scan,
     Target,
@@ -192,8 +193,17 @@ class FakeRemover:
 class FakeProvisioner(FakeRemover):
     """Like `idc_assignment`: an assignment, ended by a dated Deny in a guard that all grants of an account share."""
 
-    ends_by = "A dated Deny in the fake system's guard ends it, whether or not Gatehouse runs."
-    may_be_privileged = True
+    promise = Promise(
+        ends_by="A dated Deny in the fake system's guard ends it, whether or not Gatehouse runs.",
+        ends_early_by="The Deny's date moves into the past, then the assignment is deleted.",
+        read_back_by="The guard, and the assignments.",
+        survives="Nothing.",
+        limits=("A guard holds as many lines as the test says.",),
+        failures=("Whatever the test says.",),
+        holders=("idc_user",),
+        opens=("permission_set",),
+        may_be_privileged=True,
+    )
 
     def check(self, target: Target, windows: Sequence[Window]) -> None:
         call, fault = self.world.begin("check", target)
@@ -250,8 +260,17 @@ class FakeProvisioner(FakeRemover):
 class FakePolicyProvisioner:
     """Like `iam_timeboxed_policy`: one dated document for each principal, in which `enforce` opens and ends access."""
 
-    ends_by = "The dates inside the policy end it, whether or not Gatehouse runs."
-    may_be_privileged = False
+    promise = Promise(
+        ends_by="The dates inside the policy end it, whether or not Gatehouse runs.",
+        ends_early_by="Its lines are taken out of the policy.",
+        read_back_by="The policy.",
+        survives="Nothing.",
+        limits=("A policy holds as many lines as the test says.",),
+        failures=("Whatever the test says.",),
+        holders=("iam_user", "iam_role"),
+        opens=("dated_policy",),
+        may_be_privileged=False,
+    )
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.world = world(config["world"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from apps.connectors.base import Connector, Provisioner, Remover
+from apps.connectors.base import Connector, Promise, Provisioner, Remover
 
 CONNECTORS = {
     "aws": "apps.connectors.aws.connector:AwsConnector",
@@ -50,6 +50,16 @@ def connector(kind: str, config: Mapping[str, Any]) -> Connector:
 def provisioner(kind: str, name: str, config: Mapping[str, Any]) -> Provisioner:
     """What opens and ends access called `name` in a system of this kind."""
     return cast("Provisioner", _load(PROVISIONERS[kind, name])(config))
+
+
+def promise(kind: str, name: str) -> Promise:
+    """What the provisioner called `name` promises, without reaching the system."""
+    return cast("Promise", _load(PROVISIONERS[kind, name]).promise)
+
+
+def provisioners_for(kind: str, entitlement_kind: str) -> list[str]:
+    """The names of what can open this kind of entitlement in a system of this kind."""
+    return [name for of, name in PROVISIONERS if of == kind and entitlement_kind in promise(kind, name).opens]
 
 
 def remover(kind: str, entitlement_kind: str, config: Mapping[str, Any]) -> Remover:

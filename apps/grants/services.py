@@ -248,7 +248,7 @@ def how_it_ends(grant: Grant) -> str:
         return "Its owner removes it by hand. It stays open until a complete read of AWS shows it gone."
     if grant.origin == Grant.Origin.FOUND:
         return "Gatehouse removes it and reads AWS back."
-    return registry.provisioner(grant.connection.kind, grant.provisioner, grant.connection.config).ends_by
+    return registry.promise(grant.connection.kind, grant.provisioner).ends_by
 
 
 def can_remove(assignment: Assignment) -> bool:
@@ -306,7 +306,7 @@ def _require_grantable(principal: Principal, entitlement: Entitlement, provision
         raise NotPossible(f"{gone} is no longer there in AWS. Look for another way in the catalogue.")
     if (connection.kind, provisioner) not in registry.PROVISIONERS:
         raise NotPossible(f"No provisioner is called {provisioner}. Ask an administrator to correct the offer.")
-    strong = registry.provisioner(connection.kind, provisioner, connection.config).may_be_privileged
+    strong = registry.promise(connection.kind, provisioner).may_be_privileged
     if entitlement.is_privileged and not strong:
         raise NotPossible(f"{entitlement} is privileged and cannot be ended safely this way. Ask for a narrower one.")
 

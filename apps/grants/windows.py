@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Q, QuerySet
 
@@ -20,11 +21,12 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
 
     `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object.
     """
-    rows: dict[tuple[int, int], list[Grant]] = {}
+    rows: dict[tuple[Any, ...], list[Grant]] = {}
     grants = Grant.objects.sharing(shared_key, opening).with_names().select_related("warrant").order_by("pk")
     for grant in grants:
         if grant != without:
-            rows.setdefault((grant.principal_id, grant.entitlement_id), []).append(grant)
+            own = grant.reference if grant.is_alone_in_aws else ""
+            rows.setdefault((grant.principal_id, grant.entitlement_id, own), []).append(grant)
     return [_window(grants) for grants in rows.values()]
 
 
@@ -69,6 +71,7 @@ def target_of(grant: Grant) -> Target:
         entitlement_attributes=entitlement.attributes,
         principal_attributes=principal.attributes,
         assignment_attributes=grant.assignment.attributes if grant.assignment else {},
+        reference=grant.reference if grant.is_alone_in_aws else "",
     )
 
 
@@ -80,11 +83,12 @@ def _window(grants: list[Grant]) -> Window:
         not_after=max(open_ends or ended).replace(microsecond=0),
         is_open=bool(open_ends),
         holds_standing=bool(open_ends) and _holds_standing(grants[-1]),
+        lapses_at=max((grant.not_after for grant in grants if grant.not_after), default=None),
     )
 
 
-def _pair(target: Target) -> tuple[str, str]:
-    return target.principal_external_id, target.entitlement_external_id
+def _pair(target: Target) -> tuple[str, str, str]:
+    return target.principal_external_id, target.entitlement_external_id, target.reference
 
 
 def _end_of(grant: Grant) -> datetime:

@@ -23,7 +23,15 @@ CONFIG = {
     "provisioner_role": "portal/PortalProvisioner",
     "remover_role": "portal/PortalRemover",
     "external_id": "an-external-id",
+    "ender_role": "portal/PortalEnder",
+    "broker_role": "portal/PortalBroker",
     "guard_policy": "/jit/jit-guard",
+    "boundary_policy": "/jit/JitBoundary",
+    "schedule_group": "jit",
+    "schedule_role": "portal/PortalScheduler",
+    "ender_function": "portal-ender",
+    "entry_permission_set": "JitBase",
+    "stop_policy": "GatehouseStop",
     "source_identity": "portal-gatehouse",
 }
 HUB = "123456789012"

@@ -64,8 +64,10 @@ class ProvisionerContract:
     """Access opens after its end is written, ends by itself, and ends for one person only."""
 
     def test_it_says_what_ends_it(self, bench: Bench) -> None:
-        assert bench.provisioner.ends_by.endswith(".")
-        assert isinstance(bench.provisioner.may_be_privileged, bool)
+        promise = bench.provisioner.promise
+        told = (promise.ends_by, promise.ends_early_by, promise.read_back_by, promise.survives)
+        assert all(sentence.endswith(".") for sentence in (*told, *promise.limits, *promise.failures))
+        assert promise.limits and promise.failures and promise.holders and promise.opens
 
     def test_it_can_be_provisioned(self, bench: Bench) -> None:
         bench.provisioner.check(bench.alice, [Window(bench.alice, END)])

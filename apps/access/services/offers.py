@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.access.models import Offer
@@ -15,14 +16,6 @@ from apps.core import words
 from apps.inventory.models import Entitlement, Identity, Principal
 from apps.rules import evaluation, questions
 from apps.users.models import User
-
-# Provisioner → the kinds of principal it can open something for.
-FACES = {
-    "idc_assignment": (Principal.Kind.IDC_USER,),
-    "iam_timeboxed_policy": (Principal.Kind.IAM_USER, Principal.Kind.IAM_ROLE),
-}
-# Provisioner → the kind of entitlement that it opens.
-OPENS = {"idc_assignment": Entitlement.Kind.PERMISSION_SET, "iam_timeboxed_policy": Entitlement.Kind.DATED_POLICY}
 
 
 class NotAllowed(Exception):
@@ -37,10 +30,10 @@ def offer(entitlement: Entitlement, *, provisioner: str, max_for: timedelta, by:
     kind = entitlement.connection.kind
     if (kind, provisioner) not in registry.PROVISIONERS:
         raise NotAllowed(f"No provisioner is called {provisioner}.")
-    strong = registry.provisioner(kind, provisioner, entitlement.connection.config).may_be_privileged
-    if entitlement.is_privileged and not strong:
+    promise = registry.promise(kind, provisioner)
+    if entitlement.is_privileged and not promise.may_be_privileged:
         raise NotAllowed(f"{entitlement} is privileged, and {provisioner} has no ender strong enough for that.")
-    if entitlement.kind != OPENS.get(provisioner):
+    if entitlement.kind not in promise.opens:
         raise NotAllowed(f"{provisioner} cannot open this kind of entitlement. Choose another one.")
     Entitlement.objects.select_for_update().get(pk=entitlement.pk)  # one decision about an offer at a time
     if entitlement.offers.filter(withdrawn_at=None).exists():
@@ -64,13 +57,12 @@ def holders_for(user: User, row: Offer) -> list[Principal]:
     if identity is None:
         return []
     fitting = Principal.objects.present().filter(
+        Q(resource=None) | Q(resource=row.entitlement.resource_id),  # the directory's own, or of the same account
         connection=row.entitlement.connection,
-        kind__in=FACES[row.provisioner],
+        kind__in=registry.promise(row.entitlement.connection.kind, row.provisioner).holders,
         is_reserved=False,
         identity__ended_at=None,
     )
-    if row.provisioner != "idc_assignment":
-        fitting = fitting.filter(resource=row.entitlement.resource_id)
     fitting = fitting.select_related("identity").order_by("name")
     return [*fitting.filter(identity=identity), *fitting.filter(identity__owner=identity).exclude(identity=identity)]
 

@@ -25,7 +25,7 @@ from apps.connectors.aws.iam import OUR_POLICY
 from apps.connectors.aws.policy.documents import MalformedPolicy, canonical, digest, parse
 from apps.connectors.aws.policy.matcher import may_overlap
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Look, Proof, Target, Ticket, Window, whole_second
+from apps.connectors.base import Look, Promise, Proof, Target, Ticket, Window, whole_second
 from apps.connectors.errors import Gone, Refused, Unproven
 
 LIMITS = {"user": 2048, "role": 10240}  # characters of all inline policies together, white space not counted
@@ -79,11 +79,23 @@ def render(windows: Sequence[Window]) -> dict[str, Any]:
 class IamTimeboxedPolicy:
     """The dated inline policy of one IAM user or role."""
 
-    ends_by = (
-        "The dates inside the policy: AWS refuses these actions from that second on, whether or not Gatehouse runs "
-        "(unverified live)."
+    promise = Promise(
+        ends_by=(
+            "The dates inside the policy: AWS refuses these actions from that second on, whether or not Gatehouse runs "
+            "(unverified live)."
+        ),
+        ends_early_by="Its statements are taken out of the principal's inline policy.",
+        read_back_by="The principal's inline policy, compared with what was written.",
+        survives="Nothing: IAM judges every call by the policies of that moment.",
+        limits=(
+            "All inline policies together: 2,048 characters for a user, 10,240 for a role.",
+            "The Deny is left out where it would cut standing rights or a longer grant; then the lapse is the end.",
+        ),
+        failures=("The principal was deleted or made anew: refused, because it is somebody else now.",),
+        holders=("iam_user", "iam_role"),
+        opens=("dated_policy",),
+        may_be_privileged=False,
     )
-    may_be_privileged = False
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config

@@ -9,7 +9,7 @@ from typing import Any
 from apps.connectors.aws import guard, identity_center, organizations
 from apps.connectors.aws.holders import attribute
 from apps.connectors.aws.removers import AccountAssignment, ticket_of
-from apps.connectors.base import Proof, Target, Ticket, Window
+from apps.connectors.base import Promise, Proof, Target, Ticket, Window
 from apps.connectors.errors import Refused
 
 LONGEST_SESSION = timedelta(hours=1)
@@ -22,11 +22,28 @@ class IdcAssignment(AccountAssignment):
     """
 
     role = "provisioner_role"
-    ends_by = (
-        "A dated Deny in the account's guard policy: from that second on AWS refuses every call, in live sessions too, "
-        "whether or not Gatehouse runs (unverified live)."
+    promise = Promise(
+        ends_by=(
+            "A dated Deny in the account's guard policy: from that second on AWS refuses every call, in live sessions "
+            "too, whether or not Gatehouse runs (unverified live)."
+        ),
+        ends_early_by="The Deny's date moves into the past, then the assignment is deleted.",
+        read_back_by="The guard's default version, and the account's assignments of the permission set.",
+        survives="Nothing: live sessions are denied everything until the last of them could have ended.",
+        limits=(
+            "A guard policy holds 6,144 characters: about 18 people with ends of their own in one account.",
+            "The permission set references the guard and its sessions last an hour at most.",
+            "A delegated administrator cannot assign anything into the management account.",
+        ),
+        failures=(
+            "Identity Center works on another change of the same assignment: tried again until it is through.",
+            "The account has no guard policy: refused before anything is written.",
+            "Identity Center takes the change and then fails it: its reason is shown, and nothing was opened.",
+        ),
+        holders=("idc_user",),
+        opens=("permission_set",),
+        may_be_privileged=True,
     )
-    may_be_privileged = True
 
     def check(self, target: Target, windows: Sequence[Window]) -> None:
         if target.principal_kind != "idc_user":

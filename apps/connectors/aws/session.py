@@ -6,8 +6,12 @@ account, also in the account that Gatehouse itself stands in, which must be the 
 administrator of Organizations and Identity Center. Endpoints come from the environment (`AWS_ENDPOINT_URL`) alone.
 
 A connection's `config` has: `region` (of Identity Center), `reader_role`, `provisioner_role`, `remover_role` (path and
-name, "portal/PortalReader", the same in every account), `external_id` and `source_identity` (asked for by the roles'
-trust; empty ones are not sent), `guard_policy` (path and name, "/jit/jit-guard").
+name, "portal/PortalReader", the same in every account), `ender_role` (the separate ender's), `broker_role` (mints
+sessions, in the hub only), `external_id` and `source_identity` (asked for by the roles' trust; empty ones are not sent),
+`guard_policy` and `boundary_policy` (path and name, "/jit/jit-guard"), `schedule_group`, `schedule_role` (assumed by
+EventBridge Scheduler) and `ender_function` (a Lambda function of the hub that ends memberships by name) for what AWS's
+scheduler ends, `entry_permission_set` (whose sessions may assume the role of a grant) and `stop_policy` (the name of the
+service control policy of the emergency stop).
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from botocore.config import Config
 from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, translated
 from apps.connectors.errors import ConnectorError, Denied, Refused, Unproven
 
-Role = Literal["reader_role", "provisioner_role", "remover_role"]
+Role = Literal["reader_role", "provisioner_role", "remover_role", "ender_role", "broker_role"]
 
 MOST_CLIENTS = 256
 SESSION_FOR = timedelta(hours=1)  # role chaining allows no more

@@ -51,6 +51,8 @@ class Entitlement(models.Model):
         IAM_POLICY = "iam_policy", "Attached policy"
         IAM_INLINE_POLICY = "iam_inline_policy", "Inline policy"
         DATED_POLICY = "dated_policy", "Dated policy"  # the portal's own, held only through grants
+        TIER_ROLE = "tier_role", "Role to assume"  # under /jit/tier/, held only through sessions that a broker mints
+        NETWORK_RULE = "network_rule", "Network opening"  # one ingress rule of a security group, only through grants
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="entitlements")
     resource = models.ForeignKey(

@@ -103,7 +103,15 @@ class Connection(models.Model):
             "reader_role": "portal/PortalReader",
             "provisioner_role": "portal/PortalProvisioner",
             "remover_role": "portal/PortalRemover",
+            "ender_role": "portal/PortalEnder",
+            "broker_role": "portal/PortalBroker",
             "guard_policy": "/jit/jit-guard",
+            "boundary_policy": "/jit/JitBoundary",
+            "schedule_group": "jit",
+            "schedule_role": "portal/PortalScheduler",
+            "ender_function": "portal-ender",
+            "entry_permission_set": "JitBase",
+            "stop_policy": "GatehouseStop",
             "source_identity": "portal-gatehouse",
         }
         return {**defaults, **self.options, "region": self.region, "external_id": self.external_id, "name": self.name}

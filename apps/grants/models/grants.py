@@ -1,10 +1,11 @@
-"""Grants and the warrants they rest on."""
+"""Grants: what shall be held, until when, and how far AWS has followed."""
 
 from __future__ import annotations
 
+import base64
+import secrets
 from datetime import datetime, timedelta
 
-import pgtrigger
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -43,6 +44,11 @@ class EndReason(models.TextChoices):
     FAILED = "failed", "It could not be opened"
     CANCELLED = "cancelled", "It was cancelled before it began"
     EMERGENCY = "emergency", "Emergency stop"
+
+
+def new_reference() -> str:
+    """A name that nobody can guess and no database ever gives twice, as roles, tags and session names allow it."""
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
 class GrantQuerySet(models.QuerySet["Grant"]):
@@ -106,7 +112,9 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         return self.filter(state=State.ACTIVE, narrowed_at=None, shared_key__gt="", next_try_at__lte=now)
 
     def same_access(self, grant: Grant) -> GrantQuerySet:
-        """Other grants for the same (principal, entitlement): AWS shows one thing for all of them."""
+        """Other grants for the same (principal, entitlement) where AWS shows one thing for all of them."""
+        if grant.is_alone_in_aws:
+            return self.none()
         return self.filter(principal_id=grant.principal_id, entitlement_id=grant.entitlement_id).exclude(pk=grant.pk)
 
     def visible_to(self, user: User) -> GrantQuerySet:
@@ -178,6 +186,9 @@ class Grant(models.Model):
     origin = models.CharField(max_length=12, choices=Origin.choices)
     provisioner = models.CharField(max_length=40, blank=True, help_text="Opens and ends it; empty for found ones.")
     remover = models.CharField(max_length=40, blank=True, help_text="For found ones: the entitlement kind, or owner.")
+    reference = models.CharField(
+        max_length=16, default=new_reference, unique=True, editable=False, help_text="What it is called in AWS."
+    )
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
     end_reason = models.CharField(max_length=12, choices=EndReason.choices, blank=True)
     end_note = models.CharField(max_length=1000, blank=True)
@@ -190,11 +201,13 @@ class Grant(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     claimed_at = models.DateTimeField(null=True, blank=True)
     not_after = models.DateTimeField(null=True, blank=True, help_text="The end that AWS enforces.")
+    accepted_at = models.DateTimeField(null=True, blank=True, help_text="When AWS accepted the opening.")
     active_at = models.DateTimeField(null=True, blank=True)
     narrowed_at = models.DateTimeField(null=True, blank=True, help_text="When AWS's end was narrowed to ends_at.")
     ends_at = models.DateTimeField(null=True, blank=True)
     revoking_at = models.DateTimeField(null=True, blank=True)
     denied_at = models.DateTimeField(null=True, blank=True, help_text="When a Deny was read back in force.")
+    removal_accepted_at = models.DateTimeField(null=True, blank=True, help_text="When AWS accepted the removal.")
     revoked_at = models.DateTimeField(null=True, blank=True)
     sessions_until = models.DateTimeField(null=True, blank=True, help_text="Until when a session could have lived.")
 
@@ -286,6 +299,11 @@ class Grant(models.Model):
         return registry.TITLES.get(self.provisioner, self.provisioner)
 
     @property
+    def is_alone_in_aws(self) -> bool:
+        """Whether it has an object or sessions of its own there, which it shares with no other grant."""
+        return bool(self.provisioner) and registry.promise(self.connection.kind, self.provisioner).is_per_grant
+
+    @property
     def is_ending(self) -> bool:
         return self.state == State.REVOKING
 
@@ -309,22 +327,3 @@ class Grant(models.Model):
         if self.state != State.REVOKING or self.revoking_at is None:
             return False
         return timezone.now() >= (self.due_at or self.revoking_at + self.REVOKE_SLO)
-
-
-class Warrant(models.Model):
-    """The authority one grant rests on: exactly what was asked, by whom, which rule allowed it, who approved. Made by
-    access, kept and checked by grants before anything is written in AWS; it can never be changed."""
-
-    grant = models.OneToOneField(Grant, models.CASCADE, related_name="warrant")
-    spec = models.JSONField(help_text="What may be provisioned: principal, entitlement, duration, provisioner.")
-    digest = models.CharField(max_length=64, help_text="SHA-256 of the canonical spec.")
-    requester = models.CharField(max_length=64, help_text="User id.")
-    approvals = models.JSONField(default=list, help_text="[{user, name, at, method}]")
-    verdict = models.JSONField(help_text="The rule set's answer: tier, cap, rule, digest of the rule set.")
-    made_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update)]
-
-    def __str__(self) -> str:
-        return f"Warrant of {self.grant_id}"

@@ -1,0 +1,6 @@
+"""Our intents, what they rest on, and how AWS differs from them."""
+
+from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
+from apps.grants.models.warrants import Warrant
+
+__all__ = ["COMMITTED", "IN_AWS", "LIVE", "EndReason", "Grant", "GrantQuerySet", "State", "Warrant", "new_reference"]
