@@ -1,13 +1,13 @@
 from django.urls import path
 
-from apps.grants import views
+from apps.grants.views import looking
 
 app_name = "grants"
 
 urlpatterns = [
-    path("", views.mine, name="mine"),
-    path("all/", views.every, name="every"),
-    path("of/<int:pk>/", views.of_identity, name="of_identity"),
-    path("<int:pk>/", views.detail, name="detail"),
-    path("<int:pk>/end/", views.end, name="end"),
+    path("", looking.mine, name="mine"),
+    path("all/", looking.every, name="every"),
+    path("of/<int:pk>/", looking.of_identity, name="of_identity"),
+    path("<int:pk>/", looking.detail, name="detail"),
+    path("<int:pk>/end/", looking.end, name="end"),
 ]

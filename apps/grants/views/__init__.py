@@ -1,0 +1,1 @@
+"""Pages about grants: looking at them and ending them, and the credentials of those that a broker mints."""
