@@ -1,5 +1,4 @@
-"""Deciding about grants: issue, end, take standing access away. Each verb is one transaction with one audit event; workers
-carry it out afterwards and AWS's own answer settles the state."""
+"""Issue a grant, end it, take standing access away."""
 
 from __future__ import annotations
 
