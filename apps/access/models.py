@@ -135,6 +135,14 @@ class AccessRequest(models.Model):
     )
     confirmed_by = models.CharField(max_length=20, blank=True, help_text="passkey, or other_device")
     grant = models.OneToOneField(Grant, models.PROTECT, null=True, blank=True, related_name="access_request")
+    extends = models.ForeignKey(
+        Grant,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="extension_requests",
+        help_text="The grant that shall last longer; empty when it asks for a new one.",
+    )
 
     objects = AccessRequestQuerySet.as_manager()
 
@@ -143,7 +151,9 @@ class AccessRequest(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(duration__gt=timedelta(0)), name="access_request_duration_is_positive"),
             models.CheckConstraint(
-                condition=(Q(state="allowed") & Q(grant__isnull=False)) | (~Q(state="allowed") & Q(grant=None)),
+                condition=Q(state="allowed", grant__isnull=False, extends=None)
+                | Q(state="allowed", grant=None, extends__isnull=False)
+                | (~Q(state="allowed") & Q(grant=None)),
                 name="access_request_allowed_has_a_grant",
             ),
             models.CheckConstraint(

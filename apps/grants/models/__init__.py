@@ -1,6 +1,18 @@
 """Our intents, what they rest on, and how AWS differs from them."""
 
 from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
-from apps.grants.models.warrants import Warrant
+from apps.grants.models.warrants import Authorization, Extension, Warrant
 
-__all__ = ["COMMITTED", "IN_AWS", "LIVE", "EndReason", "Grant", "GrantQuerySet", "State", "Warrant", "new_reference"]
+__all__ = [
+    "COMMITTED",
+    "IN_AWS",
+    "LIVE",
+    "Authorization",
+    "EndReason",
+    "Extension",
+    "Grant",
+    "GrantQuerySet",
+    "State",
+    "Warrant",
+    "new_reference",
+]

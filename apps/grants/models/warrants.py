@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pgtrigger
 from django.db import models
 from django.utils import timezone
@@ -9,11 +11,9 @@ from django.utils import timezone
 from apps.grants.models.grants import Grant
 
 
-class Warrant(models.Model):
-    """The authority one grant rests on: exactly what was asked, by whom, which rule allowed it, who approved. Made by
-    access, kept and checked by grants before anything is written in AWS; it can never be changed."""
+class Authorization(models.Model):
+    """Exactly what was asked, by whom, which rule allowed it, who approved."""
 
-    grant = models.OneToOneField(Grant, models.CASCADE, related_name="warrant")
     spec = models.JSONField(help_text="What may be provisioned: principal, entitlement, duration, provisioner.")
     digest = models.CharField(max_length=64, help_text="SHA-256 of the canonical spec.")
     requester = models.CharField(max_length=64, help_text="User id.")
@@ -22,7 +22,62 @@ class Warrant(models.Model):
     made_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        abstract = True
+
+
+class Warrant(Authorization):
+    """The authority one grant rests on. Made by access, kept and checked by grants before anything is written in AWS; it
+    can never be changed."""
+
+    grant = models.OneToOneField(Grant, models.CASCADE, related_name="warrant")
+
+    class Meta:
         triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update)]
 
     def __str__(self) -> str:
         return f"Warrant of {self.grant_id}"
+
+
+class ExtensionQuerySet(models.QuerySet["Extension"]):
+    def unsettled(self) -> ExtensionQuerySet:
+        """Decided, and neither carried out nor refused by a worker yet."""
+        return self.filter(applied_at=None, refused_at=None)
+
+
+class Extension(Authorization):
+    """A yes to holding one grant longer, with the authority it rests on. A worker checks that, moves the end in AWS and
+    only then in the grant; or says why not."""
+
+    grant = models.ForeignKey(Grant, models.CASCADE, related_name="extensions")
+    duration = models.DurationField(help_text="How much longer than before.")
+    applied_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField(max_length=1000, blank=True, help_text="Why it was refused.")
+
+    objects = ExtensionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(duration__gt=timedelta(0)), name="extension_is_positive"),
+            models.CheckConstraint(
+                condition=models.Q(applied_at=None) | models.Q(refused_at=None), name="extension_settled_one_way"
+            ),
+            models.UniqueConstraint(
+                fields=["grant"],
+                condition=models.Q(applied_at=None, refused_at=None),
+                name="extension_one_at_a_time",
+            ),
+        ]
+        triggers = [
+            pgtrigger.Protect(
+                name="says_the_same_for_ever",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.AnyChange(
+                    "grant", "duration", "spec", "digest", "requester", "approvals", "verdict", "made_at"
+                ),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.duration} longer for {self.grant_id}"
