@@ -1,0 +1,30 @@
+"""Deciding about grants: `grants` issues, ends and takes standing access away. Each verb is one transaction with one audit
+event; workers carry it out afterwards and AWS's own answer settles the state."""
+
+from apps.grants.services.grants import (
+    Authority,
+    NotPossible,
+    can_remove,
+    end,
+    end_many,
+    how_it_ends,
+    issue,
+    owner_of,
+    remove_standing,
+    settle_task,
+    standing_path,
+)
+
+__all__ = [
+    "Authority",
+    "NotPossible",
+    "can_remove",
+    "end",
+    "end_many",
+    "how_it_ends",
+    "issue",
+    "owner_of",
+    "remove_standing",
+    "settle_task",
+    "standing_path",
+]
