@@ -226,6 +226,15 @@ class Look:
     proof: Proof
 
 
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """One way for the holder to use what is open. `kind`: console, cli, or note (nothing to do). Never holds a secret."""
+
+    kind: str
+    label: str
+    url_or_text: str  # an https address for `console`, text to copy for `cli`, a sentence for `note`
+
+
 class Remover(Protocol):
     """Ends one kind of access and reads it back. Can never open any."""
 
@@ -291,3 +300,6 @@ class Provisioner(Remover, Protocol):
 
     def session_for(self, target: Target) -> timedelta:
         """How long a session opened at the last moment could outlive the end, if no enforced Deny cut it."""
+
+    def ways_in(self, target: Target) -> tuple[WayIn, ...]:
+        """How the holder uses it. Calls nobody: the web process, which holds no credentials, asks this."""

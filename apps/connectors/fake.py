@@ -23,6 +23,7 @@ from apps.connectors.base import (
     Scan,
     Target,
     Ticket,
+    WayIn,
     Window,
     whole_second,
 )
@@ -248,6 +249,10 @@ class FakeProvisioner(FakeRemover):
         del target, documents  # the guard only bites in roles of permission sets that nobody holds standing
         return False
 
+    def ways_in(self, target: Target) -> tuple[WayIn, ...]:
+        del target  # nobody works in it
+        return ()
+
     def session_for(self, target: Target) -> timedelta:
         entitlement = self.world.entitlements.get(target.entitlement_external_id)
         return (entitlement and entitlement.session_for) or self.world.session_for
@@ -334,6 +339,10 @@ class FakePolicyProvisioner:
     def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
         del target
         return bool(documents)
+
+    def ways_in(self, target: Target) -> tuple[WayIn, ...]:
+        del target  # nobody works in it
+        return ()
 
     def session_for(self, target: Target) -> timedelta:
         del target  # its sessions read the policy at every call, so none outlives it

@@ -25,7 +25,7 @@ from apps.connectors.aws.iam import OUR_POLICY
 from apps.connectors.aws.policy.documents import MalformedPolicy, canonical, digest, parse
 from apps.connectors.aws.policy.matcher import may_overlap
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Look, Promise, Proof, Target, Ticket, Window, whole_second
+from apps.connectors.base import Look, Promise, Proof, Target, Ticket, WayIn, Window, whole_second
 from apps.connectors.errors import Gone, Refused, Unproven
 
 LIMITS = {"user": 2048, "role": 10240}  # characters of all inline policies together, white space not counted
@@ -167,6 +167,12 @@ class IamTimeboxedPolicy:
     def session_for(self, target: Target) -> timedelta:
         del target  # IAM judges every call by the policies of that moment, also in sessions that are open
         return timedelta(0)
+
+    def ways_in(self, target: Target) -> tuple[WayIn, ...]:
+        what = (
+            f"Nothing to do: what already works as {target.principal_name} can do this now, with the same credentials."
+        )
+        return (WayIn("note", "Credentials you have", what),)
 
     def _holder(self, target: Target) -> Holder:
         holder = holder_of(target)

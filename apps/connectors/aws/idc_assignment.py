@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from apps.connectors.aws import guard, identity_center, organizations
+from apps.connectors.aws import guard, identity_center, organizations, ways_in
 from apps.connectors.aws.holders import attribute
 from apps.connectors.aws.removers import AccountAssignment, ticket_of
-from apps.connectors.base import Promise, Proof, Target, Ticket, Window
+from apps.connectors.base import Promise, Proof, Target, Ticket, WayIn, Window
 from apps.connectors.errors import Refused
 
 LONGEST_SESSION = timedelta(hours=1)
@@ -93,6 +93,11 @@ class IdcAssignment(AccountAssignment):
 
     def session_for(self, target: Target) -> timedelta:
         return identity_center.parse_duration(self._described(target).get("SessionDuration"))
+
+    def ways_in(self, target: Target) -> tuple[WayIn, ...]:
+        return ways_in.to_permission_set(
+            self._config, target.account_id, str(target.entitlement_attributes.get("permission_set_name", ""))
+        )
 
     def _require_reachable(self, target: Target) -> None:
         """A delegated administrator cannot assign anything into the management account."""

@@ -10,7 +10,8 @@ name, "portal/PortalReader", the same in every account), `ender_role` (the separ
 sessions, in the hub only), `external_id` and `source_identity` (asked for by the roles' trust; empty ones are not sent),
 `guard_policy` and `boundary_policy` (path and name, "/jit/jit-guard"), `schedule_group`, `schedule_role` (assumed by
 EventBridge Scheduler) and `ender_function` (a Lambda function of the hub that ends memberships by name) for what AWS's
-scheduler ends, `entry_permission_set` (whose sessions may assume the role of a grant) and `stop_policy` (the name of the
+scheduler ends, `entry_permission_set` (whose sessions may assume the role of a grant), `start_url` (the address of the
+access portal, "https://example.awsapps.com/start"; empty where nobody set it) and `stop_policy` (the name of the
 service control policy of the emergency stop).
 """
 
