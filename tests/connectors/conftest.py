@@ -86,17 +86,21 @@ class Org:
 
     def iam(self, account_id: str = "") -> Any:
         """IAM inside an account, as an administrator there."""
-        name = f"iam {account_id or self.account_id}"
+        return self.client_in(account_id or self.account_id, "iam")
+
+    def client_in(self, account_id: str, service: str) -> Any:
+        """A service inside an account, as an administrator there."""
+        name = f"{service} {account_id}"
         if name not in self._clients:
-            self._clients[name] = self._assumed(account_id or self.account_id)
+            self._clients[name] = self._assumed(account_id, service)
         return self._clients[name]
 
-    def _assumed(self, account_id: str) -> Any:
+    def _assumed(self, account_id: str, service: str) -> Any:
         keys = self.client("sts").assume_role(
             RoleArn=f"arn:aws:iam::{account_id}:role/Observer", RoleSessionName="observer"
         )["Credentials"]
         return self.aws.client(
-            "iam",
+            service,
             aws_access_key_id=keys["AccessKeyId"],
             aws_secret_access_key=keys["SecretAccessKey"],
             aws_session_token=keys["SessionToken"],
@@ -164,6 +168,12 @@ class Org:
         )
         arn: str = made["Policy"]["Arn"]
         return arn
+
+    def add_scheduling(self, account_id: str = "") -> None:
+        """What our stack deploys for AWS's scheduler: a group for our schedules, and the role it ends things as."""
+        account_id = account_id or self.account_id
+        self.client_in(account_id, "scheduler").create_schedule_group(Name="jit")
+        self.iam(account_id).create_role(RoleName="PortalScheduler", Path="/portal/", AssumeRolePolicyDocument="{}")
 
     def guard(self, account_id: str = "") -> dict[str, Any]:
         """The guard's document that is in force."""
@@ -254,7 +264,7 @@ class Stubs:
 def stubs() -> Iterator[Stubs]:
     import boto3
 
-    names = ("iam", "sso-admin", "identitystore", "organizations", "sts")
+    names = ("iam", "sso-admin", "identitystore", "organizations", "sts", "scheduler", "lambda")
     clients = {name: boto3.client(name, region_name="us-east-1") for name in names}  # type: ignore[call-overload]
     stubbers = {name: Stubber(client) for name, client in clients.items()}
     for stubber in stubbers.values():
