@@ -34,7 +34,7 @@ QUEUES = ["revoke", "default", "sync"]
 
 # The first pattern that a task's name matches is its queue; the others go to `default`.
 ROUTES = {
-    "apps.grants.tasks.deprovision*": {"queue": "revoke"},
+    "apps.grants.tasks.de*": {"queue": "revoke"},  # deny, deprovision
     "apps.grants.periodic.*": {"queue": "revoke"},
     "apps.inventory.tasks.sync*": {"queue": "sync"},
 }

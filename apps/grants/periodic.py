@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.grants import services, tasks
-from apps.grants.models import EndReason, Grant, State
+from apps.grants.models import EndReason, Extension, Grant, State
 from apps.inventory.models import Assignment
 
 BATCH = 1000  # rows a sweep takes at a time; the next sweep is seconds away
@@ -65,9 +65,13 @@ DECISIONS = (expire, end_of_leavers, settle_gone)
 def wake_workers() -> None:
     """Wake a worker for every grant whose next step is due. Removals first."""
     now = timezone.now()
+    for shared_key in Grant.objects.undenied().due(now).order_by().values_list("shared_key", flat=True).distinct():
+        tasks.enqueue(tasks.deny, shared_key)
     for grant in Grant.objects.due(now).order_by(F("revoking_at").asc(nulls_last=True))[:BATCH]:
         tasks.enqueue(tasks.deprovision if grant.state == State.REVOKING else tasks.provision, grant.pk)
     for grant in Grant.objects.unnarrowed(now)[:BATCH]:
         tasks.enqueue(tasks.narrow, grant.pk)
     for grant in Grant.objects.uncleared(now)[:BATCH]:
         tasks.enqueue(tasks.clear, grant.pk)
+    for extension in Extension.objects.unsettled().filter(grant__next_try_at__lte=now)[:BATCH]:
+        tasks.enqueue(tasks.extend, extension.pk)

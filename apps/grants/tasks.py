@@ -22,6 +22,18 @@ def deprovision(grant_id: int) -> None:
 
 
 @shared_task
+def deny(shared_key: str) -> None:
+    """Deny everything that shall end in one shared object of AWS, with one write."""
+    provisioning.deny(shared_key)
+
+
+@shared_task
+def extend(extension_id: int) -> None:
+    """Move a grant's end in AWS."""
+    provisioning.extend(extension_id)
+
+
+@shared_task
 def narrow(grant_id: int) -> None:
     """Bring the end that AWS enforces down to what was asked, if that did not happen right after ACTIVE."""
     provisioning.narrow(grant_id)
@@ -33,6 +45,6 @@ def clear(grant_id: int) -> None:
     provisioning.clear(grant_id)
 
 
-def enqueue(task: Any, grant_id: int) -> None:
+def enqueue(task: Any, key: int | str) -> None:
     """Wake a worker. Expires soon: the clock asks again for what is still due."""
-    task.apply_async((grant_id,), expires=60)
+    task.apply_async((key,), expires=60)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from apps.grants.models import Grant, Warrant
+from apps.grants.models import Authorization, Extension, Grant, Warrant
 from apps.rules import evaluation, questions
 from apps.rules.loading import TIERS
 
@@ -37,6 +37,18 @@ def spec_of(grant: Grant) -> dict[str, Any]:
     }
 
 
+def spec_of_extension(grant: Grant, longer: timedelta) -> dict[str, Any]:
+    """Exactly what an extension of `grant` by `longer` allows. `seconds` is the whole time from its beginning, so that the
+    cap of a rule holds for all of it together."""
+    return {**spec_of(grant), "extends": grant.reference, "seconds": whole_seconds(grant, longer)}
+
+
+def whole_seconds(grant: Grant, longer: timedelta) -> int:
+    """For how long it would be held altogether, with `longer` and every extension before."""
+    before = sum((one.duration for one in grant.extensions.exclude(applied_at=None)), timedelta())
+    return int(((grant.duration or timedelta()) + before + longer).total_seconds())
+
+
 def digest(spec: Mapping[str, Any]) -> str:
     """SHA-256 over the canonical JSON of `spec`."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -48,15 +60,24 @@ def check(grant: Grant) -> None:
         warrant = grant.warrant
     except Warrant.DoesNotExist:
         raise InvalidWarrant("There is no warrant for this grant.") from None
+    _check(grant, warrant, spec_of(grant))
+
+
+def check_extension(extension: Extension) -> None:
+    """Raise `InvalidWarrant` unless its grant has a good warrant, and the extension one that covers exactly this."""
+    check(extension.grant)
+    _check(extension.grant, extension, spec_of_extension(extension.grant, extension.duration))
+
+
+def _check(grant: Grant, warrant: Authorization, spec: Mapping[str, Any]) -> None:
     try:
-        _require_exact(grant, warrant)
+        _require_exact(grant, warrant, spec)
         _require_yes(grant, warrant)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InvalidWarrant("The warrant of this grant cannot be read.") from error
 
 
-def _require_exact(grant: Grant, warrant: Warrant) -> None:
-    spec = spec_of(grant)
+def _require_exact(grant: Grant, warrant: Authorization, spec: Mapping[str, Any]) -> None:
     if not warrant.digest == digest(warrant.spec) == digest(spec):
         raise InvalidWarrant("The warrant was made for something else than this grant says.")
     if warrant.requester != spec["requester"]:
@@ -67,7 +88,7 @@ def _require_exact(grant: Grant, warrant: Warrant) -> None:
         raise InvalidWarrant("The rule that allowed this does not allow it for so long.")
 
 
-def _require_yes(grant: Grant, warrant: Warrant) -> None:
+def _require_yes(grant: Grant, warrant: Authorization) -> None:
     tier, is_privileged = warrant.verdict.get("tier"), grant.entitlement.is_privileged
     if tier not in TIERS or (is_privileged and tier != "approval"):
         raise InvalidWarrant("Privileged access needs another person's approval.")
@@ -81,13 +102,15 @@ def _require_yes(grant: Grant, warrant: Warrant) -> None:
         raise InvalidWarrant("Privileged access is approved with a passkey, and this was not.")
 
 
-def ask_rules_again(grant: Grant) -> None:
-    """Raise `InvalidWarrant` unless the rules in force still give this with no more than the warrant says was given.
+def ask_rules_again(grant: Grant, extension: Extension | None = None) -> None:
+    """Raise `InvalidWarrant` unless the rules in force still give this (as long as it is with the extension) with no more
+    than the warrant says was given.
 
     What a row says the verdict was is not proof: whoever can write rows writes verdicts too. Where somebody approved,
     the approval is the authority and `check` looks at it.
     """
-    given = grant.warrant.verdict.get("tier")
+    warrant: Authorization = extension or grant.warrant
+    given = warrant.verdict.get("tier")
     if given == "approval":
         return
     if grant.identity is None:
@@ -96,7 +119,7 @@ def ask_rules_again(grant: Grant) -> None:
         questions.about(
             questions.identity_facts(grant.identity),
             grant.entitlement,
-            asked_for=grant.duration,
+            asked_for=timedelta(seconds=warrant.spec["seconds"]),
             has_ticket=bool(grant.ticket_ref),
         )
     )

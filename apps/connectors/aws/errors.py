@@ -96,6 +96,13 @@ def code_of(error: BaseException | None) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if error else ""
 
 
+def request_id_of(error: BaseException | None) -> str:
+    """AWS's own number of the request that failed, or nothing when no answer came."""
+    while error is not None and not isinstance(error, sdk.ClientError):
+        error = error.__cause__
+    return str(error.response.get("ResponseMetadata", {}).get("RequestId", "")) if error else ""
+
+
 def _of_answer(error: sdk.ClientError, doing: str) -> ConnectorError:
     answer = error.response.get("Error", {})
     code = str(answer.get("Code", ""))

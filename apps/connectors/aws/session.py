@@ -29,7 +29,8 @@ from typing import Any, Literal
 import boto3
 from botocore.config import Config
 
-from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, translated
+from apps.connectors import journal
+from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, request_id_of, translated
 from apps.connectors.errors import ConnectorError, Denied, Refused, Unproven
 
 Role = Literal["reader_role", "provisioner_role", "remover_role", "ender_role", "broker_role"]
@@ -174,14 +175,21 @@ class Api:
         """One call, for example `call(id, "iam", "get_role", RoleName="x")`."""
         client = self.session.client(account_id, service, self.role)
         self.calls += 1
+        name = f"{service}:{_camel(operation)}"
         try:
-            with translated(f"{service}:{_camel(operation)} in account {account_id}"):
+            with translated(f"{name} in account {account_id}"):
                 answer: dict[str, Any] = getattr(client, operation)(**params)
         except ConnectorError as error:
+            self._note(name, account_id, request_id_of(error), type(error).__name__)
             if code_of(error) in CREDENTIAL_CODES:
                 self.session.drop(account_id, self.role)
             raise
+        self._note(name, account_id, answer.get("ResponseMetadata", {}).get("RequestId", ""))
         return answer
+
+    def _note(self, *words: str) -> None:
+        if self.role != "reader_role":
+            journal.note(*words)
 
     def pages(self, account_id: str, service: str, operation: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Every page, whichever way the service marks that there is another.

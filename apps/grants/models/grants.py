@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -74,6 +75,10 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         return self.filter(state__in={State.PENDING, State.PROVISIONING, State.REVOKING}, next_try_at__lte=now).exclude(
             state=State.REVOKING, remover=Grant.BY_OWNER
         )
+
+    def undenied(self) -> GrantQuerySet:
+        """Being ended, in an object that AWS shares among grants, and not read back as denied yet."""
+        return self.filter(state=State.REVOKING, denied_at=None, shared_key__gt="")
 
     def overdue(self, now: datetime) -> GrantQuerySet:
         """Should be gone by now and is not proven gone. What its owner removes by hand has a date of its own."""
@@ -293,7 +298,13 @@ class Grant(models.Model):
     @property
     def proofs(self) -> list[tuple[str, datetime]]:
         """The receipt in words: what was read back, and when."""
-        return [(proof["what"], datetime.fromisoformat(proof["read_at"])) for proof in self.receipt]
+        return [(one["what"], datetime.fromisoformat(one["read_at"])) for one in self.receipt if "what" in one]
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """What AWS was asked to change to end it: {call, account_id, request_id, outcome, at}."""
+        found = (one["change"] for one in self.receipt if "change" in one)
+        return [{**change, "at": datetime.fromisoformat(change["at"])} for change in found]
 
     @property
     def provisioner_title(self) -> str:

@@ -5,7 +5,9 @@ call is the intent, what is read back after it is the truth, and the object in A
 transaction is open round a call. The end is written and read back before access opens.
 """
 
+from apps.grants.provisioning.denying import deny
 from apps.grants.provisioning.ending import clear, deprovision
+from apps.grants.provisioning.extending import extend
 from apps.grants.provisioning.opening import narrow, provision
 
-__all__ = ["clear", "deprovision", "narrow", "provision"]
+__all__ = ["clear", "deny", "deprovision", "extend", "narrow", "provision"]

@@ -8,16 +8,19 @@ from datetime import timedelta
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.connectors.base import Proof, Ticket
+from apps.connectors.base import Proof, Ticket, Window
 from apps.connectors.errors import Busy, ConnectorError, Gone, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
 from apps.grants.models import Grant, State
+from apps.grants.provisioning.denying import note_denied
 from apps.grants.provisioning.turns import (
     OutOfTurn,
     Turn,
     about_of,
+    appended,
     leave_for_later,
+    on_the_receipt,
     plain,
     postpone,
     read_back,
@@ -44,8 +47,9 @@ def deprovision(grant_id: int) -> None:
         return
     undenied: ConnectorError | Taken | None = None
     try:
-        proofs, undenied = _deny_first(turn)
-        proofs.append(_close(turn) or _read_gone(turn))
+        with on_the_receipt(turn):
+            proofs, undenied = _deny_first(turn)
+            proofs.append(_close(turn) or _read_gone(turn))
         if undenied:
             proofs.append(_outlived(turn, undenied))
         _settle_revoked(turn, proofs)
@@ -57,25 +61,33 @@ def deprovision(grant_id: int) -> None:
 
 def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | Taken | None]:
     """Deny at once what the shared object can deny; sessions that live are cut by it too. A Deny that cannot be written
-    must not keep the removal waiting, so its error is handed back to be raised after that."""
+    must not keep the removal waiting, so its error is handed back to be raised after that.
+
+    What was denied together with others (`denying.deny`) is not written again, unless the removal had trouble since.
+    """
     grant = turn.grant
     if not grant.shared_key:
         return [], None
     try:
         with exclusive("shared", grant.shared_key):
             turn.still(State.REVOKING)
+            if grant.denied_at and not grant.problem_count:
+                return [], None
             windows = windows_of(grant.shared_key)
             proof = turn.provisioner.enforce(turn.target, windows)
+            was_denied = grant.denied_at is not None
+            note_denied([grant], windows, proof)
     except Gone as error:
         return [Proof(str(error), whole_now())], None
     except (ConnectorError, Taken) as error:
         return [], error
+    is_on_receipt = was_denied or _is_denied(turn, windows)
+    return ([] if is_on_receipt else [proof]), None
+
+
+def _is_denied(turn: Turn, windows: list[Window]) -> bool:
     mine = window_for(turn.target, windows)
-    is_denied = mine is not None and not mine.is_open  # another grant may keep the same access open
-    if is_denied and grant.denied_at is None:
-        turn.save(denied_at=proof.read_at)
-        tell(turn, "grants.grant.denied", proof)
-    return [proof], None
+    return mine is not None and not mine.is_open  # else another grant keeps the same access open
 
 
 def _close(turn: Turn) -> Proof | None:
@@ -104,6 +116,7 @@ def _close(turn: Turn) -> Proof | None:
             turn.save(ticket={})
             raise
         turn.asked("close", ticket)
+        turn.save(removal_accepted_at=whole_now())
     return None
 
 
@@ -166,7 +179,7 @@ def _settle_revoked(turn: Turn, proofs: list[Proof]) -> None:
             data={"proofs": [plain(proof) for proof in proofs]},
             expect={"attempt": grant.attempt},
             revoked_at=whole_now(),
-            receipt=[plain(proof) for proof in proofs],
+            receipt=appended([plain(proof) for proof in proofs]),
             ticket={},
             problem="",
             problem_count=0,

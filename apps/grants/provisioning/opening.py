@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from django.db.models import F
+
 from apps.audit import services as audit
 from apps.connectors.base import Look
 from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Unproven
@@ -46,7 +48,7 @@ def provision(grant_id: int) -> None:
     if turn is None:
         return
     try:
-        _require_authority(grant)
+        require_authority(grant)
         _claim(turn)
         if not turn.awaits("open"):
             _write_end_first(turn)
@@ -71,7 +73,7 @@ def _begin(grant: Grant) -> Turn | None:
     return take_over(grant) if grant.state == State.PROVISIONING else None
 
 
-def _require_authority(grant: Grant) -> None:
+def require_authority(grant: Grant) -> None:
     """Raise unless it may be opened at all: by its warrant, by the rules in force, in a system that we may write."""
     warrants.check(grant)
     warrants.ask_rules_again(grant)
@@ -131,7 +133,7 @@ def _open(turn: Turn) -> None:
         ticket = turn.provisioner.open(turn.target)
         # Kept under the object's lock, also when the turn was lost meanwhile: whoever takes it away must know.
         Grant.objects.filter(pk=grant.pk, state__in={State.PROVISIONING, State.REVOKING}).update(
-            ticket=kept("open", ticket)
+            ticket=kept("open", ticket), accepted_at=whole_now()
         )
         turn.still(State.PROVISIONING)
 
@@ -173,11 +175,12 @@ def narrow(grant_id: int) -> None:
     turn = Turn(grant)
     try:
         with exclusive("shared", grant.shared_key):
+            grant.refresh_from_db(fields=["ends_at"])  # it may have been extended meanwhile
             turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
+            mine = Grant.objects.filter(pk=grant.pk, state=State.ACTIVE)
+            mine.update(not_after=F("ends_at"), narrowed_at=whole_now())
     except (ConnectorError, Taken) as error:
         leave_for_later(grant, "its end in AWS is not narrowed yet", error)
-        return
-    Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).update(not_after=grant.ends_at, narrowed_at=whole_now())
 
 
 def _give_up(turn: Turn, error: Exception) -> None:

@@ -15,7 +15,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.connectors import registry
+from apps.connectors import journal, registry
 from apps.connectors.base import Look, Proof, Provisioner, Remover, Target, Ticket
 from apps.connectors.errors import Refused
 from apps.core.lifecycle import Conflict
@@ -57,12 +57,13 @@ class Turn:
         return self.provisioner
 
     def still(self, state: State) -> None:
-        """Stop unless the row is still in `state` and this is still our turn. Reads anew what AWS was asked last."""
+        """Stop unless the row is still in `state` and this is still our turn. Reads anew what AWS was asked last, and
+        whether it denies the access meanwhile."""
         mine = Grant.objects.filter(pk=self.grant.pk, state=state, attempt=self.grant.attempt)
-        ticket = mine.values_list("ticket", flat=True).first()
-        if ticket is None:
+        found = mine.values_list("ticket", "denied_at").first()
+        if found is None:
             raise OutOfTurn
-        self.grant.ticket = ticket
+        self.grant.ticket, self.grant.denied_at = found
 
     def save(self, **fields: Any) -> None:
         """Keep a fact about this turn (never the state)."""
@@ -160,6 +161,24 @@ def tell(turn: Turn, event: str, proof: Proof) -> None:
 
 def about_of(grant: Grant) -> list[models.Model]:
     return [grant.identity or grant.principal, grant.entitlement]
+
+
+def appended(entries: list[dict[str, Any]]) -> models.Func:
+    """The receipt with more entries behind those that it has in the database by now."""
+    more = models.Value(entries, models.JSONField())
+    return models.Func(models.F("receipt"), more, arg_joiner=" || ", template="(%(expressions)s)")
+
+
+@contextmanager
+def on_the_receipt(turn: Turn) -> Iterator[None]:
+    """Keep the changes that AWS is asked for inside the block, also those that failed or were never answered."""
+    with journal.kept() as changes:
+        try:
+            yield
+        finally:
+            if changes:
+                entries = [{"change": {**asdict(change), "at": change.at.isoformat()}} for change in changes]
+                Grant.objects.filter(pk=turn.grant.pk).update(receipt=appended(entries))
 
 
 def plain(proof: Proof) -> dict[str, Any]:

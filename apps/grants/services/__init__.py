@@ -1,6 +1,7 @@
 """Deciding about grants: `grants` issues, ends and takes standing access away. Each verb is one transaction with one audit
 event; workers carry it out afterwards and AWS's own answer settles the state."""
 
+from apps.grants.services.extensions import can_extend, extend
 from apps.grants.services.grants import (
     Authority,
     NotPossible,
@@ -18,9 +19,11 @@ from apps.grants.services.grants import (
 __all__ = [
     "Authority",
     "NotPossible",
+    "can_extend",
     "can_remove",
     "end",
     "end_many",
+    "extend",
     "how_it_ends",
     "issue",
     "owner_of",

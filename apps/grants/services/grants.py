@@ -148,6 +148,8 @@ def end_many(grants: models.QuerySet[Grant], *, reason: EndReason, by: Any, note
         )  # first: one may be claimed meanwhile
         now = timezone.now()
         ended = move_many(rows, State.REVOKING, event="grants.grant.revoking", **common, **_fresh_try(now))
+        for shared_key in sorted({grant.shared_key for grant in ended} - {""}):  # one write for all of them, first
+            transaction.on_commit(lambda key=shared_key: tasks.enqueue(tasks.deny, key))  # type: ignore[misc]
         for grant in ended:
             transaction.on_commit(lambda pk=grant.pk: tasks.enqueue(tasks.deprovision, pk))  # type: ignore[misc]
     return ended

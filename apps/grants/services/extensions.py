@@ -1,0 +1,63 @@
+"""Holding a grant longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from apps.audit import services as audit
+from apps.grants import tasks, warrants
+from apps.grants.models import Extension, Grant, State
+from apps.grants.services.grants import Authority, NotPossible
+
+
+def can_extend(grant: Grant) -> bool:
+    """Whether it can be held longer at all: AWS shows it, it is not over, and no other extension is under way."""
+    return (
+        grant.state == State.ACTIVE
+        and grant.origin != Grant.Origin.FOUND
+        and grant.ends_at is not None
+        and grant.ends_at > timezone.now()
+        and not grant.extensions.unsettled().exists()
+    )
+
+
+@transaction.atomic
+def extend(
+    grant: Grant, *, longer: timedelta, by: Any, authority: Authority, about: Iterable[models.Model] = ()
+) -> Extension:
+    """Decide that an active grant lasts `longer` than now agreed, on a warrant of its own. AWS ends it at the old time
+    until a worker has checked that and moved the end there.
+
+    Refuses (`NotPossible`) what is over, what is being extended already, and what the authority does not cover.
+    """
+    grant = Grant.objects.select_for_update(of=("self",)).select_related(*Grant.NAMES, "warrant").get(pk=grant.pk)
+    if not can_extend(grant):
+        raise NotPossible("This cannot be extended any more, or an extension is under way. Look at it again.")
+    spec = warrants.spec_of_extension(grant, longer)
+    extension = Extension.objects.create(
+        grant=grant,
+        duration=longer,
+        spec=spec,
+        digest=warrants.digest(spec),
+        requester=spec["requester"],
+        approvals=list(authority.approvals),
+        verdict=dict(authority.verdict),
+    )
+    try:
+        warrants.check_extension(extension)
+    except warrants.InvalidWarrant as error:
+        raise NotPossible(str(error)) from error
+    audit.record(
+        "grants.grant.extension_decided",
+        by=by,
+        subject=grant,
+        about=[grant.identity or grant.principal, grant.entitlement, *about],
+        data={"spec": spec, "verdict": extension.verdict, "approvals": extension.approvals},
+    )
+    transaction.on_commit(lambda: tasks.enqueue(tasks.extend, extension.pk))
+    return extension
