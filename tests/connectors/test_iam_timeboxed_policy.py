@@ -19,6 +19,7 @@ from apps.connectors.base import Target, Window
 from apps.connectors.errors import Gone, Refused, Unproven
 from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust
 from tests.connectors.contract import END, SECOND, START, Bench, ProvisionerContract
+from tests.connectors.killing import KilledContract
 
 ORDERS, INVOICES = "arn:aws:s3:::orders/*", "arn:aws:s3:::invoices/*"
 ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -70,7 +71,7 @@ def role(org: Org) -> dict[str, Any]:
     return made
 
 
-class TestIamTimeboxedPolicy(ProvisionerContract):
+class TestIamTimeboxedPolicy(ProvisionerContract, KilledContract):
     @pytest.fixture
     def bench(self, org: Org, role: dict[str, Any]) -> Bench:
         orders = target("orders", account_id=org.account_id)

@@ -21,6 +21,7 @@ from apps.connectors.base import Target, Ticket, Window
 from apps.connectors.errors import Busy, Gone, Refused, Throttled, Unproven
 from tests.connectors.conftest import CONFIG, HUB, RESTING, Org, Stubs
 from tests.connectors.contract import END, SECOND, START, Bench, ProvisionerContract, settle
+from tests.connectors.killing import KilledContract
 
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 ALICE, BOB = "94482488-3041-7074-8c5b-1f2e3d4c5b6a", "94482488-3041-7074-8c5b-000000000b0b"
@@ -80,7 +81,7 @@ def crowd(base: Target, size: int = 40) -> Sequence[Window]:
     ]
 
 
-class TestIdcAssignment(ProvisionerContract):
+class TestIdcAssignment(ProvisionerContract, KilledContract):
     @pytest.fixture
     def bench(self, org: Org) -> Bench:
         org.add_guard()
