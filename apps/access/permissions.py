@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from apps.access.models import AccessRequest
-from apps.inventory import permissions as inventory
-from apps.inventory.models import Identity
+from apps.rules.approvers import is_independent
 from apps.users.models import User
 
 
@@ -19,17 +18,6 @@ def can_decide(user: User, request: AccessRequest) -> bool:
     """One of its approvers, if they are still somebody else."""
     is_named = any(approver.user_id == user.pk for approver in request.approvers.all())
     return is_named and is_independent(user, request.requester, request.identity)
-
-
-def is_independent(user: User, requester: User, holder: Identity) -> bool:
-    """Whether the user is known to be somebody else than who asks and who is to hold it, whichever login they use: linked
-    to a person who works here, and not one with the same address. An address is no proof of who somebody is, but enough
-    to keep them from deciding; of somebody who is linked to nobody we do not know who they are."""
-    me, asker = inventory.identity_of(user), inventory.identity_of(requester)
-    if me is None or user.pk in (requester.pk, holder.user_id):
-        return False
-    theirs = {requester.email, holder.email, asker.email if asker else ""}
-    return not {address.lower() for address in (user.email, me.email) if address} & {a.lower() for a in theirs}
 
 
 def can_confirm(user: User, request: AccessRequest) -> bool:

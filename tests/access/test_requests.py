@@ -8,7 +8,7 @@ import time_machine
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from apps.access import periodic, permissions
+from apps.access import periodic
 from apps.access.models import AccessRequest, Approval, Approver
 from apps.access.services import offers, requests
 from apps.access.services.offers import NotAllowed
@@ -16,6 +16,7 @@ from apps.audit.models import AuditEvent
 from apps.core.lifecycle import Conflict
 from apps.grants.models import Grant, State
 from apps.inventory.models import Connection, Entitlement, Identity, Principal
+from apps.rules import approvers
 from apps.users.models import User
 from tests.access.conftest import LAPTOP, PASSKEY, PHONE, TOTP, Company
 from tests.factories.inventory import EntitlementFactory, ResourceFactory
@@ -238,7 +239,7 @@ def test_the_same_person_in_another_login_cannot_decide(company: Company, write:
             requests.approve(load(request), by=fresh(twin.user), place=TOTP)
     company.account.owner = twin
     company.account.save()
-    assert twin.user not in requests.approvers_for(company.alice_user, company.alice.identity, write, ["owner"])
+    assert twin.user not in approvers.approvers_for(company.alice_user, company.alice.identity, write, ["owner"])
 
 
 @pytest.mark.parametrize("same", ["holder", "address of the holder", "address the requester has at work", "nothing"])
@@ -252,7 +253,7 @@ def test_nobody_decides_for_themselves_by_whatever_name(company: Company, same: 
         holder.email = company.bob_user.email.upper()
     if same == "address the requester has at work":
         Identity.objects.filter(pk=company.alice.identity.pk).update(email=company.bob_user.email)
-    is_independent = permissions.is_independent(fresh(company.bob_user), fresh(company.alice_user), holder)
+    is_independent = approvers.is_independent(fresh(company.bob_user), fresh(company.alice_user), holder)
     assert is_independent == (same == "nothing")
 
 
@@ -274,13 +275,13 @@ def test_only_people_who_work_here_decide(company: Company, write: Entitlement, 
         with pytest.raises(NotAllowed, match="not one of those"):
             act()
     write = Entitlement.objects.get(pk=write.pk)
-    named = requests.approvers_for(company.alice_user, company.alice.identity, write, ["owner", "manager"])
+    named = approvers.approvers_for(company.alice_user, company.alice.identity, write, ["owner", "manager"])
     assert set(named) == {company.carol_user}
 
 
 def test_an_administrator_who_is_linked_to_nobody_stands_in_for_nobody(company: Company, write: Entitlement) -> None:
     Identity.objects.filter(user=company.erin).update(user=None)
-    named = requests.approvers_for(company.alice_user, company.alice.identity, write, ["administrator"])
+    named = approvers.approvers_for(company.alice_user, company.alice.identity, write, ["administrator"])
     assert company.erin not in named
     company.account.owner = company.alice.identity.manager = None
     company.account.save()

@@ -16,11 +16,11 @@ from apps.access.services.offers import NotAllowed, holders_for, identity_of, ju
 from apps.audit import services as audit
 from apps.core.lifecycle import Conflict, move
 from apps.grants import services as grants
-from apps.inventory.models import Entitlement, Identity, Principal
+from apps.inventory.models import Entitlement, Principal
 from apps.rules import evaluation
-from apps.users.models import PortalRole, User
+from apps.rules.approvers import approvers_for
+from apps.users.models import User
 
-ADMINISTRATOR = "administrator"  # as rules name them; they also stand in where nobody else can be reached
 MIN_REASON = 8  # characters: enough that "x" does not pass
 
 
@@ -136,50 +136,6 @@ def _name_approvers(request: AccessRequest, words: Iterable[str]) -> None:
     Approver.objects.bulk_create(
         Approver(request=request, user=user, requester=request.requester, why=why) for user, why in found.items()
     )
-
-
-def approvers_for(requester: User, holder: Identity, entitlement: Entitlement, words: Iterable[str]) -> dict[User, str]:
-    """Who may say yes, and why they: by the words of the deciding rule, never the requester nor the holder."""
-    named = list(words)
-    found = _independent(requester, holder, [pair for word in named for pair in _named(word, holder, entitlement)])
-    if not found and ADMINISTRATOR not in named:
-        why = f"administrator, since no {' or '.join(named)} can be reached here"
-        found = _independent(requester, holder, [(user, why) for user, _ in _administrators()])
-    return found
-
-
-def _independent(requester: User, holder: Identity, named: Iterable[tuple[User | None, str]]) -> dict[User, str]:
-    found: dict[User, str] = {}
-    for user, why in named:
-        if user and permissions.is_independent(user, requester, holder):
-            found.setdefault(user, why)
-    return found
-
-
-def _named(word: str, holder: Identity, entitlement: Entitlement) -> Iterable[tuple[User | None, str]]:
-    if word == "manager":
-        return _manager(holder)
-    if word == "owner":
-        return _owners(entitlement)
-    return _administrators()
-
-
-def _manager(holder: Identity) -> list[tuple[User | None, str]]:
-    boss = holder.manager or (holder.owner.manager if holder.owner else None)
-    return [(boss.user, f"manager of {holder.name}")] if boss else []
-
-
-def _owners(entitlement: Entitlement) -> list[tuple[User | None, str]]:
-    account = entitlement.resource
-    named = [(entitlement.owner, f"owner of {entitlement.name}")]
-    if account:
-        named.append((account.owner, f"owner of {account.name}"))
-    return [(owner.user, why) for owner, why in named if owner and owner.ended_at is None]
-
-
-def _administrators() -> list[tuple[User, str]]:
-    users = User.objects.filter(is_active=True, portal_roles__role=PortalRole.Role.ADMINISTRATOR)
-    return [(user, "administrator") for user in users]
 
 
 # ---- deciding -----------------------------------------------------------------------------------------------------

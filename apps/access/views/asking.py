@@ -24,6 +24,7 @@ from apps.inventory.models import Assignment, Identity, Principal
 from apps.inventory.models.access import Privilege
 from apps.inventory.models.resources import Environment
 from apps.rules import evaluation, questions
+from apps.rules.approvers import approvers_for
 from apps.users import stepup
 from apps.users.models import User
 
@@ -221,7 +222,7 @@ def _beforehand(user: User, identity: Identity, row: Offer, holders: list[Princi
         if span <= row.max_for
     ]
     best = choices[0][1] if choices else evaluation.evaluate(question)
-    approvers = requests.approvers_for(user, identity, row.entitlement, best.approvers)
+    approvers = approvers_for(user, identity, row.entitlement, best.approvers)
     kind = row.entitlement.connection.kind
     return {
         "choices": [
