@@ -128,6 +128,21 @@ def _removal(event: AuditEvent) -> Step:
     )
 
 
+def _extended(event: AuditEvent) -> Step:
+    to = datetime.fromisoformat(event.data["to"])
+    return Step(
+        event.at, "clock-plus", f"Extended to {to:%H:%M} UTC", "now", "AWS ends it at the old time until it confirms."
+    )
+
+
+def _end_moved(event: AuditEvent) -> Step:
+    return Step(event.at, "clock", "Later end written into AWS", "ok", _proof(event), ("read back from AWS",))
+
+
+def _not_extended(event: AuditEvent) -> Step:
+    return Step(event.at, "alert-triangle", "Not extended", "risk", str(event.data.get("problem", "")))
+
+
 def _plain(event: AuditEvent) -> Step:
     return Step(
         event.at,
@@ -147,6 +162,9 @@ _STEPS: dict[str, Callable[[AuditEvent], Step]] = {
     "grants.grant.claimed": _claimed,
     "grants.grant.end_written": _end_written,
     "grants.grant.active": _active,
+    "grants.grant.extended": _extended,
+    "grants.grant.end_moved": _end_moved,
+    "grants.grant.extension_refused": _not_extended,
     "grants.grant.revoking": _revoking,
     "grants.grant.removal_decided": _removal,
     "grants.grant.denied": _denied,

@@ -31,7 +31,7 @@ def mark_all_read(*, by: User, up_to: int) -> int:
 
 
 def note_ending_soon(grants: Iterable[Grant], *, now: datetime) -> list[Grant]:
-    """Put on record that these grants end within `ENDING_SOON`, once for each; the record is what tells the holder.
+    """Put on record that these grants end within `ENDING_SOON`, once for each end; the record is what tells the holder.
     Those that are given for not much longer than that are left out: their holder has just been told."""
     soon = [
         grant
@@ -59,19 +59,29 @@ def _note_once(grants: Iterable[Grant], event: str, state: str) -> list[Grant]:
     locked = Grant.objects.filter(pk__in=keys, state=state).select_for_update(of=("self",), skip_locked=True)
     rows = list(locked.select_related("entitlement__resource", "identity", "principal").order_by("pk"))
     refs = [ref(grant) for grant in rows]
-    told = set(AuditEvent.objects.about(*refs).filter(event=event).values_list("subject", flat=True)) if refs else set()
-    new = [grant for grant in rows if ref(grant) not in told]
+    told = _already_told(event, refs) if refs else set()
+    new = [grant for grant in rows if (ref(grant), _end_of(grant)) not in told]
     audit.record_all(
         audit.event(
             event,
             by=audit.CLOCK,
             subject=grant,
             about=[grant.identity or grant.principal, grant.entitlement],
-            data={"ends_at": grant.ends_at.isoformat()} if grant.ends_at else {},
+            data={"ends_at": _end_of(grant)},
         )
         for grant in new
     )
     return new
+
+
+def _already_told(event: str, refs: list[str]) -> set[tuple[str, str]]:
+    """(grant, end) of what is on record. A grant that was extended since has another end."""
+    rows = AuditEvent.objects.about(*refs).filter(event=event).values_list("subject", "data__ends_at")
+    return {(subject, ends_at or "") for subject, ends_at in rows}
+
+
+def _end_of(grant: Grant) -> str:
+    return grant.ends_at.isoformat() if grant.ends_at else ""
 
 
 @transaction.atomic

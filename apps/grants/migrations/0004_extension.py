@@ -15,11 +15,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='grant',
-            name='warned_at',
-            field=models.DateTimeField(blank=True, help_text='When its holder was told that it ends soon.', null=True),
-        ),
         migrations.CreateModel(
             name='Extension',
             fields=[

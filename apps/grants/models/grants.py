@@ -210,7 +210,6 @@ class Grant(models.Model):
     active_at = models.DateTimeField(null=True, blank=True)
     narrowed_at = models.DateTimeField(null=True, blank=True, help_text="When AWS's end was narrowed to ends_at.")
     ends_at = models.DateTimeField(null=True, blank=True)
-    warned_at = models.DateTimeField(null=True, blank=True, help_text="When its holder was told that it ends soon.")
     revoking_at = models.DateTimeField(null=True, blank=True)
     denied_at = models.DateTimeField(null=True, blank=True, help_text="When a Deny was read back in force.")
     removal_accepted_at = models.DateTimeField(null=True, blank=True, help_text="When AWS accepted the removal.")

@@ -59,7 +59,7 @@ def _move_the_end(extension: Extension) -> datetime | None:
         if grant.state != State.ACTIVE or grant.ends_at is None or grant.ends_at <= timezone.now():
             raise Refused("It was over before it could be extended.")
         was = grant.ends_at
-        _set_end(extension.grant, was + extension.duration, narrowed_at=None, warned_at=None)
+        _set_end(extension.grant, was + extension.duration, narrowed_at=None)
         Extension.objects.filter(pk=extension.pk).update(applied_at=timezone.now())
         audit.record(
             "grants.grant.extended",
@@ -94,8 +94,10 @@ def _refuse(extension: Extension, event: str, error: Exception) -> None:
     """It stays as it was. The person is told why."""
     logger.warning("%s is not extended: %s", extension.grant.number, error)
     with transaction.atomic():
-        if not Extension.objects.unsettled().filter(pk=extension.pk).update(
-            refused_at=timezone.now(), problem=str(error)[:1000]
+        if (
+            not Extension.objects.unsettled()
+            .filter(pk=extension.pk)
+            .update(refused_at=timezone.now(), problem=str(error)[:1000])
         ):
             return
         audit.record(
