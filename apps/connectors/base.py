@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Progress = Callable[[int, int, str], None]  # done, of, what is being read now
 
@@ -303,3 +303,34 @@ class Provisioner(Remover, Protocol):
 
     def ways_in(self, target: Target) -> tuple[WayIn, ...]:
         """How the holder uses it. Calls nobody: the web process, which holds no credentials, asks this."""
+
+
+# ---- comparing what is there with what was written ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """How a shared object, read now, differs from what `enforce` would write for the same windows.
+
+    What only denies more is a difference too, but takes nothing from the end of anything.
+    """
+
+    proof: Proof
+    weaker: tuple[Window, ...] = ()  # the windows that it would not end as they say
+    stricter: tuple[Window, ...] = ()  # what it denies beyond them; written with these too, it takes no Deny back
+    is_wider: bool = False  # it gives something that no window accounts for
+    differences: tuple[str, ...] = ()  # all of it in sentences; empty when it says exactly what it should
+
+    @property
+    def is_enforced(self) -> bool:
+        """Every window ends as it says, and nothing else is given."""
+        return not self.weaker and not self.is_wider
+
+
+@runtime_checkable
+class Examiner(Protocol):
+    """A provisioner whose shared object can be compared with what it should say. Not every provisioner is one: where
+    there is no shared object, `look` says all there is."""
+
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        """Read the shared object of `target` as the reader, and compare it with what `enforce` writes for `windows`."""

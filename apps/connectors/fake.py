@@ -7,6 +7,7 @@ the two provisioners here do in a `World`. `config` is `{"world": "a name"}`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from apps.connectors.base import (
     ControlTotal,
     DocumentRecord,
     EntitlementRecord,
+    Examination,
     Look,
     Progress,
     Promise,
@@ -239,6 +241,25 @@ class FakeProvisioner(FakeRemover):
             f"The guard of account {target.account_id} holds {len(lines)} lines", self.world.now(), _facts(lines)
         )
 
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        call, fault = self.world.begin("examine", target, windows=tuple(windows))
+        found = self.world.read_lines("guard", target.account_id, fault)
+        self.world.end(call, fault)
+        if target.account_id in self.world.unguarded_accounts:
+            found = {}
+        wanted = {
+            _pair(window.target): (window, line) for window, line in zip(windows, _lines_in(windows), strict=True)
+        }
+        weaker = tuple(
+            window for pair, (window, line) in wanted.items() if pair not in found or found[pair].ends > line.ends
+        )
+        stricter = tuple(
+            _as_window(target, pair, line)
+            for pair, line in sorted(found.items(), key=lambda item: item[0])
+            if pair not in wanted or line.ends < wanted[pair][1].ends
+        )
+        return Examination(self._proof_of(target, found), weaker, stricter, differences=_differences(weaker, stricter))
+
     def open(self, target: Target) -> Ticket:
         call, fault = self.world.begin("open", target)
         if not (fault.error and not fault.happens):
@@ -256,6 +277,10 @@ class FakeProvisioner(FakeRemover):
     def session_for(self, target: Target) -> timedelta:
         entitlement = self.world.entitlements.get(target.entitlement_external_id)
         return (entitlement and entitlement.session_for) or self.world.session_for
+
+    def _proof_of(self, target: Target, found: Mapping[Pair, Line]) -> Proof:
+        what = f"The guard of account {target.account_id} was read: {len(found)} lines"
+        return Proof(what, self.world.now(), _facts(found))
 
     def _require_room(self, windows: Sequence[Window]) -> None:
         if len(windows) > self.world.guard_capacity:
@@ -307,6 +332,22 @@ class FakePolicyProvisioner:
             raise Unproven(f"The policy of {target.principal_name} is not what was written.")
         return Proof(f"The policy of {target.principal_name} holds {len(lines)} lines", self.world.now(), _facts(lines))
 
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        call, fault = self.world.begin("examine", target, windows=tuple(windows))
+        found = self.world.read_lines("policy", target.principal_external_id, fault)
+        self.world.end(call, fault)
+        wanted = _lines(window for window in windows if window.is_open)
+        weaker = tuple(
+            window
+            for window in windows
+            if (line := found.get(_pair(window.target)))
+            and (_pair(window.target) not in wanted or line.ends > wanted[_pair(window.target)].ends)
+        )
+        is_wider = bool(found.keys() - {_pair(window.target) for window in windows})
+        given = ("It gives something that nobody was granted.",) if is_wider else ()
+        proof = Proof(f"The policy of {target.principal_name} was read", self.world.now(), _facts(found))
+        return Examination(proof, weaker, is_wider=is_wider, differences=_differences(weaker, ()) + given)
+
     def open(self, target: Target) -> Ticket:
         call, fault = self.world.begin("open", target)
         is_there = self._is_there(target, fault)
@@ -357,10 +398,32 @@ class FakePolicyProvisioner:
 
 
 def _lines(windows: Any) -> dict[Pair, Line]:
-    return {
-        _pair(window.target): Line(whole_second(window.not_after), window.is_open, window.holds_standing)
-        for window in windows
-    }
+    windows = list(windows)
+    return {_pair(window.target): line for window, line in zip(windows, _lines_in(windows), strict=True)}
+
+
+def _lines_in(windows: Sequence[Window]) -> list[Line]:
+    return [Line(whole_second(window.not_after), window.is_open, window.holds_standing) for window in windows]
+
+
+def _as_window(target: Target, pair: Pair, line: Line) -> Window:
+    principal, entitlement = pair
+    stranger = replace(
+        target,
+        principal_external_id=principal,
+        principal_name=principal,
+        entitlement_external_id=entitlement,
+        entitlement_name=entitlement,
+    )
+    return Window(stranger, line.not_after, line.is_open)
+
+
+def _differences(weaker: Sequence[Window], stricter: Sequence[Window]) -> tuple[str, ...]:
+    late = [f"It does not end {w.target.entitlement_name} of {w.target.principal_name} in time." for w in weaker]
+    early = [
+        f"It denies {w.target.principal_name} {w.target.entitlement_name} earlier than was decided." for w in stricter
+    ]
+    return (*late, *early)
 
 
 def _facts(lines: Mapping[Pair, Line]) -> dict[str, Any]:

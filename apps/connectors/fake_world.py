@@ -100,6 +100,11 @@ class Line:
     is_open: bool
     holds_standing: bool
 
+    @property
+    def ends(self) -> datetime:
+        """From when on it denies: at once, where it is being ended."""
+        return self.not_after if self.is_open else datetime.min.replace(tzinfo=UTC)
+
     def denies(self, at: datetime) -> bool:
         return not self.is_open or at >= self.not_after
 
@@ -257,7 +262,7 @@ class World:
     def script(self, operation: str, *faults: Fault) -> None:
         """The next calls of `operation` meet these faults, one each, in order.
 
-        Operations: check, accounts, scan_directory, scan_account, enforce, open, close, status, look.
+        Operations: check, accounts, scan_directory, scan_account, enforce, examine, open, close, status, look.
         """
         with self.lock:
             self.faults[operation].extend(faults)

@@ -25,7 +25,7 @@ from apps.connectors.aws.iam import OUR_POLICY
 from apps.connectors.aws.policy.documents import MalformedPolicy, canonical, digest, parse
 from apps.connectors.aws.policy.matcher import may_overlap
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Look, Promise, Proof, Target, Ticket, WayIn, Window, whole_second
+from apps.connectors.base import Examination, Look, Promise, Proof, Target, Ticket, WayIn, Window, whole_second
 from apps.connectors.errors import Gone, Refused, Unproven
 
 LIMITS = {"user": 2048, "role": 10240}  # characters of all inline policies together, white space not counted
@@ -129,6 +129,24 @@ class IamTimeboxedPolicy:
         else:
             self._delete(holder)
         return self._proof(holder, windows, document)
+
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        """What it gives, each grant's part by its own Sids, against what it should give. Missing Allows are no weakness:
+        `look` shows those."""
+        document = inline_document(self._reader, self._holder(target), OUR_POLICY)
+        wanted = _by_sid(render(windows))
+        found, problem = _read(document)
+        weaker = tuple(window for window in windows if problem or _is_weaker(window, found, wanted))
+        keys = {_key(window.target) for window in windows}
+        is_wider = any(sid[5:15] not in keys for sid, (effect, _) in found.items() if effect == "Allow")
+        names = [f"It does not end {w.target.entitlement_name} of {w.target.principal_name} in time." for w in weaker]
+        if is_wider:
+            names.append(f"Policy {OUR_POLICY} of {target.principal_name} gives something that nobody was granted.")
+        if found != wanted and not names:
+            names.append(f"Policy {OUR_POLICY} of {target.principal_name} is not what was written.")
+        facts = {"policy_name": OUR_POLICY, "statements": len(found)}
+        proof = Proof(f"Policy {OUR_POLICY} of {target.principal_name} was read.", datetime.now(UTC), facts)
+        return Examination(proof, weaker, is_wider=is_wider, differences=(problem, *names) if problem else tuple(names))
 
     def open(self, target: Target) -> Ticket:
         """`enforce` opened it; this only says whether it is really there."""
@@ -290,6 +308,36 @@ def _found(document: Any, sid: str) -> list[Mapping[str, Any]]:
         return [one.raw for one in parse(document).statements if one.sid.startswith(sid)]
     except MalformedPolicy:
         return [{"Sid": "unreadable"}]
+
+
+def _by_sid(document: Any) -> dict[str, tuple[str, str]]:
+    """Sid (its place where it has none) → effect, and the statement as a text that is equal for equal ones."""
+    if not document["Statement"]:
+        return {}
+    whole = parse(document)
+    return {
+        one.sid or str(one.index): (one.effect, canonical({"Version": whole.version, "Statement": [dict(one.raw)]}))
+        for one in whole.statements
+    }
+
+
+def _read(document: Any) -> tuple[dict[str, tuple[str, str]], str]:
+    if document is None:
+        return {}, ""
+    try:
+        return _by_sid(parse(document).raw), ""
+    except MalformedPolicy as error:
+        return {}, f"Policy {OUR_POLICY} cannot be read: {error}"
+
+
+def _is_weaker(window: Window, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether it gives the window's actions otherwise than written, or without the Deny that belongs to them."""
+    key = _key(window.target)
+    given = [sid for sid in found if sid.startswith(f"Allow{key}")]
+    ends = [sid for sid in wanted if sid.startswith(f"Deny{key}")]
+    return any(found[sid] != wanted.get(sid) for sid in given) or (
+        bool(given) and any(found.get(sid) != wanted[sid] for sid in ends)
+    )
 
 
 def _comparable(document: Any) -> tuple[str, list[str]]:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 from apps.connectors.aws import guard, identity_center, organizations, ways_in
+from apps.connectors.aws.examining import examine_guard
 from apps.connectors.aws.holders import attribute
 from apps.connectors.aws.removers import AccountAssignment, ticket_of
-from apps.connectors.base import Promise, Proof, Target, Ticket, WayIn, Window
+from apps.connectors.base import Examination, Promise, Proof, Target, Ticket, WayIn, Window
 from apps.connectors.errors import Refused
 
 LONGEST_SESSION = timedelta(hours=1)
@@ -76,6 +77,9 @@ class IdcAssignment(AccountAssignment):
         if strangers:
             raise ValueError(f"windows of other accounts in the guard of {target.account_id}: {strangers[:3]}")
         return guard.write(self._reader, self._writer, target.account_id, windows)
+
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        return examine_guard(self._reader, target, windows)
 
     def open(self, target: Target) -> Ticket:
         """Reads first: Identity Center has no request token, so a second create would be a second request."""
