@@ -24,6 +24,7 @@ CLOCK: dict[str, dict[str, Any]] = {
     "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},
     "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
     "remove": {"task": "apps.reviews.periodic.carry_out_revocations", "schedule": 60.0, "options": {"expires": 55}},
+    "keys": {"task": "apps.users.tasks.follow_passkeys", "schedule": 5.0, "options": {"expires": 5}},
     "tell": {"task": "apps.notifications.periodic.tell", "schedule": 5.0, "options": {"expires": 5}},
     "watch": {"task": "apps.notifications.periodic.watch", "schedule": 60.0, "options": {"expires": 55}},
     "forget": {"task": "apps.notifications.periodic.forget_old", "schedule": 3600.0, "options": {"expires": 3000}},
@@ -35,6 +36,7 @@ QUEUES = ["revoke", "default", "sync"]
 # The first pattern that a task's name matches is its queue; the others go to `default`.
 ROUTES = {
     "apps.grants.tasks.de*": {"queue": "revoke"},  # deny, deprovision
+    "apps.grants.tasks.write_stop": {"queue": "revoke"},
     "apps.grants.periodic.*": {"queue": "revoke"},
     "apps.inventory.tasks.sync*": {"queue": "sync"},
 }

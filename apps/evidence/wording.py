@@ -13,6 +13,7 @@ from apps.audit.models import AuditEvent
 
 # Event name → what the actor did, with {} for the subject; without it where that is always the actor.
 PHRASES = {
+    "access.access_request.asked_longer": "asked to hold longer: {}",
     "access.access_request.asked": "asked for {}",
     "access.access_request.confirmed": "confirmed {}",
     "access.access_request.approved": "approved {}",
@@ -70,6 +71,8 @@ PHRASES = {
     "users.authenticator.added": "added an authenticator of {}",
     "users.authenticator.removed": "removed an authenticator of {}",
     "users.authenticator.reset": "made new recovery codes for {}",
+    "users.passkey.seen": "saw a passkey of {} for the first time",
+    "users.passkey.ended": "took a passkey of {} out of use",
     "users.portal_role.given": "gave a portal role to {}",
     "users.portal_role.taken": "took a portal role from {}",
     "users.user.deactivated": "kept {} out of the portal",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
+import pgtrigger
 from allauth.account.models import EmailAddress
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models, transaction
@@ -97,3 +99,44 @@ class PortalRole(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.get_role_display()}"
+
+
+class PasskeyQuerySet(models.QuerySet["Passkey"]):
+    def counting(self, at: datetime) -> PasskeyQuerySet:
+        """Keys whose signature counted at that instant: their waiting time was over, and they were still enrolled."""
+        return self.filter(models.Q(ended_at=None) | models.Q(ended_at__gt=at), counts_from__lte=at)
+
+
+class Passkey(models.Model):
+    """The public key of one passkey, as a worker first saw it. Signatures over approvals count against these rows alone:
+    the web process can enrol authenticators, and can neither write here nor hurry the waiting time, which begins when a
+    worker sees the key. What is done to the authenticator afterwards changes nothing here but its end."""
+
+    user = models.ForeignKey(User, models.PROTECT, related_name="passkeys")
+    authenticator = models.BigIntegerField(unique=True, help_text="The row of the authenticator it was copied from.")
+    credential_id = models.CharField(max_length=1400, help_text="base64url, as browsers say it.")
+    public_key = models.TextField(help_text="COSE_Key in CBOR, base64url.")
+    name = models.CharField(max_length=100, blank=True)
+    first_seen_at = models.DateTimeField()
+    counts_from = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True, help_text="When its authenticator was gone.")
+
+    objects = PasskeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["credential_id"], condition=models.Q(ended_at=None), name="passkey_of_one_person"
+            ),
+        ]
+        triggers = [
+            pgtrigger.Protect(name="no_delete", operation=pgtrigger.Delete),
+            pgtrigger.ReadOnly(
+                name="as_first_seen",
+                fields=["user", "authenticator", "credential_id", "public_key", "first_seen_at", "counts_from"],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name or 'A passkey'} of {self.user}"

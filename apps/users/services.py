@@ -191,6 +191,8 @@ def note_authenticator(*, user: User, what: str, authenticator: Authenticator, b
     facts = {"type": authenticator.type, "name": str(authenticator)[:100], "authenticator": authenticator.pk}
     with transaction.atomic():
         audit.record(f"users.authenticator.{what}", by=by, subject=user, data=facts)
+        if authenticator.type == Authenticator.Type.WEBAUTHN:
+            transaction.on_commit(lambda: tasks.follow_passkeys.apply_async(expires=60))
 
 
 # Signing in

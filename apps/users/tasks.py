@@ -1,4 +1,5 @@
-"""Mail about who may sign in. The link is made here, so that no secret waits in a queue."""
+"""What workers do about people: the invitation, whose link is made here so that no secret waits in a queue; and following
+the passkeys that were enrolled."""
 
 from smtplib import SMTPException
 
@@ -10,7 +11,7 @@ from django.core.mail import send_mail
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from apps.users import permissions
+from apps.users import passkeys, permissions
 from apps.users.models import User
 
 
@@ -32,3 +33,9 @@ def send_invitation(user_id: int) -> None:
     }
     message = render_to_string("users/email/invitation.txt", facts)
     send_mail(f"Your access to Gatehouse at {settings.COMPANY}", message, settings.DEFAULT_FROM_EMAIL, [user.email])
+
+
+@shared_task
+def follow_passkeys() -> None:
+    """Note new passkeys and end those that are gone. The clock asks too: the wake-up call may get lost."""
+    passkeys.follow()

@@ -9,6 +9,7 @@ NEEDED = {
     "apps.access.periodic.lapse_requests": 300,
     "apps.inventory.periodic.sync_due": 300,
     "apps.notifications.periodic.tell": 15,
+    "apps.users.tasks.follow_passkeys": 15,
 }
 
 

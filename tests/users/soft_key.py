@@ -24,12 +24,12 @@ HOST = "testserver"
 class SoftKey:
     """`verifies=False` is a key that was only touched: nobody typed a PIN or showed a finger."""
 
-    def __init__(self, *, origin: str = f"https://{HOST}", verifies: bool = True) -> None:
+    def __init__(self, *, origin: str = f"https://{HOST}", host: str = HOST, verifies: bool = True) -> None:
         self.private = ec.generate_private_key(ec.SECP256R1())
         self.id = secrets.token_bytes(16)
         self.origin = origin
         self.flags = VERIFIED if verifies else PRESENT
-        self.rp = hashlib.sha256(HOST.encode()).digest()
+        self.rp = hashlib.sha256(host.encode()).digest()
 
     def enrol(self, user: User) -> Authenticator:
         """The row that allauth writes after a registration."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from django.urls import reverse
 
 from apps.audit.models import AuditEvent
-from apps.notifications.notes.base import Note, Teller, administrators, row
+from apps.notifications.notes.base import Note, Teller, administrators, at, row
 from apps.users.models import PortalRole, User
 
 NOT_YOU = "If that was not you, tell an administrator at once."
@@ -30,6 +31,20 @@ def authenticator(event: AuditEvent) -> Iterator[Note]:
         text=f"{event.actor_name} did it. {NOT_YOU}" if by_another else NOT_YOU,
         url=reverse("users:settings"),
     )
+
+
+def passkey(event: AuditEvent) -> Iterator[Note]:
+    """Told by mail by the worker itself, whatever the web process says or keeps quiet."""
+    user = row(event, User.objects.all())
+    if user is not None:
+        since = at(datetime.fromisoformat(event.data["from"]))
+        yield Note(
+            to=user,
+            even_own=True,
+            title=f"“{event.data['name']}” signs your approvals from {since}",
+            text=f"It is a new passkey of yours. {NOT_YOU} Remove it in your settings before then.",
+            url=reverse("users:settings"),
+        )
 
 
 def role_given(event: AuditEvent) -> Iterator[Note]:
@@ -68,6 +83,7 @@ TELLERS: dict[str, Teller] = {
     "users.authenticator.added": authenticator,
     "users.authenticator.removed": authenticator,
     "users.authenticator.reset": authenticator,
+    "users.passkey.seen": passkey,
     "users.portal_role.given": role_given,
     "users.portal_role.taken": role_taken,
     "users.user.emergency_sign_in": emergency_sign_in,
