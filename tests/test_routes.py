@@ -58,6 +58,7 @@ TABLE: dict[str, Route] = {
     "access:home": Route(get=EVERYBODY),
     "access:catalogue": Route(get=EVERYBODY),
     "access:ask": Route(get=LINKED - OVERSEE, args=pk("offer")),
+    "access:extend": Route(get=frozenset({"alice"}), args=pk("grant")),
     "access:detail": Route(get=REQUEST, args=pk("request")),
     "access:confirm": Route(post=frozenset({"alice"}), args=pk("request")),
     "access:decide": Route(post=frozenset({"bob", "carol"}), args=pk("request")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +40,22 @@ class AskForm(forms.Form):
 
     def clean_principal(self) -> Principal:
         return self._holders[self.cleaned_data["principal"]]
+
+
+class ExtendForm(forms.Form):
+    """How much longer, and why."""
+
+    longer = forms.TypedChoiceField(label="How much longer", widget=forms.RadioSelect, coerce=int)
+    reason = forms.CharField(
+        label="Why do you need it longer?", max_length=1000, widget=forms.Textarea(attrs={"rows": 2}), strip=True
+    )
+
+    def __init__(self, *args: Any, spans: Iterable[timedelta], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["longer"].choices = [(int(span.total_seconds()), words.duration(span)) for span in spans]  # type: ignore[attr-defined]
+
+    def clean_longer(self) -> timedelta:
+        return timedelta(seconds=self.cleaned_data["longer"])
 
 
 class DecideForm(forms.Form):

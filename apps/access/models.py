@@ -97,7 +97,9 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         return self.undecided().filter(lapses_at__lte=now)
 
     def with_names(self) -> AccessRequestQuerySet:
-        return self.select_related("requester", "identity", "principal", "entitlement__resource", "grant", "offer")
+        return self.select_related(
+            "requester", "identity", "principal", "entitlement__resource", "grant", "extends", "offer"
+        )
 
 
 class AccessRequest(models.Model):
@@ -177,6 +179,16 @@ class AccessRequest(models.Model):
     @property
     def number(self) -> str:
         return f"R-{self.pk}"
+
+    @property
+    def about(self) -> Grant | None:
+        """The grant that tells what became of it: the one it made, or the one that it asks to hold longer."""
+        return self.grant or self.extends
+
+    @property
+    def would_end_at(self) -> datetime | None:
+        """When the grant would end with the extension."""
+        return self.extends.ends_at + self.duration if self.extends and self.extends.ends_at else None
 
     @property
     def is_undecided(self) -> bool:

@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("request/", views.catalogue, name="catalogue"),
     path("request/<int:pk>/", views.ask, name="ask"),
+    path("extend/<int:pk>/", views.extend, name="extend"),
     path("requests/<int:pk>/", views.detail, name="detail"),
     path("requests/<int:pk>/confirm/", views.confirm, name="confirm"),
     path("requests/<int:pk>/decide/", views.decide, name="decide"),

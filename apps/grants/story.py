@@ -128,6 +128,13 @@ def _removal(event: AuditEvent) -> Step:
     )
 
 
+def _asked_longer(event: AuditEvent) -> Step:
+    longer = words.duration(timedelta(seconds=event.data.get("seconds", 0)))
+    return Step(
+        event.at, "plus", f"{event.actor_name} asked for {longer} more", "idle", f"“{event.data.get('reason', '')}”"
+    )
+
+
 def _extended(event: AuditEvent) -> Step:
     to = datetime.fromisoformat(event.data["to"])
     return Step(
@@ -162,6 +169,7 @@ _STEPS: dict[str, Callable[[AuditEvent], Step]] = {
     "grants.grant.claimed": _claimed,
     "grants.grant.end_written": _end_written,
     "grants.grant.active": _active,
+    "access.access_request.asked_longer": _asked_longer,
     "grants.grant.extended": _extended,
     "grants.grant.end_moved": _end_moved,
     "grants.grant.extension_refused": _not_extended,

@@ -16,6 +16,7 @@ from apps.access.services.offers import NotAllowed, holders_for, identity_of, ju
 from apps.audit import services as audit
 from apps.core.lifecycle import Conflict, move
 from apps.grants import services as grants
+from apps.grants.models import Grant
 from apps.inventory.models import Entitlement, Principal
 from apps.rules import evaluation
 from apps.rules.approvers import approvers_for
@@ -70,10 +71,13 @@ def ask(
     verdict = judge(identity, row, duration=duration, has_ticket=bool(ticket_ref), for_another=for_another)
     if verdict.tier is None:
         raise NotAllowed(verdict.why_not)
-    _require_step_up(verdict, row.entitlement, place)
-    held = grants.standing_path(principal, row.entitlement)
-    if held:
-        raise NotAllowed(held)
+    require_step_up(verdict, row.entitlement, place)
+    why_stopped = grants.why_stopped(
+        identity=principal.identity, principal=principal, entitlement=row.entitlement, requester=by
+    )
+    why_not = why_stopped or grants.standing_path(principal, row.entitlement)
+    if why_not:
+        raise NotAllowed(why_not)
     now = timezone.now()
     request = AccessRequest(
         requester=by,
@@ -91,16 +95,16 @@ def ask(
         asked_from={"device": place.device, "session": place.session},
     )
     if verdict.tier == "auto":
-        request.grant = _grant(request, by=by)
+        request.grant = carry_out(request, by=by)
         request.decided_at = now
     request.save()
     if verdict.tier == "approval":
-        _name_approvers(request, verdict.approvers)
+        name_approvers(request, verdict.approvers)
     audit.record(
         "access.access_request.asked",
         by=by,
         subject=request,
-        about=_about(request),
+        about=about(request),
         data={
             "tier": verdict.tier,
             "verdict": verdict.as_record(),
@@ -118,7 +122,7 @@ def _require_on_offer(row: Offer) -> None:
         raise NotAllowed("This can no longer be asked for. Look for another way in the catalogue.")
 
 
-def _require_step_up(verdict: evaluation.Verdict, entitlement: Entitlement, place: Place) -> None:
+def require_step_up(verdict: evaluation.Verdict, entitlement: Entitlement, place: Place) -> None:
     """Where the rule asks for it. In the self tier the confirmation is the step-up."""
     needs = any(requirement.kind == "mfa" for requirement in verdict.requires)
     if not needs or verdict.tier == "self":
@@ -128,7 +132,7 @@ def _require_step_up(verdict: evaluation.Verdict, entitlement: Entitlement, plac
         raise NotAllowed(f"Rule {verdict.rule_id} asks for a fresh step-up. Confirm {how}, then ask again.")
 
 
-def _name_approvers(request: AccessRequest, words: Iterable[str]) -> None:
+def name_approvers(request: AccessRequest, words: Iterable[str]) -> None:
     """Write down who may decide. With nobody left by the rule's own words, administrators may, and the row says so."""
     found = approvers_for(request.requester, request.identity, request.entitlement, words)
     if not found:
@@ -154,13 +158,13 @@ def confirm(request: AccessRequest, *, by: User, place: Place) -> AccessRequest:
         raise NotAllowed("Confirm with a passkey, or open this page on another device where you are signed in.")
     _still_allowed(request)
     request.confirmed_by = "passkey" if with_passkey else "other_device"
-    grant = _grant(request, by=by)
+    grant = carry_out(request, by=by)
     return move(
         request,
         State.ALLOWED,
         by=by,
         event="access.access_request.confirmed",
-        about=[*_about(request), grant],
+        about=about(request, grant),
         data={"how": request.confirmed_by, "step_up": dict(place.step_up)},
         grant=grant,
         decided_at=timezone.now(),
@@ -186,13 +190,13 @@ def approve(request: AccessRequest, *, by: User, place: Place, reason: str = "")
         reason=reason.strip(),
         step_up=dict(place.step_up),
     )
-    grant = _grant(request, by=by, approval=approval)
+    grant = carry_out(request, by=by, approval=approval)
     return move(
         request,
         State.ALLOWED,
         by=by,
         event="access.access_request.approved",
-        about=[*_about(request), grant],
+        about=about(request, grant),
         data={"reason": approval.reason, "step_up": dict(place.step_up)},
         grant=grant,
         decided_at=approval.decided_at,
@@ -215,7 +219,7 @@ def deny(request: AccessRequest, *, by: User, reason: str) -> AccessRequest:
         State.DENIED,
         by=by,
         event="access.access_request.denied",
-        about=_about(request),
+        about=about(request),
         data={"reason": approval.reason},
         decided_at=approval.decided_at,
     )
@@ -232,7 +236,7 @@ def withdraw(request: AccessRequest, *, by: User) -> AccessRequest:
         State.WITHDRAWN,
         by=by,
         event="access.access_request.withdrawn",
-        about=_about(request),
+        about=about(request),
         decided_at=timezone.now(),
     )
 
@@ -244,7 +248,7 @@ def lapse(request: AccessRequest) -> AccessRequest:
         State.LAPSED,
         by=audit.CLOCK,
         event="access.access_request.lapsed",
-        about=_about(request),
+        about=about(request),
         decided_at=timezone.now(),
     )
 
@@ -287,7 +291,7 @@ def _still_allowed(request: AccessRequest) -> evaluation.Verdict:
     verdict = judge(
         asker,
         request.offer,
-        duration=request.duration,
+        duration=grants.whole_time(request.extends, request.duration) if request.extends else request.duration,
         has_ticket=bool(request.ticket_ref),
         for_another=request.identity_id != asker.pk,
     )
@@ -297,8 +301,13 @@ def _still_allowed(request: AccessRequest) -> evaluation.Verdict:
     return verdict
 
 
-def _grant(request: AccessRequest, *, by: User, approval: Approval | None = None) -> Any:
-    approvals = (_signed(approval),) if approval else ()
+def carry_out(request: AccessRequest, *, by: User, approval: Approval | None = None) -> Grant | None:
+    """The yes becomes a grant, or a later end of the one that it is about; then there is no new one."""
+    authority = grants.Authority(request.verdict, (_signed(approval),) if approval else ())
+    if request.extends:
+        rows = [request] if request.pk else []
+        grants.extend(request.extends, longer=request.duration, by=by, authority=authority, about=rows)
+        return None
     return grants.issue(
         identity=request.identity,
         principal=request.principal,
@@ -309,7 +318,7 @@ def _grant(request: AccessRequest, *, by: User, approval: Approval | None = None
         ticket_ref=request.ticket_ref,
         by=by,
         requester=request.requester,
-        authority=grants.Authority(request.verdict, approvals),
+        authority=authority,
         about=[request] if request.pk else [],
     )
 
@@ -323,5 +332,6 @@ def _signed(approval: Approval) -> dict[str, Any]:
     }
 
 
-def _about(request: AccessRequest) -> list[Any]:
-    return [row for row in (request.identity, request.entitlement, request.grant) if row is not None]
+def about(request: AccessRequest, grant: Grant | None = None) -> list[Any]:
+    rows = (request.identity, request.entitlement, grant or request.grant or request.extends)
+    return [row for row in rows if row is not None]

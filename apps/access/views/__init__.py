@@ -2,6 +2,7 @@
 
 from apps.access.views.asking import ask, catalogue, home
 from apps.access.views.deciding import approvals, confirm, decide, detail, withdraw
+from apps.access.views.extending import extend
 from apps.access.views.keeping import add_offer, new_policy, offers, withdraw_offer
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "confirm",
     "decide",
     "detail",
+    "extend",
     "home",
     "new_policy",
     "offers",

@@ -107,8 +107,8 @@ def _do(request: HttpRequest, asked: AccessRequest, act: Callable[[], Any]) -> H
     except (NotAllowed, NotPossible) as refusal:
         messages.error(request, str(refusal))
     asked.refresh_from_db()
-    is_theirs = asked.grant is not None and asked.requester_id == user_of(request).pk
-    return redirect(asked.grant if is_theirs else asked)  # type: ignore[arg-type]
+    is_theirs = asked.about is not None and asked.requester_id == user_of(request).pk
+    return redirect(asked.about if is_theirs else asked)  # type: ignore[arg-type]
 
 
 def _load(request: HttpRequest, pk: int) -> AccessRequest:

@@ -45,6 +45,7 @@ class EndReason(models.TextChoices):
     FAILED = "failed", "It could not be opened"
     CANCELLED = "cancelled", "It was cancelled before it began"
     EMERGENCY = "emergency", "Emergency stop"
+    DRIFT = "drift", "Nobody had granted it"
 
 
 def new_reference() -> str:
@@ -298,6 +299,18 @@ class Grant(models.Model):
     def proofs(self) -> list[tuple[str, datetime]]:
         """The receipt in words: what was read back, and when."""
         return [(one["what"], datetime.fromisoformat(one["read_at"])) for one in self.receipt if "what" in one]
+
+    @property
+    def paths_left(self) -> dict[str, Any] | None:
+        """What its holder still had in the same account when it was gone: {paths, as_of of the inventory}."""
+        found = next((one for one in self.receipt if "paths" in one), None)
+        as_of = found and found["as_of"]
+        return found and {**found, "as_of": datetime.fromisoformat(as_of) if as_of else None}
+
+    @property
+    def is_unproven(self) -> bool:
+        """Its removal should have been read back by now, and was not. It is tried for ever."""
+        return self.is_overdue and not self.is_owner_task
 
     @property
     def changes(self) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 from django.utils import timezone
 
@@ -12,6 +13,7 @@ from apps.connectors.base import Proof, Ticket, Window
 from apps.connectors.errors import Busy, ConnectorError, Gone, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
+from apps.grants import paths
 from apps.grants.models import Grant, State
 from apps.grants.provisioning.denying import note_denied
 from apps.grants.provisioning.turns import (
@@ -179,13 +181,22 @@ def _settle_revoked(turn: Turn, proofs: list[Proof]) -> None:
             data={"proofs": [plain(proof) for proof in proofs]},
             expect={"attempt": grant.attempt},
             revoked_at=whole_now(),
-            receipt=appended([plain(proof) for proof in proofs]),
+            receipt=appended([*(plain(proof) for proof in proofs), *_paths_that_remain(grant)]),
             ticket={},
             problem="",
             problem_count=0,
         )
     except Conflict:
         raise OutOfTurn from None
+
+
+def _paths_that_remain(grant: Grant) -> list[dict[str, Any]]:
+    """For the receipt: what its holder still has in the same account, by the inventory of this moment."""
+    rows = paths.others(grant)
+    if rows is None:
+        return []
+    as_of = grant.connection.as_of
+    return [{"paths": paths.in_words(rows), "as_of": as_of.isoformat() if as_of else None}]
 
 
 def clear(grant_id: int) -> None:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
 from apps.core.lifecycle import Conflict
-from apps.grants import permissions, services, story
+from apps.grants import paths, permissions, services, story
 from apps.grants.models import LIVE, EndReason, Grant, State
 from apps.inventory import extensions
 from apps.inventory import permissions as inventory
@@ -76,6 +76,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "grant": grant,
         "steps": story.of(grant),
+        "can_extend": user.pk == grant.requested_by_id and services.can_extend(grant),
         "can_end": permissions.can_end(user, grant),
         "ends_by": services.how_it_ends(grant),
         "remaining": _paths_left(user, grant),
@@ -117,11 +118,7 @@ def _paths_left(user: User, grant: Grant) -> list[Assignment] | None:
         return None
     if not (inventory.can_view_identity(user, identity) or inventory.can_view_contents(user, account)):
         return None
-    paths = Assignment.objects.paths_of(identity)
-    here = [
-        path.assignment for path in paths if path.assignment.entitlement.resource_id == grant.entitlement.resource_id
-    ]
-    return [row for row in here if row.entitlement_id != grant.entitlement_id and not row.entitlement.is_ours]
+    return paths.others(grant)
 
 
 def _user(request: HttpRequest) -> User:
