@@ -81,6 +81,26 @@ def test_one_that_is_being_ended_must_be_denied_by_now(stubs: Stubs) -> None:
     assert examined(stubs, guard.render([ended]), [ended]).is_enforced
 
 
+@pytest.mark.parametrize("stop", [("*", "*"), (ALICE, "*"), ("*", "Admin")], ids=str)
+def test_a_stop_in_force_differs_in_nothing_and_ends_what_it_reaches(stubs: Stubs, stop: tuple[str, str]) -> None:
+    windows = [*WINDOWS, Window(target(*stop), START, is_open=False)]
+    found = examined(stubs, guard.render(windows), windows)
+    assert found.is_enforced
+    assert found.differences == ()
+
+
+def test_a_stop_that_is_missing_is_weaker(stubs: Stubs) -> None:
+    stop = Window(target("*", "*"), START, is_open=False)
+    assert examined(stubs, guard.render(WINDOWS), [*WINDOWS, stop]).weaker == (stop,)
+
+
+@pytest.mark.parametrize("stop", [("*", "*"), (ALICE, "*"), ("*", "Admin")], ids=str)
+def test_a_stop_that_nobody_knows_of_is_stricter_and_can_be_kept(stubs: Stubs, stop: tuple[str, str]) -> None:
+    found = examined(stubs, guard.render([*WINDOWS, Window(target(*stop), START, is_open=False)]))
+    assert found.is_enforced
+    assert is_denied(guard.render([*WINDOWS, *found.stricter]), ALICE, "Admin", START)
+
+
 def test_a_guard_that_allows_something_is_wider(stubs: Stubs) -> None:
     document = guard.render(WINDOWS)
     document["Statement"].append({"Effect": "Allow", "Action": "*", "Resource": "*"})

@@ -17,12 +17,10 @@ from apps.connectors.aws.session import Api
 from apps.connectors.base import Examination, Proof, Target, Window
 from apps.connectors.errors import Gone, Refused
 
-_SHAPE = {
-    ("StringEquals", "identitystore:userid"),
-    ("ArnLike", "aws:principalarn"),
-    ("DateGreaterThanEquals", "aws:currenttime"),
-}
-_NAME = re.compile(r"AWSReservedSSO_([\w+=,.@-]{1,32})_\*$", re.ASCII)
+_PERSON = ("StringEquals", "identitystore:userid")  # without it a statement is about everybody
+_ROLE_AND_DATE = (("ArnLike", "aws:principalarn"), ("DateGreaterThanEquals", "aws:currenttime"))
+_SHAPE = {_PERSON, *_ROLE_AND_DATE}
+_NAME = re.compile(r"AWSReservedSSO_(?:([\w+=,.@-]{1,32})_)?\*$", re.ASCII)  # no name: every permission set
 
 Line = tuple[str, str]  # the pattern of the permission set's roles, and the person's id
 
@@ -43,7 +41,7 @@ def examine_guard(reader: Api, target: Target, windows: Sequence[Window]) -> Exa
     arn = guard.arn_in(reader, target.account_id)
     read = _read(reader, target.account_id, arn)
     wanted = {line: (window, end) for window in windows for line, end in _ends_of(_statement_of(reader, window))}
-    weaker = tuple(window for line, (window, end) in wanted.items() if not _ends_by(read.ends.get(line), end))
+    weaker = tuple(window for line, (window, end) in wanted.items() if not _ends_by(read, line, end))
     stricter = tuple(
         _as_window(target, line, end, wanted.get(line))
         for line, end in sorted(read.ends.items())
@@ -99,17 +97,15 @@ def _ends_of(statement: Statement) -> Iterator[tuple[Line, datetime]]:
     """Whom a statement denies everything, and from when on; nobody, when it is not of the shape that the guard has."""
     said = {(one.operator, one.key): one.values for one in statement.conditions}
     denies_all = (statement.actions, statement.resources) == (("*",), ("*",))
-    if not denies_all or statement.is_not_action or statement.is_not_resource or set(said) != _SHAPE:
+    if not denies_all or statement.is_not_action or statement.is_not_resource or {*said, _PERSON} != _SHAPE:
         return
-    people, roles, dates = (said[key] for key in (("StringEquals", "identitystore:userid"), *_ROLE_AND_DATE))
+    people = said.get(_PERSON, (guard.EVERYBODY,))
+    roles, dates = (said[key] for key in _ROLE_AND_DATE)
     if len(dates) != 1 or (end := _instant(dates[0])) is None:
         return
     for role in roles:
         for person in people:
             yield (role, person), end
-
-
-_ROLE_AND_DATE = (("ArnLike", "aws:principalarn"), ("DateGreaterThanEquals", "aws:currenttime"))
 
 
 def _instant(text: str) -> datetime | None:
@@ -119,8 +115,12 @@ def _instant(text: str) -> datetime | None:
         return None
 
 
-def _ends_by(found: datetime | None, wanted: datetime) -> bool:
-    return found is not None and found <= wanted
+def _ends_by(read: _Read, line: Line, wanted: datetime) -> bool:
+    """Whether the guard denies it in time, by a statement about it or by a stop that reaches it."""
+    role, person = line
+    every_role = _NAME.sub("AWSReservedSSO_*", role)
+    reaching = ((r, p) for r in (role, every_role) for p in (person, guard.EVERYBODY))
+    return any(found <= wanted for found in map(read.ends.get, reaching) if found is not None)
 
 
 def _as_window(target: Target, line: Line, end: datetime, known: tuple[Window, datetime] | None) -> Window:
@@ -129,7 +129,7 @@ def _as_window(target: Target, line: Line, end: datetime, known: tuple[Window, d
         return replace(known[0], not_after=end, is_open=True)
     pattern, person = line
     named = _NAME.search(pattern)
-    name = named[1] if named else ""
+    name = (named[1] or guard.EVERYTHING) if named else ""
     stranger = replace(
         target,
         principal_external_id=person,

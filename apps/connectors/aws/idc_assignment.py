@@ -49,6 +49,8 @@ class IdcAssignment(AccountAssignment):
     def check(self, target: Target, windows: Sequence[Window]) -> None:
         if target.principal_kind != "idc_user":
             raise Refused("Only a person of Identity Center can get a permission set for a time.")
+        if guard.is_stop(target):
+            raise Refused("This is an emergency stop, not access that could be opened.")
         pair = (target.principal_external_id, target.entitlement_external_id)
         for window in windows:
             named = (window.target.principal_external_id, window.target.entitlement_external_id)
@@ -59,7 +61,7 @@ class IdcAssignment(AccountAssignment):
                 )
         self._require_reachable(target)
         self._require_guarded(target)
-        guard.require_room(windows)
+        guard.require_room(windows, self._reader.session.hub().partition)
         guard.versions(self._reader, target.account_id)
         self._reader.call(
             self._reader.hub_id,
