@@ -20,6 +20,7 @@ from config import embedded
 
 OFFLINE_COMMANDS = {"collectstatic", "findstatic", "help", "version", "--help", "--version"}
 THIS_MACHINE = ["localhost", "127.0.0.1", "[::1]"]
+AWS_BUDGETS = ["shared", "own", "none"]
 DEMO_REDIS = 3  # how many databases there are without the demo
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
@@ -117,6 +118,15 @@ def email() -> dict[str, Any]:
             "or consolemail:// to print mails."
         )
     return dict(environ.Env.email_url_config(url or "consolemail://"))
+
+
+def aws_budget() -> str:
+    """Who keeps count of what we ask of AWS: shared, own or none. A local AWS (moto) has no limits to keep."""
+    is_local = urlsplit(text("AWS_ENDPOINT_URL")).hostname in THIS_MACHINE
+    kind = text("AWS_BUDGET", "none" if is_local else "shared")
+    if kind not in AWS_BUDGETS:
+        raise ImproperlyConfigured(f"AWS_BUDGET is {kind!r}. Use shared, own or none.")
+    return kind
 
 
 def base_url() -> str:

@@ -274,6 +274,7 @@ REVIEW_DATA_MAX_AGE = timedelta(hours=env.number("REVIEW_DATA_MAX_AGE_HOURS", 24
 
 # Reading AWS into the inventory.
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
+AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
 OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
 OU_ENVIRONMENTS = dict(

@@ -5,12 +5,19 @@ class InventoryConfig(AppConfig):
     name = "apps.inventory"
 
     def ready(self) -> None:
+        from django.conf import settings
+        from redis import Redis
+
+        from apps.connectors import budget
         from apps.core import navigation
         from apps.core.navigation import Place
         from apps.inventory import checks, permissions, roles  # noqa: F401  checks registers itself
         from apps.users import roles as portal_roles
 
         portal_roles.register(roles.derived)
+        budget.begin(
+            settings.AWS_BUDGET, lambda: Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+        )
 
         group = navigation.LOOK_UP
         navigation.register(

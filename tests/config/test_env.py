@@ -34,6 +34,30 @@ def test_words_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert env.words("ABSENT", ["x"]) == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "chosen", "kind"),
+    [
+        ("", "", "shared"),
+        ("https://vpce-1.iam.us-east-1.vpce.amazonaws.com", "", "shared"),
+        ("http://127.0.0.1:5000", "", "none"),
+        ("http://localhost:5000", "shared", "shared"),
+        ("", "own", "own"),
+    ],
+)
+def test_only_a_local_aws_is_asked_without_a_limit(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, chosen: str, kind: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_BUDGET", chosen)
+    assert env.aws_budget() == kind
+
+
+def test_a_budget_that_nobody_keeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_BUDGET", "all")
+    with pytest.raises(ImproperlyConfigured, match="shared, own or none"):
+        env.aws_budget()
+
+
 def test_a_secret_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("hidden\n")
     monkeypatch.setenv("KEY_FILE", str(tmp_path / "key"))
