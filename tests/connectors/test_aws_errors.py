@@ -150,8 +150,8 @@ class StubbedSts:
         self.stubber.activate()
         original, made_by = made._make, self.client
 
-        def make(service: str, **keys: str) -> Any:
-            return made_by if service == "sts" else original(service, **keys)
+        def make(service: str, account_id: str, **keys: str) -> Any:
+            return made_by if service == "sts" else original(service, account_id, **keys)
 
         made._make = make  # type: ignore[method-assign]
         made._hub = aws_session.Hub(HUB, f"arn:aws-us-gov:iam::{HUB}:user/gatehouse")

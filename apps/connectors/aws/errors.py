@@ -47,6 +47,12 @@ _CREDENTIALS_REFUSED = """
 """
 CREDENTIAL_CODES = frozenset(_CREDENTIALS_REFUSED.split())
 
+_TOO_MUCH = """
+    Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
+    TooManyRequestsException RequestLimitExceeded SlowDown
+"""
+THROTTLED_CODES = frozenset(_TOO_MUCH.split())  # of the passing faults, those that say we ask too much
+
 _ADVICE: dict[type[ConnectorError], str] = {
     Throttled: "{doing} did not work just now{code}. It will be tried again.",
     Busy: "{doing} has to wait: another change to the same object is under way{code}. It will be tried again.",

@@ -29,7 +29,8 @@ from typing import Any, Literal
 import boto3
 from botocore.config import Config
 
-from apps.connectors import journal
+from apps.connectors import budget, journal
+from apps.connectors.aws import clock, pacing
 from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, request_id_of, translated
 from apps.connectors.errors import ConnectorError, Denied, Refused, Unproven
 
@@ -99,7 +100,7 @@ class Session:
                 self._clients.move_to_end(key)
                 return self._clients[key][0]
         credentials = self._assume(account_id, role)  # outside the lock: other accounts need not wait for this answer
-        client = self._make(service, **credentials.keys)
+        client = self._make(service, account_id, **credentials.keys)
         with self._lock:
             self._clients[key] = (client, credentials)
             while len(self._clients) > MOST_CLIENTS:
@@ -119,9 +120,11 @@ class Session:
             return known
         arn = self.role_arn(account_id, role)
         optional = {"ExternalId": self.config.get("external_id"), "SourceIdentity": self.config.get("source_identity")}
+        if role == "broker_role":  # what it makes carries a person's; AWS lets nobody change one along a chain
+            del optional["SourceIdentity"]
         try:
             with translated(f"sts:AssumeRole on {arn}"):
-                answer = self._make("sts").assume_role(
+                answer = self._make("sts", account_id).assume_role(
                     RoleArn=arn,
                     RoleSessionName=f"gatehouse-{role.removesuffix('_role')}",
                     DurationSeconds=int(SESSION_FOR.total_seconds()),
@@ -140,10 +143,12 @@ class Session:
         self._credentials[account_id, role] = _Credentials(keys, answer["Expiration"].astimezone(UTC))
         return self._credentials[account_id, role]
 
-    def _make(self, service: str, **keys: str) -> Any:
+    def _make(self, service: str, account_id: str = "", **keys: str) -> Any:
         make: Any = self._boto.client
         with self._lock, translated(f"a connection to {service}"):  # boto3 makes clients in one thread at a time only
-            return make(service, config=_client_config(), **keys)
+            client = make(service, config=_client_config(), **keys)
+        pacing.attach(client, account_id, service)
+        return client
 
 
 def _client_config() -> Config:
@@ -176,9 +181,15 @@ class Api:
         client = self.session.client(account_id, service, self.role)
         self.calls += 1
         name = f"{service}:{_camel(operation)}"
+        if self._opens:
+            clock.require_right()
         try:
-            with translated(f"{name} in account {account_id}"):
+            with (
+                pacing.room(account_id, service, operation) as answered,
+                translated(f"{name} in account {account_id}"),
+            ):
                 answer: dict[str, Any] = getattr(client, operation)(**params)
+                answered(answer)
         except ConnectorError as error:
             self._note(name, account_id, request_id_of(error), type(error).__name__)
             if code_of(error) in CREDENTIAL_CODES:
@@ -186,6 +197,11 @@ class Api:
             raise
         self._note(name, account_id, answer.get("ResponseMetadata", {}).get("RequestId", ""))
         return answer
+
+    @property
+    def _opens(self) -> bool:
+        """Whether what is called now may open access."""
+        return self.role == "broker_role" or (self.role == "provisioner_role" and budget.current() == "grant")
 
     def _note(self, *words: str) -> None:
         if self.role != "reader_role":
