@@ -1,0 +1,186 @@
+"""The templates are valid, name things as the portal does, and fit AWS's limits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.connectors.aws import guard, sts_broker
+from apps.connectors.aws.policy.documents import canonical, parse
+from apps.inventory.models import Connection
+from tests.deploy.templates import FOLDER, GIVEN, HUB, MEMBER, Stack, documents, length, policies, read, roles, stacks
+
+NAMES = sorted(path.name for path in FOLDER.glob("*.yaml"))
+ACCOUNTS = [HUB, MEMBER]
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    paths = [str(FOLDER / name) for name in NAMES]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("cfn-lint"), *paths], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_template_says_what_it_is_for_and_where(name: str) -> None:
+    assert len(read(name)["Description"]) > 80
+    assert len((FOLDER / name).read_bytes()) <= 51_200, "CloudFormation takes no longer text without a bucket"
+
+
+def test_the_roles_and_policies_are_called_as_the_portal_calls_them() -> None:
+    config = Connection(name="aws").config
+    for key in ("reader_role", "provisioner_role", "remover_role", "ender_role", "schedule_role"):
+        assert all(config[key] in roles(account_id) for account_id in ACCOUNTS), key
+    assert config["broker_role"] in roles(HUB)
+    for key in ("guard_policy", "boundary_policy"):
+        assert f"arn:aws:iam::{MEMBER}:policy{config[key]}" in policies(MEMBER)
+    (group,) = Stack("member.yaml", MEMBER).of_kind("AWS::Scheduler::ScheduleGroup").values()
+    assert group["Name"] == config["schedule_group"]
+    (function,) = Stack("hub.yaml", HUB).of_kind("AWS::Lambda::Function").values()
+    assert function["FunctionName"] == config["ender_function"]
+    if config.get("schedule_dlq"):
+        (queue,) = Stack("member.yaml", MEMBER).of_kind("AWS::SQS::Queue").values()
+        assert queue["QueueName"] == config["schedule_dlq"]
+
+
+def test_the_guard_begins_at_rest() -> None:
+    assert canonical(policies(MEMBER)[f"arn:aws:iam::{MEMBER}:policy/jit/jit-guard"]) == canonical(guard.render([]))
+
+
+def test_the_guards_resource_never_changes() -> None:
+    """An update of this resource would put the resting document over the live one, and open what it denies."""
+    about = read("member.yaml")["Resources"]["JitGuard"]
+    assert about == {
+        "Type": "AWS::IAM::ManagedPolicy",
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "ManagedPolicyName": "jit-guard",
+            "Path": "/jit/",
+            "Description": "Gatehouse: ends what was granted through Identity Center. Gatehouse writes it, nobody else",
+            "PolicyDocument": guard.render([]),
+        },
+    }
+
+
+@pytest.mark.parametrize("name", ["JitBoundary", "JitGuard", "JitDenyAll"])
+def test_what_denies_outlives_its_stack(name: str) -> None:
+    about = read("member.yaml")["Resources"][name]
+    assert (about["DeletionPolicy"], about["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+@pytest.mark.parametrize("account_id", ACCOUNTS)
+def test_every_policy_can_be_read_and_fits(account_id: str) -> None:
+    for arn, document in policies(account_id).items():
+        parse(document)
+        assert length(document) <= 6144, arn
+    for name, about in roles(account_id).items():
+        parse(about["AssumeRolePolicyDocument"])
+        assert length(about["AssumeRolePolicyDocument"]) <= 2048, name
+        assert sum(length(one["PolicyDocument"]) for one in about.get("Policies", ())) <= 10_240, name
+        assert len(about["Path"] + about["RoleName"]) <= 64
+
+
+@pytest.mark.parametrize("account_id", ACCOUNTS)
+def test_no_role_of_the_portal_has_an_action_with_a_wildcard_that_it_is_allowed(account_id: str) -> None:
+    for name in roles(account_id):
+        if name.startswith("portal/"):
+            allowed = _allowed(documents(name, account_id))
+            assert not [action for action in allowed if "*" in action], name
+
+
+@pytest.mark.parametrize("account_id", ACCOUNTS)
+def test_nothing_of_ours_is_from_another_organization_or_without_its_own_name(account_id: str) -> None:
+    for stack in stacks(account_id):
+        for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+            for name, about in stack.of_kind(kind).items():
+                assert about["Path"] in ("/portal/", "/jit/", "/jit/tier/"), name
+                assert about["Description"].startswith("Gatehouse: "), name
+
+
+# ---- who may become what
+
+CHAIN = {
+    "portal/PortalReader": ["PortalHub", "PortalEnderHub"],
+    "portal/PortalProvisioner": ["PortalHub"],
+    "portal/PortalRemover": ["PortalHub"],
+    "portal/PortalEnder": ["PortalEnderHub"],
+}
+
+
+@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize("account_id", ACCOUNTS)
+def test_a_portal_role_lets_in_only_who_it_is_for_and_only_as_the_portal_asks(name: str, account_id: str) -> None:
+    (statement,) = roles(account_id)[name]["AssumeRolePolicyDocument"]["Statement"]
+    named = statement["Principal"]["AWS"]
+    assert (named if isinstance(named, list) else [named]) == [
+        f"arn:aws:iam::{HUB}:role/portal/{hub}" for hub in CHAIN[name]
+    ]
+    assert sorted(statement["Action"]) == ["sts:AssumeRole", "sts:SetSourceIdentity"]
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:PrincipalOrgID": GIVEN["OrgId"], "sts:ExternalId": GIVEN["ExternalId"]},
+        "StringLike": {"sts:SourceIdentity": "portal-*"},
+    }
+
+
+def test_the_portals_source_identity_is_one_that_the_roles_take() -> None:
+    assert Connection(name="aws").config["source_identity"].startswith("portal-")
+
+
+@pytest.mark.parametrize("process", ["PortalHub", "PortalEnderHub", "PortalBrokerHub"])
+def test_a_process_can_become_exactly_the_roles_that_let_it_in(process: str) -> None:
+    (document,) = documents(f"portal/{process}", HUB)
+    (statement,) = document["Statement"]
+    named = statement["Resource"]
+    reached = {one.rpartition(":role/")[2] for one in (named if isinstance(named, list) else [named])}
+    lets_in = {name for name, about in roles(HUB).items() if process in _principals(about)}
+    assert reached == lets_in
+    assert _allowed([document]) <= {"sts:AssumeRole", "sts:SetSourceIdentity"}
+
+
+def test_tier_roles_pass_what_the_broker_asks_of_them() -> None:
+    tiers = {name: about for name, about in roles(MEMBER).items() if name.startswith("jit/tier/")}
+    assert tiers
+    for about in tiers.values():
+        trust = about["AssumeRolePolicyDocument"]
+        assert sts_broker.why_not_trusted(trust, f"arn:aws:iam::{HUB}:role/portal/PortalBroker") == ""
+        assert trust["Statement"][0]["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": GIVEN["OrgId"]}}
+        assert about["MaxSessionDuration"] == sts_broker.SESSION_SECONDS
+        assert (
+            about["PermissionsBoundary"]
+            == f"arn:aws:iam::{MEMBER}:policy{Connection(name='aws').config['boundary_policy']}"
+        )
+        assert about["Policies"] == [{"PolicyName": sts_broker.GUARD, "PolicyDocument": sts_broker.render([])}], "shut"
+
+
+def test_only_aws_scheduler_becomes_the_schedulers_role_and_only_for_our_group() -> None:
+    (statement,) = roles(MEMBER)["portal/PortalScheduler"]["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": MEMBER},
+        "ArnEquals": {"aws:SourceArn": f"arn:aws:scheduler:eu-west-1:{MEMBER}:schedule-group/jit"},
+    }
+
+
+def test_the_web_process_has_no_role() -> None:
+    named = json.dumps([*roles(HUB), *roles(MEMBER)]).lower()
+    assert "web" not in named
+    said = read("hub.yaml")["Outputs"]["WorkerRole"]["Description"]
+    assert "web process gets no role" in said
+
+
+def _principals(about: Any) -> list[str]:
+    found = [one["Principal"].get("AWS", []) for one in about["AssumeRolePolicyDocument"]["Statement"]]
+    listed = [arn for one in found for arn in (one if isinstance(one, list) else [one])]
+    return [arn.rpartition("/")[2] for arn in listed]
+
+
+def _allowed(found: list[Any]) -> set[str]:
+    listed = [one["Action"] for document in found for one in document["Statement"] if one["Effect"] == "Allow"]
+    return {action for one in listed for action in ([one] if isinstance(one, str) else one)}
