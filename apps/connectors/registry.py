@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from apps.connectors.base import Connector, Promise, Provisioner, Remover
+from apps.connectors.base import Connector, Promise, Provisioner, Remover, StopPolicy
+from apps.connectors.minting import Minter
 
 CONNECTORS = {
     "aws": "apps.connectors.aws.connector:AwsConnector",
@@ -16,14 +17,26 @@ CONNECTORS = {
 PROVISIONERS = {
     ("aws", "idc_assignment"): "apps.connectors.aws.idc_assignment:IdcAssignment",
     ("aws", "iam_timeboxed_policy"): "apps.connectors.aws.iam_timeboxed_policy:IamTimeboxedPolicy",
+    ("aws", "iam_jit_role"): "apps.connectors.aws.iam_jit_role:IamJitRole",
+    ("aws", "sts_broker"): "apps.connectors.aws.sts_broker:StsBroker",
     ("fake", "idc_assignment"): "apps.connectors.fake:FakeProvisioner",
     ("fake", "iam_timeboxed_policy"): "apps.connectors.fake:FakePolicyProvisioner",
+}
+
+# Whose shared object is the guard of an account: it can deny more than grants name (`*` is anybody, or anything).
+GUARDED = {("aws", "idc_assignment"), ("fake", "idc_assignment")}
+
+# Whose access is a session that the broker makes when its holder asks.
+MINTERS = {
+    ("aws", "sts_broker"): "apps.connectors.aws.minting:TierSessions",
 }
 
 # How people know a provisioner.
 TITLES = {
     "idc_assignment": "Identity Center assignment",
     "iam_timeboxed_policy": "Dated inline policy",
+    "iam_jit_role": "Role for one grant",
+    "sts_broker": "Sessions on demand",
 }
 
 # Entitlement kind → what can take a standing assignment of that kind away. A kind that is not here becomes an owner's
@@ -42,6 +55,13 @@ REMOVERS = {
 }
 
 
+# The one switch that stops everybody in a system of this kind.
+STOP_POLICIES = {
+    "aws": "apps.connectors.aws.stops:ServiceControlPolicy",
+    "fake": "apps.connectors.fake:FakeStopPolicy",
+}
+
+
 def connector(kind: str, config: Mapping[str, Any]) -> Connector:
     """The reader of one configured system. Unknown kinds raise KeyError: the row is corrupt."""
     return cast("Connector", _load(CONNECTORS[kind])(config))
@@ -55,6 +75,26 @@ def provisioner(kind: str, name: str, config: Mapping[str, Any]) -> Provisioner:
 def promise(kind: str, name: str) -> Promise:
     """What the provisioner called `name` promises, without reaching the system."""
     return cast("Promise", _load(PROVISIONERS[kind, name]).promise)
+
+
+def stop_policy(kind: str, config: Mapping[str, Any]) -> StopPolicy:
+    """What stops everybody in the configured system at once."""
+    return cast("StopPolicy", _load(STOP_POLICIES[kind])(config))
+
+
+def has_guard(kind: str, name: str) -> bool:
+    """Whether the provisioner's shared object can deny everybody at once."""
+    return (kind, name) in GUARDED
+
+
+def has_minter(kind: str, name: str) -> bool:
+    """Whether what the provisioner opens is used by sessions that the broker makes."""
+    return (kind, name) in MINTERS
+
+
+def minter(kind: str, name: str, config: Mapping[str, Any]) -> Minter:
+    """What makes sessions for grants of this provisioner. For the broker process alone; ask `has_minter` first."""
+    return cast("Minter", _load(MINTERS[kind, name])(config))
 
 
 def provisioners_for(kind: str, entitlement_kind: str) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apps.connectors.aws import jit_documents as jit
 from apps.connectors.aws import reading
 from apps.connectors.aws.credentials import Report, read_keys, read_report, records_of, start_report
 from apps.connectors.aws.managed_policies import ManagedPolicies
@@ -34,8 +35,9 @@ from apps.connectors.base import (
 from apps.connectors.errors import Gone
 
 KINDS = ["User", "Role", "Group", "LocalManagedPolicy"]
-OUR_PATH = "/jit/"
+OUR_PATH = jit.PATH
 OUR_POLICY = "gatehouse-jit"  # the inline policy of `iam_timeboxed_policy`
+TIER_PATH = "/jit/tier/"  # roles that a broker lets people into
 RESERVED_PATH = "/aws-reserved/"
 SERVICE_PATH = "/aws-service-role/"
 
@@ -167,6 +169,7 @@ def _role(
         "is_reserved": role["Path"].startswith(RESERVED_PATH),
         "is_service_linked": role["Path"].startswith(SERVICE_PATH),
         "is_portal": f"{role['Path']}{role['RoleName']}".lstrip("/") in our_roles,
+        **_ours(jit.is_role_of_ours(role)),
     }
     return PrincipalRecord(
         kind="iam_role",
@@ -202,12 +205,14 @@ def _add_policies(api: Api, account: AccountRecord, details: Details, scan: Scan
     }
     local = {policy["Arn"] for policy in details.policies if not _is_aws_owned(policy["Arn"])}
     ours = set()
+    known: dict[str, DocumentRecord] = {}
     shared = ManagedPolicies(api)
     for arn in sorted(local | attached):
         policy_name = reading.name(arn.rpartition("/")[2])
         document = documents.get(arn)
         if document is None:
             document = _shared_document(shared, account, arn, scan)
+        known[arn] = DocumentRecord(policy_name, document)
         is_ours = paths.get(arn, "").startswith(OUR_PATH) and only_denies(document)
         ours |= {arn} if is_ours else set()
         scan.entitlements.append(
@@ -216,7 +221,7 @@ def _add_policies(api: Api, account: AccountRecord, details: Details, scan: Scan
                 external_id=f"{arn}@{account.external_id}",
                 name=policy_name,
                 account_id=account.external_id,
-                documents=(DocumentRecord(policy_name, document),),
+                documents=(known[arn],),
                 attributes={"policy_arn": arn, "is_aws_owned": _is_aws_owned(arn)} | _ours(is_ours),
             )
         )
@@ -228,6 +233,35 @@ def _add_policies(api: Api, account: AccountRecord, details: Details, scan: Scan
             scan.assignments.append(AssignmentRecord(holder["Arn"], external_id, facts))
         for policy in holder.get(f"{kind}PolicyList") or ():
             _add_inline(account, holder, policy, scan)
+    scan.entitlements.extend(_tier_role(account, role, known) for role in details.roles if role["Path"] == TIER_PATH)
+
+
+def _tier_role(
+    account: AccountRecord, role: Mapping[str, Any], known: Mapping[str, DocumentRecord]
+) -> EntitlementRecord:
+    """A role that a broker lets people into. Nobody holds it in AWS's eyes, so no assignment is read."""
+    boundary = (role.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn", "")
+    inline = [
+        DocumentRecord(reading.name(policy["PolicyName"]), policy["PolicyDocument"])
+        for policy in role.get("RolePolicyList") or ()
+        if not _is_tier_guard(role, policy)
+    ]
+    attached = [known[policy["PolicyArn"]] for policy in role.get("AttachedManagedPolicies") or ()]
+    return EntitlementRecord(
+        kind="tier_role",
+        external_id=f"tier:{role['Arn']}",
+        name=reading.name(role["RoleName"]),
+        account_id=account.external_id,
+        documents=(*inline, *attached),
+        boundary=known.get(boundary),
+        attributes={"role_arn": role["Arn"], "unique_id": role["RoleId"]},
+    )
+
+
+def _is_tier_guard(holder: Mapping[str, Any], policy: Mapping[str, Any]) -> bool:
+    """Whether an inline policy is the guard of a tier role, by its place and by what it says."""
+    is_named_so = holder.get("Path") == TIER_PATH and policy["PolicyName"] == jit.GUARD
+    return is_named_so and only_denies(policy["PolicyDocument"])
 
 
 def _shared_document(shared: ManagedPolicies, account: AccountRecord, arn: str, scan: Scan) -> Any:
@@ -240,8 +274,10 @@ def _shared_document(shared: ManagedPolicies, account: AccountRecord, arn: str, 
 
 def _add_inline(account: AccountRecord, holder: Mapping[str, Any], policy: Mapping[str, Any], scan: Scan) -> None:
     external_id = inline_id(holder["Arn"], policy["PolicyName"])
-    claims_ours = policy["PolicyName"].startswith(OUR_POLICY)
-    is_ours = claims_ours and is_dated(policy["PolicyDocument"])
+    is_of_grant = holder.get("Path") == OUR_PATH and "RoleName" in holder
+    claims_ours = policy["PolicyName"].startswith(OUR_POLICY) or is_of_grant
+    is_ours = jit.is_role_of_ours(holder) if is_of_grant else claims_ours and is_dated(policy["PolicyDocument"])
+    is_ours = is_ours or _is_tier_guard(holder, policy)
     if claims_ours and not is_ours:
         scan.notes.append(
             f"Inline policy {policy['PolicyName']} of {holder['Arn']} is not what Gatehouse writes. Look at it."
