@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from apps.audit import services as audit
+from apps.connectors import budget
 from apps.connectors.base import Proof, Window
 from apps.connectors.errors import ConnectorError
 from apps.core.locks import Taken, exclusive
@@ -19,6 +20,7 @@ from apps.grants.windows import target_of, window_for, windows_of
 logger = logging.getLogger(__name__)
 
 
+@budget.purpose("revoke")
 def deny(shared_key: str) -> None:
     """Write one shared object, so that it denies every grant in it that is being ended, and keep the proof with each.
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.connectors import budget
 from apps.connectors.base import Proof, Ticket, Window
 from apps.connectors.errors import Busy, ConnectorError, Gone, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
@@ -36,6 +37,7 @@ from apps.inventory.sync import seen
 logger = logging.getLogger(__name__)
 
 
+@budget.purpose("revoke")
 def deprovision(grant_id: int) -> None:
     """Take a grant that shall end to REVOKED: deny first, remove what no other grant needs, read back that it is gone.
 
@@ -199,6 +201,7 @@ def _paths_that_remain(grant: Grant) -> list[dict[str, Any]]:
     return [{"paths": paths.in_words(rows), "as_of": as_of.isoformat() if as_of else None}]
 
 
+@budget.purpose("revoke")
 def clear(grant_id: int) -> None:
     """Take an ended grant out of the object it shared in AWS, once none of its sessions can live any more.
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.connectors import budget
 from apps.connectors.errors import ConnectorError, Refused
 from apps.core.locks import Taken, exclusive
 from apps.grants import warrants
@@ -21,6 +22,7 @@ from apps.grants.windows import windows_of
 logger = logging.getLogger(__name__)
 
 
+@budget.purpose("grant")
 def extend(extension_id: int) -> None:
     """Move a grant's end, if its extension has the authority for it and AWS has room for it.
 
