@@ -305,6 +305,16 @@ class Provisioner(Remover, Protocol):
         """How the holder uses it. Calls nobody: the web process, which holds no credentials, asks this."""
 
 
+class StopPolicy(Protocol):
+    """One switch that stops everybody in a whole system at once. It was put there before it is needed."""
+
+    def attach(self) -> Proof:
+        """Put it in force, and read back that it is. In force already is fine."""
+
+    def look(self) -> Look:
+        """Whether it is in force anywhere now."""
+
+
 # ---- comparing what is there with what was written ----------------------------------------------------------------
 
 

@@ -397,6 +397,26 @@ class FakePolicyProvisioner:
             raise Refused("The policy of this principal is full. End another grant of it first.")
 
 
+class FakeStopPolicy:
+    """Like the organization's stop policy: one switch that stops everybody."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.world = world(config["world"])
+
+    def attach(self) -> Proof:
+        call, fault = self.world.begin("attach")
+        self.world.is_stopped = self.world.is_stopped or fault.happens
+        self.world.end(call, fault)
+        look = self.look()
+        if not look.is_present:
+            raise Unproven(look.proof.what)
+        return look.proof
+
+    def look(self) -> Look:
+        words = "stopped" if self.world.is_stopped else "not stopped"
+        return Look(self.world.is_stopped, Proof(f"The fake system is {words}", self.world.now()))
+
+
 def _lines(windows: Any) -> dict[Pair, Line]:
     windows = list(windows)
     return {_pair(window.target): line for window, line in zip(windows, _lines_in(windows), strict=True)}

@@ -24,6 +24,7 @@ from apps.connectors.base import (
 from apps.connectors.errors import Busy, ConnectorError, Gone, Throttled, Unreachable
 
 Pair = tuple[str, str]  # principal external id, entitlement external id
+ANY = "*"  # in a guard: anybody, or anything
 
 # ---- faults -------------------------------------------------------------------------------------------------------
 
@@ -147,6 +148,7 @@ class World:
         self.guards: dict[str, dict[Pair, Line]] = defaultdict(dict)  # account → what is denied from when
         self.policies: dict[str, dict[Pair, Line]] = defaultdict(dict)  # principal → its dated policy document
         self.unguarded_accounts: set[str] = set()  # accounts where nobody installed the guard
+        self.is_stopped = False  # somebody threw the one switch that stops everybody
         self.guard_capacity = 27
         self.policy_capacity = 6
         self.session_for = timedelta(hours=1)
@@ -253,8 +255,9 @@ class World:
             if line and line.denies(at) and not line.holds_standing:
                 return False
             account_id = self.entitlements[entitlement_id].account_id
-            guard = self.guards.get(account_id, {}).get(pair)
-            if guard and guard.denies(at):
+            said = self.guards.get(account_id, {})
+            named = (said.get((who, what)) for who in (principal_id, ANY) for what in (entitlement_id, ANY))
+            if self.is_stopped or any(guard and guard.denies(at) for guard in named):
                 return False
             dated = line is not None and not line.denies(at)
             return dated or any((holder, entitlement_id) in self.assignments for holder in self._faces(principal_id))
@@ -262,7 +265,8 @@ class World:
     def script(self, operation: str, *faults: Fault) -> None:
         """The next calls of `operation` meet these faults, one each, in order.
 
-        Operations: check, accounts, scan_directory, scan_account, enforce, examine, open, close, status, look.
+        Operations: check, accounts, scan_directory, scan_account, enforce, examine, open, close, status, look,
+        attach.
         """
         with self.lock:
             self.faults[operation].extend(faults)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.grants import services, tasks
-from apps.grants.models import EndReason, Extension, Grant, State
+from apps.grants.models import EndReason, Extension, Grant, State, Stop, StopWrite
 from apps.inventory.models import Assignment
 
 BATCH = 1000  # rows a sweep takes at a time; the next sweep is seconds away
@@ -59,12 +59,21 @@ def settle_gone() -> None:
     services.end_many(removed, reason=EndReason.GONE, by=audit.CLOCK)
 
 
-DECISIONS = (expire, end_of_leavers, settle_gone)
+def end_stopped() -> None:
+    """End what is live in the scope of a stop in force: a race, or a database restored, let it through."""
+    for stop in Stop.objects.in_force().select_related("identity__user", "entitlement", "account"):
+        live = Grant.objects.live().filter(stop.covers())
+        services.end_many(live, reason=EndReason.EMERGENCY, by=audit.CLOCK, note=f"{stop.number} is in force.")
+
+
+DECISIONS = (end_stopped, expire, end_of_leavers, settle_gone)
 
 
 def wake_workers() -> None:
     """Wake a worker for every grant whose next step is due. Removals first."""
     now = timezone.now()
+    for row in StopWrite.objects.due(now)[:BATCH]:
+        tasks.enqueue(tasks.write_stop, row.pk)
     for shared_key in Grant.objects.undenied().due(now).order_by().values_list("shared_key", flat=True).distinct():
         tasks.enqueue(tasks.deny, shared_key)
     for grant in Grant.objects.due(now).order_by(F("revoking_at").asc(nulls_last=True))[:BATCH]:

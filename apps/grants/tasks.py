@@ -45,6 +45,12 @@ def clear(grant_id: int) -> None:
     provisioning.clear(grant_id)
 
 
+@shared_task
+def write_stop(write_id: int) -> None:
+    """Write one object that an emergency stop is said in."""
+    provisioning.write_stop(write_id)
+
+
 def enqueue(task: Any, key: int | str) -> None:
     """Wake a worker. Expires soon: the clock asks again for what is still due."""
     task.apply_async((key,), expires=60)

@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from apps.connectors import registry
 from apps.connectors.base import Provisioner, Target, Window
 from apps.grants import warrants
-from apps.grants.models import Grant, State
+from apps.grants.models import Grant, State, StopWrite
 from apps.inventory.models import Assignment
 
 
@@ -19,7 +19,8 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
     """The union of live grants for each (principal, entitlement), and a date in the past for those that ended. Read under
     the object's lock, so that the last writer wrote the latest truth.
 
-    `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object.
+    `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object. Where a stop is in
+    force, and the object is a guard, it also denies what no row names.
     """
     rows: dict[tuple[Any, ...], list[Grant]] = {}
     grants = Grant.objects.sharing(shared_key, opening).with_names().select_related("warrant").order_by("pk")
@@ -27,7 +28,13 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
         if grant != without:
             own = grant.reference if grant.is_alone_in_aws else ""
             rows.setdefault((grant.principal_id, grant.entitlement_id, own), []).append(grant)
-    return [_window(grants) for grants in rows.values()]
+    return [*map(_window, rows.values()), *_stops_in(shared_key)]
+
+
+def _stops_in(shared_key: str) -> list[Window]:
+    """What emergency stops deny in this object, whoever holds it and however they came to it."""
+    said = StopWrite.objects.said_in(shared_key).with_names()
+    return [Window(target, row.stop.ordered_at, is_open=False) for row in said for target in row.targets()]
 
 
 def window_for(target: Target, windows: Iterable[Window]) -> Window | None:

@@ -1,6 +1,7 @@
 """Our intents, what they rest on, and how AWS differs from them."""
 
 from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
+from apps.grants.models.stops import Scope, Stop, StopWrite
 from apps.grants.models.warrants import Authorization, Extension, Warrant
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "Extension",
     "Grant",
     "GrantQuerySet",
+    "Scope",
     "State",
+    "Stop",
+    "StopWrite",
     "Warrant",
     "new_reference",
 ]

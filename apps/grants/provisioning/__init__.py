@@ -9,5 +9,6 @@ from apps.grants.provisioning.denying import deny
 from apps.grants.provisioning.ending import clear, deprovision
 from apps.grants.provisioning.extending import extend
 from apps.grants.provisioning.opening import narrow, provision
+from apps.grants.provisioning.stopping import write_stop
 
-__all__ = ["clear", "deny", "deprovision", "extend", "narrow", "provision"]
+__all__ = ["clear", "deny", "deprovision", "extend", "narrow", "provision", "write_stop"]

@@ -12,7 +12,7 @@ from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, 
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
 from apps.grants import warrants
-from apps.grants.models import EndReason, Grant, State
+from apps.grants.models import EndReason, Grant, State, Stop
 from apps.grants.provisioning.turns import (
     HANDOVER,
     OutOfTurn,
@@ -74,9 +74,13 @@ def _begin(grant: Grant) -> Turn | None:
 
 
 def require_authority(grant: Grant) -> None:
-    """Raise unless it may be opened at all: by its warrant, by the rules in force, in a system that we may write."""
+    """Raise unless it may be opened at all: by its warrant, by the rules in force, where no stop covers it, in a system
+    that we may write."""
     warrants.check(grant)
     warrants.ask_rules_again(grant)
+    stop = Stop.objects.in_force().against(grant).first()
+    if stop:
+        raise Refused(stop.refusal)
     if not grant.connection.is_writable:
         raise Refused(
             f"Gatehouse may only look at {grant.connection} now. Ask again when an administrator lets it write."

@@ -14,6 +14,7 @@ from apps.grants.services.grants import (
     remove_standing,
     settle_task,
     standing_path,
+    why_stopped,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "remove_standing",
     "settle_task",
     "standing_path",
+    "why_stopped",
 ]

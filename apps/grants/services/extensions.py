@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.grants import tasks, warrants
-from apps.grants.models import Extension, Grant, State
+from apps.grants.models import Extension, Grant, State, Stop
 from apps.grants.services.grants import Authority, NotPossible
 
 
@@ -38,6 +38,9 @@ def extend(
     grant = Grant.objects.select_for_update(of=("self",)).select_related(*Grant.NAMES, "warrant").get(pk=grant.pk)
     if not can_extend(grant):
         raise NotPossible("This cannot be extended any more, or an extension is under way. Look at it again.")
+    stop = Stop.objects.in_force().against(grant).first()
+    if stop:
+        raise NotPossible(stop.refusal)
     spec = warrants.spec_of_extension(grant, longer)
     extension = Extension.objects.create(
         grant=grant,

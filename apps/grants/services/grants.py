@@ -16,7 +16,7 @@ from apps.audit import services as audit
 from apps.connectors import registry
 from apps.core.lifecycle import Conflict, can_move, move, move_many
 from apps.grants import tasks, warrants
-from apps.grants.models import LIVE, EndReason, Grant, State, Warrant
+from apps.grants.models import LIVE, EndReason, Grant, State, Stop, Warrant
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 
 MOST_WORDS = 1000  # characters of a reason or note
@@ -52,14 +52,16 @@ def issue(
     """Decide that `principal` shall hold `entitlement` for `duration`, counted from when AWS shows it. `by` decides it,
     the `requester` (the same, unless said) asked for it.
 
-    Refuses (`NotPossible`) what the connection may not write, what is gone, what could not be ended safely, and what the
-    person already holds. The row and its warrant commit before anybody calls AWS.
+    Refuses (`NotPossible`) what the connection may not write, what is gone, what could not be ended safely, what a stop
+    in force covers, and what the person already holds. The row and its warrant commit before anybody calls AWS.
     """
     Principal.objects.select_for_update(of=("self",)).get(pk=principal.pk)  # one decision about a holder at a time
     _require_grantable(principal, entitlement, provisioner)
-    held = standing_path(principal, entitlement)
-    if held:
-        raise NotPossible(held)
+    asked_by = requester or by
+    why_not = why_stopped(identity=identity, principal=principal, entitlement=entitlement, requester=asked_by)
+    why_not = why_not or standing_path(principal, entitlement)
+    if why_not:
+        raise NotPossible(why_not)
     grant = Grant.objects.create(
         connection=entitlement.connection,
         identity=identity,
@@ -70,7 +72,7 @@ def issue(
         duration=duration,
         reason=reason,
         ticket_ref=ticket_ref,
-        requested_by=requester or by,
+        requested_by=asked_by,
     )
     spec = warrants.spec_of(grant)
     Warrant.objects.create(
@@ -294,6 +296,13 @@ def standing_path(principal: Principal, entitlement: Entitlement) -> str:
         return ""
     how = "directly" if found.principal_id == principal.pk else f"through {found.principal.name}"
     return f"{entitlement} is already held {how}, all the time. There is nothing to ask for."
+
+
+def why_stopped(*, identity: Identity | None, principal: Principal, entitlement: Entitlement, requester: Any) -> str:
+    """The sentence that refuses a new grant in the scope of a stop in force, or "" when there is none."""
+    wanted = Grant(identity=identity, principal=principal, entitlement=entitlement, requested_by=requester)
+    stop = Stop.objects.in_force().against(wanted).first()
+    return stop.refusal if stop else ""
 
 
 def _require_grantable(principal: Principal, entitlement: Entitlement, provisioner: str) -> None:

@@ -1,0 +1,256 @@
+"""Emergency stops: a scope in which nothing is held and nothing opens, until two administrators say otherwise."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.connectors import registry
+from apps.connectors.base import Target
+from apps.grants.models.grants import Grant
+from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
+
+EVERYTHING = "*"  # any principal, any permission set, in the words of a guard
+
+
+class Scope(models.TextChoices):
+    PERSON = "person", "A person"
+    ENTITLEMENT = "entitlement", "An entitlement"
+    ACCOUNT = "account", "An account"
+    ALL = "all", "Everything"
+
+
+SUBJECTS = {Scope.PERSON: "identity", Scope.ENTITLEMENT: "entitlement", Scope.ACCOUNT: "account"}
+
+
+def _names_only(scope: str) -> Q:
+    """The one subject that this scope has, and no other."""
+    named = SUBJECTS.get(Scope(scope))
+    subjects = Q()
+    for field in SUBJECTS.values():
+        subjects &= Q(**{f"{field}__isnull": field != named})
+    return Q(scope=scope) & subjects
+
+
+class StopQuerySet(models.QuerySet["Stop"]):
+    def in_force(self) -> StopQuerySet:
+        return self.filter(lifted_at=None)
+
+    def against(self, grant: Grant) -> StopQuerySet:
+        """Stops in whose scope this grant is, saved or not. The same as `Stop.covers`, from the other side."""
+        entitlement, principal = grant.entitlement, grant.principal
+        brought = Assignment.objects.open().filter(principal=entitlement.group_id)
+        accounts = [pk for pk in (entitlement.resource_id, principal.resource_id) if pk]
+        identities = [pk for pk in (grant.identity_id, principal.identity_id) if pk]
+        scope = (
+            Q(scope=Scope.ALL)
+            | Q(identity__in=identities)
+            | Q(entitlement=entitlement.pk)
+            | Q(account__in=accounts)
+            | Q(identity__user__in=[grant.requested_by_id] if grant.requested_by_id else [])
+        )
+        if entitlement.group_id:
+            scope |= Q(entitlement__in=brought.values("entitlement"))
+            scope |= Q(account__in=brought.values("entitlement__resource"))
+        return self.filter(scope)
+
+
+class Stop(models.Model):
+    """An administrator's word that nobody holds, gets or keeps anything for a time in one scope: all that a person holds
+    or asked for, an entitlement, an account, or everything. A membership counts with what its group holds.
+
+    It is in force until two other words lift it, from two administrators. What it ended stays ended.
+    """
+
+    Scope = Scope
+
+    scope = models.CharField(max_length=12, choices=Scope.choices)
+    identity = models.ForeignKey(Identity, models.PROTECT, null=True, blank=True, related_name="stops")
+    entitlement = models.ForeignKey(Entitlement, models.PROTECT, null=True, blank=True, related_name="stops")
+    account = models.ForeignKey(Resource, models.PROTECT, null=True, blank=True, related_name="stops")
+    reason = models.CharField(max_length=1000)
+    ordered_at = models.DateTimeField(default=timezone.now)
+    ordered_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    step_up = models.JSONField(default=dict, help_text="How they proved to be there: {method, authenticator, at}.")
+    count = models.PositiveIntegerField(default=0, help_text="Grants it ended at once.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the references of those, sorted, one a line.")
+    lift_proposed_at = models.DateTimeField(null=True, blank=True)
+    lift_proposed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    lift_reason = models.CharField(max_length=1000, blank=True)
+    lifted_at = models.DateTimeField(null=True, blank=True)
+    lifted_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+
+    objects = StopQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=_names_only("person")
+                | _names_only("entitlement")
+                | _names_only("account")
+                | _names_only("all"),
+                name="stop_scope_names_its_subject",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="stop_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(lifted_at=None, lifted_by=None)
+                | (
+                    Q(lifted_at__isnull=False, lifted_by__isnull=False, lift_proposed_by__isnull=False)
+                    & ~Q(lifted_by=F("lift_proposed_by"))
+                ),
+                name="stop_lifting_needs_two_people",
+            ),
+        ]
+        indexes = [models.Index(fields=["scope"], condition=Q(lifted_at=None), name="stop_in_force")]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.title}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("grants:stop", args=[self.pk])
+
+    @property
+    def number(self) -> str:
+        return f"S-{self.pk}"
+
+    @property
+    def subject(self) -> Identity | Entitlement | Resource | None:
+        return self.identity or self.entitlement or self.account
+
+    @property
+    def title(self) -> str:
+        return f"Everything of {self.subject}" if self.subject else "Everything"
+
+    @property
+    def is_in_force(self) -> bool:
+        return self.lifted_at is None
+
+    @property
+    def refusal(self) -> str:
+        """What whoever wants something in its scope is told. Not why: that could warn the wrong one."""
+        return (
+            f"An emergency stop ({self.number}) is in force here since {self.ordered_at:%d %B %H:%M} UTC. "
+            "Nothing is opened until administrators lift it."
+        )
+
+    def covers(self) -> Q:
+        """Condition on grants: in the scope. The same as `StopQuerySet.against`, from the other side."""
+        if self.identity:
+            mine = Q(identity=self.identity) | Q(principal__identity=self.identity)
+            return mine | Q(requested_by=self.identity.user) if self.identity.user else mine
+        held = Assignment.objects.open()
+        if self.entitlement:
+            through = held.filter(entitlement=self.entitlement).values("principal")
+            return Q(entitlement=self.entitlement) | Q(entitlement__group__in=through)
+        if self.account:
+            through = held.filter(entitlement__resource=self.account).values("principal")
+            here = Q(entitlement__resource=self.account) | Q(principal__resource=self.account)
+            return here | Q(entitlement__group__in=through)
+        return Q()
+
+
+class StopWriteQuerySet(models.QuerySet["StopWrite"]):
+    def due(self, now: datetime) -> StopWriteQuerySet:
+        """A worker should write it now: a stop into AWS, or out of it again."""
+        return self.unsettled().filter(next_try_at__lte=now)
+
+    def unsettled(self) -> StopWriteQuerySet:
+        return self.filter(Q(stop__lifted_at=None, read_at=None) | Q(stop__lifted_at__isnull=False, cleared_at=None))
+
+    def unread(self) -> StopWriteQuerySet:
+        """Not yet proven to bite."""
+        return self.filter(stop__lifted_at=None, read_at=None)
+
+    def with_names(self) -> StopWriteQuerySet:
+        """With everything that writing and showing them reads."""
+        return self.select_related("stop__identity", "stop__entitlement", "stop__account", "connection", "account")
+
+    def said_in(self, shared_key: str) -> StopWriteQuerySet:
+        """The stops in force that this shared object in AWS has to say."""
+        return self.filter(shared_key=shared_key, stop__lifted_at=None)
+
+
+class StopWrite(models.Model):
+    """One object in AWS that a stop has to be written into, and whether it was read back there: what grants share (a
+    guard, a policy document), or the organization's stop policy when `shared_key` is empty."""
+
+    stop = models.ForeignKey(Stop, models.PROTECT, related_name="writes")
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="+")
+    account = models.ForeignKey(Resource, models.PROTECT, null=True, blank=True, related_name="+")
+    provisioner = models.CharField(max_length=40, blank=True, help_text="Whose object it is.")
+    shared_key = models.CharField(max_length=300, blank=True)
+    written_at = models.DateTimeField(null=True, blank=True, help_text="When AWS was asked last.")
+    read_at = models.DateTimeField(null=True, blank=True, help_text="When it was read back in force.")
+    proof = models.CharField(max_length=1000, blank=True)
+    cleared_at = models.DateTimeField(null=True, blank=True, help_text="When, after lifting, it was read back as gone.")
+    problem = models.CharField(max_length=1000, blank=True)
+    problem_count = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(default=timezone.now)
+
+    objects = StopWriteQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["stop", "connection", "shared_key"], name="stop_write_once"),
+        ]
+        indexes = [
+            models.Index(fields=["shared_key"], name="stop_write_shared"),
+            models.Index(fields=["next_try_at"], condition=Q(read_at=None), name="stop_write_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stop.number} in {self.where}"
+
+    @property
+    def where(self) -> str:
+        if self.is_organization:
+            return f"the organization of {self.connection}"
+        return str(self.account or self.connection)
+
+    @property
+    def is_organization(self) -> bool:
+        return not self.shared_key
+
+    @property
+    def is_settled(self) -> bool:
+        return (self.read_at if self.stop.is_in_force else self.cleared_at) is not None
+
+    @property
+    def has_guard(self) -> bool:
+        """Whether this object can deny also what no row names."""
+        return registry.has_guard(self.connection.kind, self.provisioner)
+
+    def targets(self) -> list[Target]:
+        """Whom the stop denies what in a guard, in the provider's words; `*` is anybody, or anything. Empty where the
+        object cannot name more than grants do."""
+        stop = self.stop
+        if not self.has_guard or self.account is None:
+            return []
+        if stop.identity:
+            people = stop.identity.principals.filter(connection=self.connection, kind="idc_user")
+            return [self._target(one.external_id, one.name, None) for one in people]
+        if stop.entitlement is None or stop.entitlement.kind == "permission_set":
+            return [self._target(EVERYTHING, "everybody", stop.entitlement)]
+        return []
+
+    def _target(self, person: str, name: str, entitlement: Entitlement | None) -> Target:
+        assert self.account is not None
+        return Target(
+            account_id=self.account.external_id,
+            principal_kind="idc_user",
+            principal_external_id=person,
+            principal_name=name,
+            entitlement_kind="permission_set",
+            entitlement_external_id=entitlement.external_id if entitlement else EVERYTHING,
+            entitlement_name=entitlement.name if entitlement else "everything",
+            entitlement_attributes=entitlement.attributes if entitlement else {"permission_set_name": EVERYTHING},
+        )
