@@ -31,9 +31,6 @@ MINTERS = {
     ("aws", "sts_broker"): "apps.connectors.aws.minting:TierSessions",
 }
 
-# Whose shared object is the guard of an account: it can deny more than grants name (`*` is anybody, or anything).
-GUARDED = {("aws", "idc_assignment"), ("fake", "idc_assignment")}
-
 # How people know a provisioner.
 TITLES = {
     "idc_assignment": "Identity Center assignment",
@@ -98,11 +95,6 @@ def has_minter(kind: str, name: str) -> bool:
 def minter(kind: str, name: str, config: Mapping[str, Any]) -> Minter:
     """What makes sessions for grants of this provisioner. For the broker process alone; ask `has_minter` first."""
     return cast("Minter", _load(MINTERS[kind, name])(config))
-
-
-def has_guard(kind: str, name: str) -> bool:
-    """Whether the provisioner's shared object can deny everybody at once."""
-    return (kind, name) in GUARDED
 
 
 def provisioners_for(kind: str, entitlement_kind: str) -> list[str]:

@@ -18,7 +18,7 @@ from unittest import mock
 from apps.connectors.aws.session import Api
 from apps.connectors.base import Window
 from apps.connectors.errors import Unreachable
-from tests.connectors.contract import END, SECOND, START, Bench, opened, settle
+from tests.connectors.contract import END, SECOND, START, Bench, enforced, opened, settle
 
 MODES = ("before", "after", "unheard")
 
@@ -134,7 +134,7 @@ class KilledContract:
 
     def test_killed_while_clearing_away(self, bench: Bench) -> None:
         def clear() -> None:
-            bench.provisioner.enforce(bench.alice, [Window(bench.bob, END)])
+            enforced(bench, bench.alice, [Window(bench.bob, END)])
 
         opened(bench, Window(bench.alice, END), Window(bench.bob, END))
         _close(bench)
@@ -160,7 +160,7 @@ def _require_open(bench: Bench, death: str) -> None:
 
 def _close(bench: Bench) -> None:
     windows = [Window(bench.alice, START, is_open=False), Window(bench.bob, END)]
-    bench.provisioner.enforce(bench.alice, windows)
+    enforced(bench, bench.alice, windows)
     assert settle(bench.provisioner, bench.alice, bench.provisioner.close(bench.alice)).state == "done"
 
 

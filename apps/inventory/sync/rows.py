@@ -88,8 +88,12 @@ def principal(record: PrincipalRecord, resource_id: int | None) -> Values:
         "resource_id": resource_id,
         "name": text(record.name, 256) or text(record.external_id, 256),
         "is_externally_owned": record.is_externally_owned,
+        # The role of one grant is nobody's machine identity either: it is the grant's work, and ends with it.
         "is_reserved": bool(
-            facts.get("is_reserved") or facts.get("is_service_linked") or path.startswith(RESERVED_PATHS)
+            facts.get("is_reserved")
+            or facts.get("is_service_linked")
+            or facts.get("is_ours")
+            or path.startswith(RESERVED_PATHS)
         ),
         "created_at": record.created_at,
         # Gatehouse's own roles are used by this very reading: that would change with every sync and says nothing.
