@@ -8,13 +8,17 @@ said yes where one is needed.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from apps.grants.models import Authorization, Extension, Grant, Warrant
-from apps.rules import evaluation, questions
+from django.utils import timezone
+
+from apps.grants import signatures
+from apps.grants.models import Authorization, Extension, Grant, State, Warrant
+from apps.inventory import permissions as inventory
+from apps.inventory.models import Identity
+from apps.rules import approvers, evaluation, questions
 from apps.rules.loading import TIERS
 
 
@@ -51,7 +55,7 @@ def whole_seconds(grant: Grant, longer: timedelta) -> int:
 
 def digest(spec: Mapping[str, Any]) -> str:
     """SHA-256 over the canonical JSON of `spec`."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(signatures.canonical(spec)).hexdigest()
 
 
 def check(grant: Grant) -> None:
@@ -60,19 +64,28 @@ def check(grant: Grant) -> None:
         warrant = grant.warrant
     except Warrant.DoesNotExist:
         raise InvalidWarrant("There is no warrant for this grant.") from None
-    _check(grant, warrant, spec_of(grant))
+    _check(grant, warrant, spec_of(grant), at=_used_at(grant.claimed_at))
 
 
 def check_extension(extension: Extension) -> None:
     """Raise `InvalidWarrant` unless its grant has a good warrant, and the extension one that covers exactly this."""
     check(extension.grant)
-    _check(extension.grant, extension, spec_of_extension(extension.grant, extension.duration))
+    spec = spec_of_extension(extension.grant, extension.duration)
+    _check(extension.grant, extension, spec, at=_used_at(extension.applied_at))
 
 
-def _check(grant: Grant, warrant: Authorization, spec: Mapping[str, Any]) -> None:
+def _used_at(acted_at: datetime | None) -> datetime:
+    """The instant at which a signature must have been good: when a worker first acted on it, which rows keep in whole
+    seconds; now, before that."""
+    return acted_at + timedelta(seconds=1) if acted_at else timezone.now()
+
+
+def _check(grant: Grant, warrant: Authorization, spec: Mapping[str, Any], *, at: datetime) -> None:
     try:
         _require_exact(grant, warrant, spec)
-        _require_yes(grant, warrant)
+        _require_yes(grant, warrant, spec, at)
+    except signatures.NotSigned as error:
+        raise InvalidWarrant(str(error)) from error
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InvalidWarrant("The warrant of this grant cannot be read.") from error
 
@@ -88,40 +101,77 @@ def _require_exact(grant: Grant, warrant: Authorization, spec: Mapping[str, Any]
         raise InvalidWarrant("The rule that allowed this does not allow it for so long.")
 
 
-def _require_yes(grant: Grant, warrant: Authorization) -> None:
+def _require_yes(grant: Grant, warrant: Authorization, spec: Mapping[str, Any], at: datetime) -> None:
     tier, is_privileged = warrant.verdict.get("tier"), grant.entitlement.is_privileged
     if tier not in TIERS or (is_privileged and tier != "approval"):
         raise InvalidWarrant("Privileged access needs another person's approval.")
     if tier != "approval":
         return
-    own = {warrant.requester, str(grant.identity.user_id if grant.identity else None)}
-    others = [approval for approval in warrant.approvals if approval["user"] not in own]
+    others = _approvals_of_others(grant, warrant)
     if not others:
         raise InvalidWarrant("Nobody but the requester approved this.")
-    if is_privileged and not any(one.get("step_up", {}).get("method") == "passkey" for one in others):
-        raise InvalidWarrant("Privileged access is approved with a passkey, and this was not.")
+    if is_privileged:
+        signatures.require(warrant, spec, others, at=at)
+
+
+def _approvals_of_others(grant: Grant, warrant: Authorization) -> list[dict[str, Any]]:
+    own = {warrant.requester, str(grant.identity.user_id if grant.identity else None)}
+    return [approval for approval in warrant.approvals if approval["user"] not in own]
 
 
 def ask_rules_again(grant: Grant, extension: Extension | None = None) -> None:
     """Raise `InvalidWarrant` unless the rules in force still give this (as long as it is with the extension) with no more
     than the warrant says was given.
 
-    What a row says the verdict was is not proof: whoever can write rows writes verdicts too. Where somebody approved,
-    the approval is the authority and `check` looks at it.
+    What a row says the verdict was is not proof, nor who it says may approve: whoever can write rows writes those too.
+    Who may approve may change while it is held; what a worker found good when it opened it stays good.
     """
     warrant: Authorization = extension or grant.warrant
-    given = warrant.verdict.get("tier")
-    if given == "approval":
+    if warrant.verdict.get("tier") == "approval":
+        if extension is not None or grant.state != State.ACTIVE:
+            _require_approver(grant, warrant, at=_used_at(extension.applied_at if extension else grant.claimed_at))
         return
     if grant.identity is None:
         raise InvalidWarrant("Only a person can be given this without approval.")
-    verdict = evaluation.evaluate(
-        questions.about(
-            questions.identity_facts(grant.identity),
-            grant.entitlement,
-            asked_for=timedelta(seconds=warrant.spec["seconds"]),
-            has_ticket=bool(grant.ticket_ref),
-        )
-    )
-    if verdict.tier is None or TIERS.index(verdict.tier) > TIERS.index(given):
+    _verdict_for(grant.identity, grant, warrant)
+
+
+def _verdict_for(who: Identity, grant: Grant, warrant: Authorization) -> evaluation.Verdict:
+    """The rules' answer now; refused when they take more than was given."""
+    asked_for = timedelta(seconds=warrant.spec["seconds"])
+    facts, has_ticket = questions.identity_facts(who), bool(grant.ticket_ref)
+    verdict = evaluation.evaluate(questions.about(facts, grant.entitlement, asked_for=asked_for, has_ticket=has_ticket))
+    if verdict.tier is None or TIERS.index(verdict.tier) > TIERS.index(warrant.verdict["tier"]):
         raise InvalidWarrant(verdict.why_not or "By the rules in force this takes more than was given. Ask again.")
+    return verdict
+
+
+def _require_approver(grant: Grant, warrant: Authorization, *, at: datetime) -> None:
+    """Raise unless who asked may ask for this, and one of those who said yes may say it, by the rules and the rows of now.
+    For privileged access that is whose passkey signed, and nobody else."""
+    asker = inventory.identity_of(grant.requested_by) if grant.requested_by else None
+    if asker is None or grant.identity is None or grant.requested_by is None:
+        raise InvalidWarrant("Nobody who works here asked for this.")
+    is_own = grant.identity.pk == asker.pk
+    if not is_own and grant.identity.owner_id != asker.pk:
+        raise InvalidWarrant("Who asked for this may ask for themselves, or for a machine identity that they own.")
+    verdict = _verdict_for(asker, grant, warrant)
+    if verdict.tier != "approval" and is_own and not grant.entitlement.is_privileged:
+        return  # by now it takes nobody's yes
+    words = _words_of(verdict, timedelta(seconds=warrant.spec["seconds"]), has_ticket=bool(grant.ticket_ref))
+    may = approvers.approvers_for(grant.requested_by, grant.identity, grant.entitlement, words) if words else {}
+    others = _approvals_of_others(grant, warrant)
+    said_yes = {one["user"] for one in others}
+    if grant.entitlement.is_privileged:
+        said_yes = {signatures.require(warrant, warrant.spec, others, at=at)}
+    if not said_yes & {str(user.pk) for user in may}:
+        raise InvalidWarrant("Nobody who approved this may approve it by the rules in force. Ask again.")
+
+
+def _words_of(verdict: evaluation.Verdict, asked_for: timedelta, *, has_ticket: bool) -> tuple[str, ...]:
+    """Who the rules let approve this, also where a weaker tier would do for somebody else's own access."""
+    if verdict.tier == "approval":
+        return verdict.approvers
+    fitting = (one for one in verdict.offers if one.tier == "approval" and one.cap >= asked_for)
+    best = next((one for one in fitting if has_ticket or not one.needs_ticket), None)
+    return best.approvers if best else ()

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.connectors.fake_world import World, forget, world
 from apps.grants import periodic, provisioning, services
-from apps.grants.models import Grant, State
+from apps.grants.models import Extension, Grant, State
 from apps.inventory.models import Assignment, Entitlement, Principal
 from tests.factories.inventory import ConnectionFactory, EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
@@ -21,7 +21,7 @@ YES = services.Authority({"tier": "auto", "cap_seconds": 8 * 3600, "rule": "read
 
 
 class System:
-    """Alice and Bob in one account with the permission sets Read and Admin."""
+    """Alice and Bob, who owns the one account, with the permission sets Read and Admin."""
 
     def __init__(self) -> None:
         self.connection = ConnectionFactory(writable=True)
@@ -32,6 +32,8 @@ class System:
         self.account = ResourceFactory(connection=self.connection, external_id=ACCOUNT, name="production")
         self.alice = self.person("alice")
         self.bob = self.person("bob")
+        self.account.owner = self.bob.identity
+        self.account.save()
         self.read = self.permission_set("Read", "read")
         self.admin = self.permission_set("Admin", "admin")
 
@@ -96,9 +98,13 @@ class System:
         """Sweeps, and the workers each of them wakes, without Celery between them."""
         for _ in range(rounds):
             periodic.sweep()
+            for shared_key in set(Grant.objects.undenied().due(timezone.now()).values_list("shared_key", flat=True)):
+                provisioning.deny(shared_key)
             for grant in Grant.objects.unfinished().exclude(state=State.ACTIVE):
                 (provisioning.deprovision if grant.state == State.REVOKING else provisioning.provision)(grant.pk)
             now = timezone.now()
+            for extension in Extension.objects.unsettled().filter(grant__next_try_at__lte=now):
+                provisioning.extend(extension.pk)
             for grant in Grant.objects.unnarrowed(now):
                 provisioning.narrow(grant.pk)
             for grant in Grant.objects.uncleared(now):

@@ -502,8 +502,10 @@ def test_the_deny_is_left_out_and_said_so_where_it_would_cut_standing_rights(
 ) -> None:
     principal, dated = robot(system, documents)
     alice = system.alice.identity
-    principal.identity.user = None
-    two = services.Authority({"tier": "approval", "cap_seconds": 3600}, ({"user": "999", "name": "Bob"},))
+    principal.identity.owner = alice
+    principal.identity.save()
+    bob = str(system.bob.identity.user_id)
+    two = services.Authority({"tier": "approval", "cap_seconds": 3600}, ({"user": bob, "name": "Bob"},))
     grant = services.issue(
         identity=principal.identity,
         principal=principal,

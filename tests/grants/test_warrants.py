@@ -4,22 +4,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from fido2.utils import websafe_decode, websafe_encode
 
 from apps.audit.models import AuditEvent, ref
 from apps.connectors import fake_world as fake
 from apps.grants import provisioning, services, warrants
-from apps.grants.models import Grant, State, Warrant
+from apps.grants.models import EndReason, Grant, State, Warrant
 from apps.grants.windows import windows_of
 from apps.inventory.models import Principal
+from apps.users import passkeys
 from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
+from tests.grants.signing import approved, draft, give_key, sign, signed_by
 from tests.grants.system import YES, System
-
-PASSKEY = {"method": "passkey", "authenticator": 1, "at": "2026-11-22T09:00:00+00:00"}
-
-
-def approved(*approvals: dict[str, Any]) -> services.Authority:
-    return services.Authority({"tier": "approval", "cap_seconds": 3600}, approvals)
+from tests.users.soft_key import SoftKey
 
 
 def by(user: Any, **fields: Any) -> dict[str, Any]:
@@ -36,30 +38,177 @@ def refusal(grant: Grant) -> str:
 def replace(grant: Grant, **fields: Any) -> None:
     """Another warrant in the place of the grant's own, as somebody who can write rows would put it there."""
     own = Warrant.objects.get(grant=grant)
-    values = {name: getattr(own, name) for name in ("spec", "digest", "requester", "approvals", "verdict")}
+    values = {
+        name: getattr(own, name) for name in ("spec", "digest", "requester", "approvals", "signed_digest", "verdict")
+    }
     own.delete()
     Warrant.objects.create(grant=grant, **{**values, **fields})
 
 
-def test_privileged_access_is_opened_by_another_persons_passkey(system: System) -> None:
-    bob = system.bob.identity.user
-    grant = system.active(what=system.admin, authority=approved(by(bob, step_up=PASSKEY)))
+@pytest.fixture
+def key(system: System) -> SoftKey:
+    """A passkey of Bob's that counts."""
+    return give_key(system.bob.identity.user)
+
+
+def signed(system: System, key: SoftKey, **fields: Any) -> services.Authority:
+    """Bob's passkey over exactly what `issue_admin` asks for."""
+    return signed_by(system.bob.identity.user, key, draft(system.alice, system.admin, ticket_ref="INC-1"), **fields)
+
+
+def issue_admin(system: System, authority: services.Authority, **fields: Any) -> Grant:
+    return system.issue(what=system.admin, authority=authority, **{"ticket_ref": "INC-1", **fields})
+
+
+def not_possible(system: System, authority: services.Authority, **fields: Any) -> str:
+    with pytest.raises(services.NotPossible) as refused, transaction.atomic():
+        issue_admin(system, authority, **fields)
+    return str(refused.value)
+
+
+def provisioned(grant: Grant) -> Grant:
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    return grant
+
+
+def test_privileged_access_is_opened_by_another_persons_passkey(system: System, key: SoftKey) -> None:
+    grant = provisioned(issue_admin(system, signed(system, key)))
+    assert grant.state == State.ACTIVE
     assert system.can_use(what=system.admin)
-    assert grant.warrant.approvals[0]["step_up"] == PASSKEY
 
 
-@pytest.mark.parametrize("step_up", [{}, {"method": "totp"}, None, "passkey"])
-def test_privileged_access_is_not_opened_by_anything_less(system: System, step_up: Any) -> None:
-    authority = approved(by(system.bob.identity.user, step_up=step_up))
-    with pytest.raises(services.NotPossible):
-        system.issue(what=system.admin, authority=authority)
+@pytest.mark.parametrize("step_up", [{}, {"method": "totp"}, {"method": "passkey", "authenticator": 1}, None])
+def test_a_row_that_says_somebody_stepped_up_is_no_proof(system: System, step_up: Any) -> None:
+    assert "with a passkey" in not_possible(system, approved(by(system.bob.identity.user, step_up=step_up)))
 
 
-def test_the_requesters_passkey_does_not_make_another_persons_approval_a_passkey(system: System) -> None:
-    alice, bob = system.alice.identity.user, system.bob.identity.user
-    authority = approved(by(alice, step_up=PASSKEY), by(bob, step_up={"method": "totp"}))
-    with pytest.raises(services.NotPossible, match="with a passkey"):
-        system.issue(what=system.admin, authority=authority)
+@pytest.mark.parametrize(
+    "different",
+    [{"reason": "Something else."}, {"duration": timedelta(minutes=59)}, {"ticket_ref": "INC-2"}, {"who": "carol"}],
+    ids=str,
+)
+def test_a_signature_holds_for_exactly_what_was_asked(system: System, key: SoftKey, different: dict[str, Any]) -> None:
+    if "who" in different:
+        different = {"who": system.person("carol")}
+    assert "something else" in not_possible(system, signed(system, key), **different)
+
+
+@pytest.mark.parametrize("changed", ["request", "expires", "user"])
+def test_nothing_that_was_signed_can_be_said_otherwise_afterwards(system: System, key: SoftKey, changed: str) -> None:
+    [approval] = signed(system, key).approvals
+    later = (timezone.now() + timedelta(hours=24)).isoformat()
+    said = dict(approval["signed"]) | {"request": "R-2"} if changed == "request" else dict(approval["signed"])
+    if changed == "expires":
+        said["expires"] = later
+    other = {**approval, "signed": said}
+    if changed == "user":
+        other["user"] = str(system.person("carol").identity.user_id)
+    assert "does not hold" in not_possible(system, approved(other))
+
+
+def test_one_signature_serves_one_warrant(system: System, key: SoftKey) -> None:
+    authority = signed(system, key)
+    services.end(issue_admin(system, authority), by=system.alice.identity.user, reason=EndReason.DONE)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        issue_admin(system, authority)
+
+
+def test_a_signature_that_is_altered_but_good_serves_no_second_warrant(system: System, key: SoftKey) -> None:
+    """Of every ECDSA signature (r, s) there is a twin (r, -s): the digest is what is used once, not the signature."""
+    authority = signed(system, key)
+    issue_admin(system, authority)
+    [approval] = authority.approvals
+    assertion = approval["signed"]["assertion"]
+    r, s = decode_dss_signature(websafe_decode(assertion["signature"]))
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, FIPS 186-4 D.1.2.3
+    twin = {**assertion, "signature": websafe_encode(encode_dss_signature(r, order - s))}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        issue_admin(system, approved({**approval, "signed": {**approval["signed"], "assertion": twin}}))
+
+
+def test_a_warrant_that_hides_what_was_signed_opens_nothing(system: System, key: SoftKey) -> None:
+    grant = issue_admin(system, signed(system, key))
+    for digest in (None, "0" * 64):
+        replace(grant, signed_digest=digest)
+        assert "something else" in refusal(grant)
+
+
+@pytest.mark.parametrize("hours", [-1, 25])
+def test_a_signature_counts_in_its_last_day_only(system: System, key: SoftKey, hours: int) -> None:
+    expires = timezone.now() + timedelta(hours=hours)
+    assert "another time" in not_possible(system, signed(system, key, expires=expires))
+
+
+def test_an_approval_that_expired_before_anybody_opened_it_opens_nothing(
+    system: System, key: SoftKey, clock: Any
+) -> None:
+    grant = issue_admin(system, signed(system, key, expires=timezone.now() + timedelta(minutes=5)))
+    clock.shift(timedelta(minutes=6))
+    assert provisioned(grant).state == State.FAILED
+    assert not system.world.assignments
+
+
+def test_what_was_opened_in_time_stays_good_while_it_is_held(system: System, key: SoftKey, clock: Any) -> None:
+    grant = provisioned(issue_admin(system, signed(system, key, expires=timezone.now() + timedelta(minutes=5))))
+    clock.shift(timedelta(minutes=30))
+    Authenticator.objects.all().delete()
+    passkeys.follow()
+    warrants.check(Grant.objects.get(pk=grant.pk))
+
+
+def test_a_passkey_that_has_not_waited_opens_nothing(system: System) -> None:
+    key = give_key(system.bob.identity.user, waited=False)
+    assert "that counts" in not_possible(system, signed(system, key))
+
+
+def test_the_requesters_own_passkey_opens_nothing(system: System, key: SoftKey) -> None:
+    alice = system.alice.identity.user
+    grant = draft(system.alice, system.admin, ticket_ref="INC-1")
+    own = sign(warrants.spec_of(grant), give_key(alice), alice)
+    assert "Nobody but the requester" in not_possible(system, approved(own))
+    unsigned = by(system.bob.identity.user, step_up={"method": "passkey"})
+    assert "with a passkey" in not_possible(system, approved(own, unsigned))
+
+
+def test_the_signature_of_somebody_who_may_not_approve_opens_nothing(system: System, key: SoftKey) -> None:
+    """Not even beside the name of somebody who may."""
+    carol = system.person("carol").identity.user
+    spec = warrants.spec_of(draft(system.alice, system.admin, ticket_ref="INC-1"))
+    hers, his = sign(spec, give_key(carol), carol), by(system.bob.identity.user, step_up={"method": "passkey"})
+    grant = provisioned(issue_admin(system, approved(hers, his)))
+    assert (grant.state, "may approve it" in grant.end_note) == (State.FAILED, True)
+    assert not system.world.calls
+
+
+def test_an_approval_of_somebody_who_may_not_approve_is_none(system: System) -> None:
+    write = system.permission_set("Operator", "write")
+    grant = system.issue(what=write, authority=approved(by(system.person("carol").identity.user)))
+    assert provisioned(grant).state == State.FAILED
+    assert not system.world.calls
+
+
+def test_an_approval_opens_nothing_that_the_rules_never_offer(system: System, key: SoftKey) -> None:
+    without_ticket = draft(system.alice, system.admin)
+    authority = signed_by(system.bob.identity.user, key, without_ticket)
+    grant = provisioned(issue_admin(system, authority, ticket_ref=""))
+    assert (grant.state, "ticket" in grant.end_note) == (State.FAILED, True)
+
+
+def test_nobody_asks_for_somebody_else(system: System, key: SoftKey) -> None:
+    carol = system.person("carol").identity.user
+    grant = draft(system.alice, system.admin, ticket_ref="INC-1", requested_by=carol)
+    authority = signed_by(system.bob.identity.user, key, grant)
+    issued = provisioned(issue_admin(system, authority, requester=carol))
+    assert (issued.state, "for themselves" in issued.end_note) == (State.FAILED, True)
+
+
+def test_who_may_approve_may_change_while_it_is_held(system: System, key: SoftKey) -> None:
+    grant = provisioned(issue_admin(system, signed(system, key)))
+    system.account.owner = None
+    system.account.save()
+    warrants.check(grant)
+    warrants.ask_rules_again(grant)
 
 
 def test_whoever_is_to_hold_it_approves_nothing(system: System) -> None:

@@ -17,7 +17,13 @@ class Authorization(models.Model):
     spec = models.JSONField(help_text="What may be provisioned: principal, entitlement, duration, provisioner.")
     digest = models.CharField(max_length=64, help_text="SHA-256 of the canonical spec.")
     requester = models.CharField(max_length=64, help_text="User id.")
-    approvals = models.JSONField(default=list, help_text="[{user, name, at, method}]")
+    approvals = models.JSONField(
+        default=list,
+        help_text="[{user, name, at, step_up, signed}]; `signed` is {request, expires, assertion} of a passkey.",
+    )
+    signed_digest = models.CharField(
+        max_length=64, null=True, unique=True, help_text="What a passkey signed: it serves this one and no other."
+    )
     verdict = models.JSONField(help_text="The rule set's answer: tier, cap, rule, digest of the rule set.")
     made_at = models.DateTimeField(default=timezone.now)
 
@@ -74,7 +80,8 @@ class Extension(Authorization):
                 name="says_the_same_for_ever",
                 operation=pgtrigger.Update,
                 condition=pgtrigger.AnyChange(
-                    "grant", "duration", "spec", "digest", "requester", "approvals", "verdict", "made_at"
+                    *("grant", "duration", "spec", "digest", "requester"),
+                    *("approvals", "signed_digest", "verdict", "made_at"),
                 ),
             )
         ]

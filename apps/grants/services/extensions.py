@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.grants import tasks, warrants
+from apps.grants import signatures, tasks, warrants
 from apps.grants.models import Extension, Grant, State, Stop
 from apps.grants.services.grants import Authority, NotPossible
 
@@ -47,6 +47,7 @@ def extend(
         duration=longer,
         spec=spec,
         digest=warrants.digest(spec),
+        signed_digest=signatures.digest_of(spec, authority.approvals),
         requester=spec["requester"],
         approvals=list(authority.approvals),
         verdict=dict(authority.verdict),

@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.connectors import registry
 from apps.core.lifecycle import Conflict, can_move, move, move_many
-from apps.grants import tasks, warrants
+from apps.grants import signatures, tasks, warrants
 from apps.grants.models import LIVE, EndReason, Grant, State, Stop, Warrant
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 
@@ -79,6 +79,7 @@ def issue(
         grant=grant,
         spec=spec,
         digest=warrants.digest(spec),
+        signed_digest=signatures.digest_of(spec, authority.approvals),
         requester=spec["requester"],
         approvals=list(authority.approvals),
         verdict=dict(authority.verdict),
