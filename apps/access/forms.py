@@ -63,6 +63,7 @@ class DecideForm(forms.Form):
 
     choice = forms.ChoiceField(choices=[("approve", "Approve"), ("deny", "Deny")])
     reason = forms.CharField(label="Reason", max_length=1000, required=False, strip=True)
+    credential = forms.JSONField(required=False)  # the browser's answer, where a passkey signs
 
 
 class PolicyForm(forms.Form):

@@ -98,7 +98,8 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
 
     def with_names(self) -> AccessRequestQuerySet:
         return self.select_related(
-            "requester", "identity", "principal", "entitlement__resource", "grant", "extends", "offer"
+            *("requester", "identity", "principal", "grant", "extends", "offer"),
+            *("entitlement__resource", "entitlement__connection"),
         )
 
 

@@ -1,15 +1,20 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
+from fido2.utils import websafe_encode
 
-from apps.access.models import Offer
-from apps.access.services import offers
+from apps.access.models import AccessRequest, Offer
+from apps.access.services import offers, signing
 from apps.access.services.requests import Place
 from apps.inventory.models import Entitlement
+from apps.users.models import User
 from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
+from tests.grants.signing import give_key
 from tests.grants.system import START, System
+from tests.users.soft_key import SoftKey
 
 LAPTOP = Place(device="laptop", session="s1")
 PHONE = Place(
@@ -44,6 +49,11 @@ class Company(System):
 
     def offer(self, what: Entitlement, provisioner: str = "idc_assignment", hours: int = 8) -> Offer:
         return offers.offer(what, provisioner=provisioner, max_for=timedelta(hours=hours), by=self.erin)
+
+    def sign(self, request: AccessRequest, by: User, key: SoftKey | None = None) -> dict[str, Any]:
+        """What `by`'s browser answers when it is asked to approve `request`."""
+        key = key or give_key(by)
+        return key.sign(websafe_encode(signing.challenge(request, by)))
 
     def machine(self, owner=None):
         """An IAM user in the account, with somebody who owns it."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.test import Client
 from django.utils import timezone
+from fido2.utils import websafe_encode
+from pytest_django.asserts import assertContains
 
 from apps.access.models import AccessRequest
 from apps.access.services import requests
@@ -15,8 +18,9 @@ from apps.grants import services as grants
 from apps.grants.models import EndReason, Grant
 from apps.inventory.models import Entitlement
 from apps.users import stepup
-from tests.access.conftest import LAPTOP, TOTP, Company
+from tests.access.conftest import LAPTOP, PASSKEY, TOTP, Company
 from tests.factories.users import UserFactory
+from tests.grants.signing import give_key
 from tests.grants.system import START
 
 
@@ -363,3 +367,56 @@ def test_a_policy_that_cannot_be_ended_safely_or_is_none_is_refused_whole(
     assert answer.status_code == 422
     assert says in answer.content.decode()
     assert not Entitlement.objects.filter(kind="dated_policy").exists()
+
+
+# ---- a passkey that signs
+
+
+@pytest.fixture
+def admin(company: Company) -> AccessRequest:
+    """Alice asks for admin access in production, which Bob may open."""
+    return requests.ask(
+        company.offer(company.admin),
+        principal=company.alice,
+        duration=timedelta(hours=1),
+        reason="Card payments are slow.",
+        ticket_ref="INC-1",
+        by=company.alice_user,
+        place=PASSKEY,
+    )
+
+
+def test_the_page_asks_for_a_signature_over_this_request_and_the_form_carries_it(
+    company: Company, as_user, admin: AccessRequest
+) -> None:
+    key, browser = give_key(company.bob_user), as_user(company.bob_user)
+    page = browser.get(admin.get_absolute_url())
+    options = page.context["passkey"]
+    assert [one["id"] for one in options["allowCredentials"]] == [websafe_encode(key.id)]
+    credential = json.dumps(key.sign(options["challenge"]))
+    browser.post(f"/requests/{admin.pk}/decide/", {"choice": "approve", "credential": credential})
+    admin.refresh_from_db()
+    assert admin.state == "allowed"
+
+
+@pytest.mark.parametrize("credential", ["", "{}", '{"id": "x"}'])
+def test_without_a_signature_it_says_what_to_do_and_opens_nothing(
+    company: Company, as_user, stepped_up, admin: AccessRequest, credential: str
+) -> None:
+    stepped_up("passkey")
+    give_key(company.bob_user)
+    form = {"choice": "approve", "credential": credential}
+    page = as_user(company.bob_user).post(f"/requests/{admin.pk}/decide/", form, follow=True)
+    assert "passkey" in str(next(iter(page.context["messages"])))
+    assert not Grant.objects.exists()
+
+
+def test_who_has_no_passkey_that_counts_is_told_from_when_it_does(
+    company: Company, as_user, admin: AccessRequest
+) -> None:
+    browser = as_user(company.bob_user)
+    page = browser.get(admin.get_absolute_url())
+    assertContains(page, "Add a passkey")
+    assertContains(page, "disabled")
+    give_key(company.bob_user, waited=False)
+    assertContains(browser.get(admin.get_absolute_url()), "signs from")

@@ -7,19 +7,22 @@ import pytest
 import time_machine
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from fido2.utils import websafe_encode
 
 from apps.access import periodic
 from apps.access.models import AccessRequest, Approval, Approver
-from apps.access.services import offers, requests
+from apps.access.services import offers, requests, signing
 from apps.access.services.offers import NotAllowed
 from apps.audit.models import AuditEvent
 from apps.core.lifecycle import Conflict
+from apps.grants import provisioning
 from apps.grants.models import Grant, State
 from apps.inventory.models import Connection, Entitlement, Identity, Principal
 from apps.rules import approvers
 from apps.users.models import User
 from tests.access.conftest import LAPTOP, PASSKEY, PHONE, TOTP, Company
 from tests.factories.inventory import EntitlementFactory, ResourceFactory
+from tests.grants.signing import give_key
 from tests.grants.system import START
 
 HOUR = timedelta(hours=1)
@@ -327,11 +330,45 @@ def test_an_approval_needs_a_fresh_step_up(company: Company, write: Entitlement)
         requests.approve(request, by=company.bob_user, place=LAPTOP)
 
 
-def test_privileged_access_is_approved_with_a_passkey_only(company: Company) -> None:
-    request = ask(company, company.admin, place=PASSKEY, ticket_ref="INC-1")
-    with pytest.raises(NotAllowed, match="passkey"):
-        requests.approve(request, by=company.bob_user, place=TOTP)
-    assert requests.approve(request, by=company.bob_user, place=PASSKEY).state == "allowed"
+@pytest.fixture
+def admin(company: Company) -> AccessRequest:
+    """Alice asks for admin access in production, which Bob may open."""
+    return load(ask(company, company.admin, place=PASSKEY, ticket_ref="INC-1"))
+
+
+def test_privileged_access_is_approved_by_a_passkey_that_signs_the_request(
+    company: Company, admin: AccessRequest
+) -> None:
+    for place in (TOTP, PASSKEY):
+        with pytest.raises(NotAllowed, match="with a passkey"):
+            requests.approve(admin, by=company.bob_user, place=place)
+    credential = company.sign(admin, company.bob_user)
+    requests.approve(admin, by=company.bob_user, place=LAPTOP, credential=credential)
+    assert admin.state == "allowed"
+    [approval] = admin.grant.warrant.approvals
+    assert approval["signed"]["request"] == admin.number
+    assert approval["step_up"]["method"] == admin.approvals.get().step_up["method"] == "passkey"
+    provisioning.provision(admin.grant.pk)
+    assert company.can_use(what=company.admin)
+
+
+def test_a_signature_over_another_request_approves_nothing(company: Company, admin: AccessRequest) -> None:
+    key = give_key(company.bob_user)
+    credential = company.sign(admin, company.bob_user, key)
+    requests.withdraw(admin, by=company.alice_user)
+    again = load(ask(company, company.admin, place=PASSKEY, ticket_ref="INC-1"))
+    with pytest.raises(NotAllowed, match="something else"):
+        requests.approve(again, by=company.bob_user, place=PASSKEY, credential=credential)
+    with pytest.raises(NotAllowed, match="not accepted"):
+        requests.approve(again, by=company.bob_user, place=PASSKEY, credential={"id": "x"})
+    assert not Grant.objects.exists()
+
+
+def test_the_signature_is_the_approvers_own(company: Company, admin: AccessRequest) -> None:
+    for user in (company.alice_user, company.carol_user):
+        credential = give_key(user).sign(websafe_encode(signing.challenge(admin, company.bob_user)))
+        with pytest.raises(NotAllowed, match="of the approver"):
+            requests.approve(admin, by=company.bob_user, place=PASSKEY, credential=credential)
 
 
 def test_asking_for_admin_needs_a_step_up_and_a_ticket(company: Company) -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from apps.access import permissions
 from apps.access.models import AccessRequest, Approval, Approver, Offer, State
+from apps.access.services import signing
 from apps.access.services.offers import NotAllowed, holders_for, identity_of, judge
 from apps.audit import services as audit
 from apps.core.lifecycle import Conflict, move
@@ -173,12 +174,25 @@ def confirm(request: AccessRequest, *, by: User, place: Place) -> AccessRequest:
 
 
 @transaction.atomic
-def approve(request: AccessRequest, *, by: User, place: Place, reason: str = "") -> AccessRequest:
+def approve(
+    request: AccessRequest,
+    *,
+    by: User,
+    place: Place,
+    reason: str = "",
+    credential: Mapping[str, Any] | None = None,
+) -> AccessRequest:
     """An approver other than the requester says yes; the grant comes into being in the same transaction.
 
-    Privileged access takes a user-verified passkey. Of two approvers the first decides; the other gets `Conflict`.
+    Privileged access takes `credential`: a browser's answer to `signing.options`, a passkey's signature over exactly this
+    request. Everything else takes a fresh step-up. Of two approvers the first decides; the other gets `Conflict`.
     """
-    _require_decider(request, by, place)
+    _require_decider(request, by)
+    signed, step_up = {}, dict(place.step_up)
+    if request.entitlement.is_privileged:
+        signed, step_up = signing.sign(request, by, credential)
+    if not step_up:
+        raise NotAllowed("Confirm that it is you, then approve.")
     verdict = _still_allowed(request)
     if verdict.tier == "approval":
         _require_still_approver(request, by, verdict)
@@ -188,16 +202,16 @@ def approve(request: AccessRequest, *, by: User, place: Place, reason: str = "")
         requester=request.requester,
         choice=Approval.Choice.APPROVE,
         reason=reason.strip(),
-        step_up=dict(place.step_up),
+        step_up=step_up,
     )
-    grant = carry_out(request, by=by, approval=approval)
+    grant = carry_out(request, by=by, approvals=[_said_yes(approval, signed)])
     return move(
         request,
         State.ALLOWED,
         by=by,
         event="access.access_request.approved",
         about=about(request, grant),
-        data={"reason": approval.reason, "step_up": dict(place.step_up)},
+        data={"reason": approval.reason, "step_up": step_up},
         grant=grant,
         decided_at=approval.decided_at,
     )
@@ -253,16 +267,10 @@ def lapse(request: AccessRequest) -> AccessRequest:
     )
 
 
-def _require_decider(request: AccessRequest, by: User, place: Place) -> None:
+def _require_decider(request: AccessRequest, by: User) -> None:
     if not permissions.can_decide(by, request):
         raise NotAllowed("You are not one of those who can decide this request.")
     _require_undecided(request)
-    if not place.step_up:
-        raise NotAllowed("Confirm that it is you, then approve.")
-    if request.entitlement.is_privileged and place.step_up.get("method") != "passkey":
-        raise NotAllowed(
-            "Privileged access is approved with a passkey. Add one in your settings, or ask another approver."
-        )
 
 
 def _require_still_approver(request: AccessRequest, by: User, verdict: evaluation.Verdict) -> None:
@@ -301,9 +309,9 @@ def _still_allowed(request: AccessRequest) -> evaluation.Verdict:
     return verdict
 
 
-def carry_out(request: AccessRequest, *, by: User, approval: Approval | None = None) -> Grant | None:
+def carry_out(request: AccessRequest, *, by: User, approvals: Iterable[Mapping[str, Any]] = ()) -> Grant | None:
     """The yes becomes a grant, or a later end of the one that it is about; then there is no new one."""
-    authority = grants.Authority(request.verdict, (_signed(approval),) if approval else ())
+    authority = grants.Authority(request.verdict, tuple(approvals))
     if request.extends:
         rows = [request] if request.pk else []
         grants.extend(request.extends, longer=request.duration, by=by, authority=authority, about=rows)
@@ -323,12 +331,14 @@ def carry_out(request: AccessRequest, *, by: User, approval: Approval | None = N
     )
 
 
-def _signed(approval: Approval) -> dict[str, Any]:
+def _said_yes(approval: Approval, signed: Mapping[str, Any]) -> dict[str, Any]:
+    """The approval as a warrant keeps it."""
     return {
         "user": str(approval.user_id),
         "name": str(approval.user),
         "at": approval.decided_at.isoformat(),
         "step_up": approval.step_up,
+        **({"signed": dict(signed)} if signed else {}),
     }
 
 

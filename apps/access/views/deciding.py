@@ -15,13 +15,13 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.access import permissions
 from apps.access.forms import DecideForm
 from apps.access.models import AccessRequest
-from apps.access.services import requests
+from apps.access.services import requests, signing
 from apps.access.services.offers import NotAllowed
 from apps.access.views.people import place_of, user_of
 from apps.core import paging
 from apps.core.lifecycle import Conflict
 from apps.grants.services import NotPossible
-from apps.users import stepup
+from apps.users import passkeys, stepup
 
 DRAFT = "access.decision"  # in the session: what was typed before a step-up
 FRESH = timedelta(minutes=15)  # how fresh a step-up must be to confirm or approve
@@ -34,10 +34,15 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     user = user_of(request)
     place = place_of(request, within=FRESH)
     draft = request.session.pop(DRAFT, {}) if not request.htmx else {}  # type: ignore[attr-defined]
+    can_decide = asked.state == "waiting" and permissions.can_decide(user, asked)
+    signs = can_decide and asked.entitlement.is_privileged
     context = {
         "asked": asked,
         "reason": draft.get("reason", "") if draft.get("request") == asked.pk else "",
-        "can_decide": asked.state == "waiting" and permissions.can_decide(user, asked),
+        "can_decide": can_decide,
+        "signs": signs,
+        "passkey": signing.options(asked, user) if signs else {},
+        "waiting": passkeys.waiting(user) if signs else [],
         "can_confirm": asked.state == "confirming" and permissions.can_confirm(user, asked),
         "can_withdraw": asked.is_undecided and permissions.can_withdraw(user, asked),
         "is_elsewhere": place.is_elsewhere(asked),
@@ -71,7 +76,8 @@ def confirm(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
-    """Approve or deny. A yes takes a fresh step-up, for privileged access a passkey."""
+    """Approve or deny. A yes takes a fresh step-up; for privileged access the passkey signs the request itself, which comes
+    with the form."""
     asked = _load(request, pk)
     user = user_of(request)
     form = DecideForm(request.POST)
@@ -80,12 +86,13 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
     reason = form.cleaned_data["reason"]
     if form.cleaned_data["choice"] == "deny":
         return _do(request, asked, lambda: requests.deny(asked, by=user, reason=reason))
-    privileged = asked.entitlement.is_privileged
-    if not stepup.has_fresh(request, within=FRESH, privileged=privileged):
+    if not asked.entitlement.is_privileged and not stepup.has_fresh(request, within=FRESH, privileged=False):
         request.session[DRAFT] = {"request": asked.pk, "reason": reason}
-        return stepup.ask(request, privileged=privileged)
-    place = place_of(request, within=FRESH, privileged=privileged)
-    return _do(request, asked, lambda: requests.approve(asked, by=user, place=place, reason=reason))
+        return stepup.ask(request)
+    place, credential = place_of(request, within=FRESH), form.cleaned_data["credential"]
+    return _do(
+        request, asked, lambda: requests.approve(asked, by=user, place=place, reason=reason, credential=credential)
+    )
 
 
 @require_POST
