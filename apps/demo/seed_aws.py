@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from apps.demo.company.model import Account, Company, Document, IamUser, PermissionSet, Person, Policy, Role
 from apps.demo.company.policies import GUARD_NAME, GUARD_PATH
+from apps.demo.company.portal import SCHEDULE_GROUP
 
 SEED = 42  # of moto's random numbers: account ids, user ids and ARNs come out the same in every run
 ENTERPRISE = "aws:identitystore:enterprise"
@@ -247,7 +248,9 @@ class _AccountSeeding:
         self.seeding = seeding
         self.key = account.key
         self.company = seeding.company
-        self.iam = seeding.client("iam", None if account.is_management else self._enter())
+        credentials = None if account.is_management else self._enter()
+        self.iam = seeding.client("iam", credentials)
+        self.scheduler = seeding.client("scheduler", credentials)
 
     def run(self) -> None:
         company = self.company
@@ -256,6 +259,7 @@ class _AccountSeeding:
             self._policy(policy)
         for role in _of(company.portal_roles, self.key):
             self._role(role)
+        self.scheduler.create_schedule_group(Name=SCHEDULE_GROUP)
         for role in _of(company.roles, self.key):
             self._role(role)
             self.seeding.counts["roles"] += 1

@@ -21,7 +21,8 @@ from apps.connectors.base import Target, Ticket, Window
 from apps.connectors.errors import Busy, Gone, Refused, Throttled, Unproven
 from tests.connectors.conftest import CONFIG, HUB, RESTING, Org, Stubs
 from tests.connectors.contract import END, SECOND, START, Bench, ProvisionerContract, settle
-from tests.connectors.killing import KilledContract
+from tests.connectors.killing import KilledContract, deaths_of, dying
+from tests.connectors.scheduler import Scheduler
 
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 ALICE, BOB = "94482488-3041-7074-8c5b-1f2e3d4c5b6a", "94482488-3041-7074-8c5b-000000000b0b"
@@ -85,6 +86,7 @@ class TestIdcAssignment(ProvisionerContract, KilledContract):
     @pytest.fixture
     def bench(self, org: Org) -> Bench:
         org.add_guard()
+        org.add_scheduling(HUB)
         alice, bob = real_target(org, "alice"), real_target(org, "bob")
 
         def can_use(who: Target, at: datetime) -> bool:
@@ -95,6 +97,111 @@ class TestIdcAssignment(ProvisionerContract, KilledContract):
             return org.assignments("Admin").count(who.principal_external_id)
 
         return Bench(CONFIG, IdcAssignment(CONFIG), alice, bob, crowd(alice), can_use, copies)
+
+
+# ---- the schedule
+
+
+@pytest.fixture
+def alice(org: Org) -> Target:
+    """Alice in an account where everything is deployed."""
+    org.add_guard()
+    org.add_scheduling(HUB)
+    return real_target(org, "alice")
+
+
+def starts(org: Org) -> list[datetime]:
+    """When AWS's scheduler begins to end each thing."""
+    return [schedule["StartDate"] for _, schedule in Scheduler(org.aws, [HUB]).stored()]
+
+
+def test_with_the_portal_dead_awss_scheduler_deletes_the_assignment(org: Org, alice: Target) -> None:
+    provisioner = IdcAssignment(CONFIG)
+    provisioner.enforce(alice, [Window(alice, END)])
+    provisioner.open(alice)
+    scheduler = Scheduler(org.aws, [HUB])
+    scheduler.run(END - SECOND)
+    assert org.assignments("Admin") == [org.people["alice"]]
+    scheduler.run(END)
+    assert org.assignments("Admin") == []
+
+
+def test_killed_anywhere_nothing_is_open_that_the_scheduler_would_not_end(org: Org, alice: Target) -> None:
+    def open_it() -> None:
+        provisioner = IdcAssignment(CONFIG)
+        provisioner.check(alice, [Window(alice, END)])
+        provisioner.enforce(alice, [Window(alice, END)])
+        provisioner.open(alice)
+
+    for death in deaths_of(open_it):
+        with dying(death):
+            open_it()
+        Scheduler(org.aws, [HUB]).run(END)
+        assert org.assignments("Admin") == [], f"still there after dying {death}"
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=1), timedelta(hours=-1)], ids=["later", "earlier"])
+def test_another_end_moves_the_schedule(org: Org, alice: Target, by: timedelta) -> None:
+    provisioner = IdcAssignment(CONFIG)
+    for end in (END, END + by):
+        proof = provisioner.enforce(alice, [Window(alice, end)])
+        assert starts(org) == [end]
+        assert proof.facts["schedule"]["starts_at"] == guard.stamp(end)
+        assert "AWS's scheduler calls" in proof.what and "Guard policy" in proof.what
+
+
+def test_the_schedule_of_an_older_grant_does_not_end_a_newer_one(org: Org, alice: Target) -> None:
+    provisioner, later = IdcAssignment(CONFIG), END + timedelta(hours=3)
+    for end in (END, later):  # the first was closed, and its guard not yet cleared, when the second opened
+        provisioner.enforce(alice, [Window(alice, end)])
+        provisioner.open(alice)
+    Scheduler(org.aws, [HUB]).run(later - SECOND)
+    assert org.assignments("Admin") == [org.people["alice"]]
+
+
+def test_while_it_is_being_ended_the_schedule_stays_and_goes_when_it_is_cleared(org: Org, alice: Target) -> None:
+    provisioner = IdcAssignment(CONFIG)
+    provisioner.enforce(alice, [Window(alice, END)])
+    provisioner.enforce(alice, [Window(alice, START, is_open=False)])
+    assert starts(org) == [END]
+    provisioner.enforce(alice, [])
+    assert starts(org) == []
+
+
+def test_enforcing_for_one_leaves_the_schedule_of_another(org: Org, alice: Target) -> None:
+    bob, provisioner = real_target(org, "bob"), IdcAssignment(CONFIG)
+    both = [Window(alice, END), Window(bob, END + SECOND)]
+    for who in (alice, bob):
+        provisioner.enforce(who, both)
+    assert sorted(starts(org)) == [END, END + SECOND]
+    provisioner.enforce(bob, both[:1])
+    assert starts(org) == [END]
+
+
+def test_ending_needs_no_scheduler(org: Org) -> None:
+    org.add_guard()
+    alice = real_target(org, "alice")
+    provisioner = IdcAssignment(CONFIG)
+    provisioner.enforce(alice, [Window(alice, END, is_open=False)])
+    assert is_denied(org.guard(), org.people["alice"], "Admin", START)
+    provisioner.enforce(alice, [])
+
+
+def test_an_emergency_stop_needs_no_scheduler(org: Org) -> None:
+    org.add_guard()
+    stop = target("*", "*", org.account_id)
+    IdcAssignment(CONFIG).enforce(stop, [Window(stop, END, is_open=False)])
+    assert is_denied(org.guard(), org.people["bob"], "Admin", START)
+    IdcAssignment(CONFIG).enforce(stop, [])
+    assert org.guard() == RESTING
+
+
+def test_without_scheduler_nothing_is_opened(org: Org) -> None:
+    org.add_guard()
+    alice = real_target(org, "alice")
+    for attempt in (IdcAssignment(CONFIG).check, IdcAssignment(CONFIG).enforce):
+        with pytest.raises(Refused, match="schedule group"):
+            attempt(alice, [Window(alice, END)])
 
 
 # ---- the guard
@@ -422,6 +529,7 @@ def test_a_delegated_administrator_is_not_sent_into_the_management_account(stubs
 
 def test_a_person_who_was_deleted_is_gone(org: Org) -> None:
     org.add_guard()
+    org.add_scheduling(HUB)
     alice = real_target(org, "alice")
     org.client("identitystore").delete_user(IdentityStoreId=org.store_id, UserId=org.people["alice"])
     with pytest.raises(Gone):

@@ -19,7 +19,7 @@ from apps.demo.company.policies import GUARD, GUARD_NAME, GUARD_PATH
 
 EMAILS = {person.email for person in HARBOURLINE.people}
 PRIVILEGED = {"AdministratorAccess", "PowerUser", "DatabaseAdmin"}
-PORTAL = {"PortalReader", "PortalProvisioner", "PortalRemover"}
+PORTAL = {"PortalReader", "PortalProvisioner", "PortalRemover", "PortalScheduler"}
 TOKENS = {"self", "org", "region", *(account.key for account in HARBOURLINE.accounts)}
 
 
@@ -191,7 +191,7 @@ def test_the_portals_roles_in_accounts_can_neither_make_keys_nor_pass_roles() ->
             actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
             if statement["Effect"] == "Allow":
                 assert not {"iam:CreateAccessKey", "iam:*", "*"} & set(actions)
-                assert "iam:PassRole" not in actions or statement["Resource"].endswith("role/portal/PortalEnder")
+                assert "iam:PassRole" not in actions or statement["Resource"].endswith("role/portal/PortalScheduler")
 
 
 def test_documents_are_ones_that_aws_would_take() -> None:

@@ -96,6 +96,8 @@ def check_iam(url: str, summary: Summary) -> None:
             assert bool(iam.list_mfa_devices(UserName=user.name)["MFADevices"]) == user.has_mfa
         guard = f"arn:aws:iam::{summary.accounts[account.key]}:policy/jit/jit-guard"
         assert iam.get_policy_version(PolicyArn=guard, VersionId="v1")["PolicyVersion"]["Document"] == GUARD
+        groups = client(url, "scheduler", **credentials).list_schedule_groups()["ScheduleGroups"]
+        assert "jit" in {group["Name"] for group in groups}
 
 
 def check_identity_center(url: str, summary: Summary) -> None:

@@ -1,7 +1,8 @@
 """Gatehouse's own roles at Harbourline: what a customer would roll out with a StackSet before connecting the portal.
 
-Reader, provisioner and remover stand in every account and trust the hub role alone; hub and ender stand in the
-management account. The provisioner may add and end just-in-time access, the remover may only take away.
+Reader, provisioner and remover stand in every account and trust the hub role alone, and so does the role that AWS's
+scheduler ends things as; hub and ender stand in the management account. The provisioner may add and end just-in-time
+access, the others may only take away.
 """
 
 from apps.demo.company import policies
@@ -10,6 +11,7 @@ from apps.demo.company.people import CAST
 from apps.demo.company.policies import allow, deny, document
 
 PATH = "/portal/"
+SCHEDULE_GROUP = "jit"  # of AWS's scheduler, in every account: what the portal has it end
 _OWN = ["arn:aws:iam::*:role/portal/*", "arn:aws:iam::*:role/jit/*"]
 _GUARDS = "arn:aws:iam::*:policy/jit/jit-guard*"
 _TIME_BOXED = {"StringEquals": {"iam:ResourceTag/gatehouse:time-boxed": "allowed"}}
@@ -28,14 +30,14 @@ _HUB_ONLY = document(
 _HUB_TRUST = document(
     {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
 )
-_ENDER_TRUST = document(
+_SCHEDULER_TRUST = document(
     {
         "Effect": "Allow",
         "Principal": {"Service": "scheduler.amazonaws.com"},
         "Action": "sts:AssumeRole",
         "Condition": {
-            "StringEquals": {"aws:SourceAccount": "<management>"},
-            "ArnLike": {"aws:SourceArn": "arn:aws:scheduler:<region>:<management>:schedule-group/jit"},
+            "StringEquals": {"aws:SourceAccount": "<self>"},
+            "ArnLike": {"aws:SourceArn": "arn:aws:scheduler:<region>:<self>:schedule-group/jit"},
         },
     }
 )
@@ -80,7 +82,21 @@ _GUARD_AND_TIME_BOXED = [
     deny(["iam:CreateUser", "iam:CreateAccessKey", "iam:CreateLoginProfile", "sts:AssumeRole"], Sid="Never"),
 ]
 _NOT_MYSELF = deny(["iam:Put*", "iam:Attach*", "iam:Update*", "iam:Delete*", "iam:Detach*"], _OWN[0], Sid="NotMyself")
-_PROVISIONER = [*_GUARD_AND_TIME_BOXED, _NOT_MYSELF, deny("iam:PassRole", Sid="PassNothing")]
+_SCHEDULES = [
+    allow(
+        ["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:GetSchedule", "scheduler:DeleteSchedule"],
+        "arn:aws:scheduler:<region>:<self>:schedule/jit/*",
+        Sid="Ends",
+    ),
+    allow(
+        "iam:PassRole",
+        "arn:aws:iam::<self>:role/portal/PortalScheduler",
+        Sid="RoleToScheduler",
+        Condition={"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
+    ),
+]
+_MEMBERSHIPS = allow(["iam:AddUserToGroup", "iam:RemoveUserFromGroup"], "arn:aws:iam::*:group/*", Sid="Memberships")
+_PROVISIONER = [*_GUARD_AND_TIME_BOXED, _NOT_MYSELF, *_SCHEDULES, _MEMBERSHIPS]
 _PROVISIONER_MANAGEMENT = [
     *_GUARD_AND_TIME_BOXED,
     _NOT_MYSELF,
@@ -89,18 +105,12 @@ _PROVISIONER_MANAGEMENT = [
         ["arn:aws:sso:::instance/*", "arn:aws:sso:::permissionSet/*", "arn:aws:sso:::account/*"],
         Sid="Assign",
     ),
+    allow(
+        ["identitystore:CreateGroupMembership", "identitystore:DeleteGroupMembership"], Sid="MembershipsOfTheDirectory"
+    ),
     _READ_ASSIGNMENTS,
-    allow(
-        ["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:GetSchedule", "scheduler:DeleteSchedule"],
-        "arn:aws:scheduler:<region>:<management>:schedule/jit/*",
-        Sid="Ends",
-    ),
-    allow(
-        "iam:PassRole",
-        "arn:aws:iam::<management>:role/portal/PortalEnder",
-        Sid="EnderToScheduler",
-        Condition={"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
-    ),
+    *_SCHEDULES,
+    _MEMBERSHIPS,
 ]
 _REMOVER = [
     allow(
@@ -133,6 +143,13 @@ _HUB = document(
     )
 )
 _ENDER = document(allow(["sso:DeleteAccountAssignment", "identitystore:DeleteGroupMembership"], Sid="DeleteOnly"))
+_SCHEDULER = allow("iam:RemoveUserFromGroup", "arn:aws:iam::*:group/*", Sid="TakeAway")
+_SCHEDULER_MANAGEMENT = document(
+    _SCHEDULER,
+    allow("sso:DeleteAccountAssignment", Sid="TakeAwayAssignments"),
+    allow("lambda:InvokeFunction", "arn:aws:lambda:<region>:<self>:function:portal-ender", Sid="TakeAwayByName"),
+)
+_ENDS = "What AWS's scheduler ends access as, when the portal cannot"
 
 
 def _role(account: str, name: str, trust: Document, permissions: Document, description: str) -> Role:
@@ -150,12 +167,14 @@ def roles(account: str) -> tuple[Role, ...]:
             ),
             _role(account, "PortalRemover", _HUB_ONLY, document(*_REMOVER, *_REMOVER_MANAGEMENT), "Takes access away"),
             _role(account, "PortalHub", _HUB_TRUST, _HUB, "What the portal runs as"),
-            _role(account, "PortalEnder", _ENDER_TRUST, _ENDER, "Ends assignments when the portal cannot"),
+            _role(account, "PortalEnder", _HUB_ONLY, _ENDER, "Ends assignments when the portal's worker cannot"),
+            _role(account, "PortalScheduler", _SCHEDULER_TRUST, _SCHEDULER_MANAGEMENT, _ENDS),
         )
     return (
         _role(account, "PortalReader", _HUB_ONLY, document(*_READER), "Reads the inventory"),
         _role(account, "PortalProvisioner", _HUB_ONLY, document(*_PROVISIONER), "Adds and ends just-in-time access"),
         _role(account, "PortalRemover", _HUB_ONLY, document(*_REMOVER), "Takes access away"),
+        _role(account, "PortalScheduler", _SCHEDULER_TRUST, document(_SCHEDULER), _ENDS),
     )
 
 
