@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "aws"
-HUB, MEMBER, REGION = "111111111111", "222222222222", "eu-west-1"
-PERMISSION_SET = "arn:aws:sso:::permissionSet/ssoins-1111111111111111/ps-2222222222222222"
+HUB, MEMBER, MANAGEMENT, REGION = "111111111111", "222222222222", "333333333333", "eu-west-1"
+PERMISSION_SET = "arn:aws:sso:::permissionSet/ssoins-1111111111111111/ps-5555555555555555"
 GROUP = "arn:aws:identitystore:::group/11111111-2222-3333-4444-555555555555"
 GIVEN = {
     "OrgId": "o-aaaaaaaaaa",
@@ -24,6 +24,12 @@ GIVEN = {
     "IdentityStoreId": "d-1111111111",
     "JitPermissionSetArns": PERMISSION_SET,
     "JitGroupArns": GROUP,
+    "StopPolicyArn": "arn:aws:organizations::333333333333:policy/o-aaaaaaaaaa/service_control_policy/p-11111111",
+    "RootArn": "arn:aws:organizations::333333333333:root/o-aaaaaaaaaa/r-aaaa",
+    "RootId": "r-aaaa",
+    "ProtectTargets": "r-aaaa",
+    "JitPermissionSetNames": "DatabaseAdmin,PowerUser",
+    "BreakGlassArns": "arn:aws:iam::444444444444:role/BreakGlass",
 }
 _PLACE = re.compile(r"\$\{([^!}][^}]*)\}")
 
@@ -94,11 +100,14 @@ class Stack:
 
     def _function(self, name: str, value: Any) -> Any:
         if name == "Fn::Sub":
-            return _PLACE.sub(lambda found: str(self._ref(found[1])), value)
+            text, own = (value, {}) if isinstance(value, str) else value
+            return _PLACE.sub(
+                lambda found: str(self.done(own[found[1]]) if found[1] in own else self._ref(found[1])), text
+            )
         if name == "Fn::GetAtt":
             return self._arn(value[0])
         if name == "Fn::Join":
-            return value[0].join(self._list(value[1]))
+            return value[0].join(self.done(value[1]))
         if name == "Fn::Split":
             return self.done(value[1]).split(value[0])
         if name == "Fn::If":
@@ -107,10 +116,6 @@ class Stack:
             first, second = self.done(value)
             return first == second
         raise AssertionError(f"{name} is not known here")
-
-    def _list(self, value: Any) -> list[str]:
-        found = self.done(value)
-        return found.split(",") if isinstance(found, str) else list(found)
 
     def _holds(self, condition: str) -> bool:
         return bool(self.done(read(self.name)["Conditions"][condition]))
@@ -126,7 +131,8 @@ class Stack:
             return pseudo[name]
         parameters = read(self.name).get("Parameters", {})
         if name in parameters:
-            return self.values.get(name, GIVEN.get(name, parameters[name].get("Default")))
+            value = str(self.values.get(name, GIVEN.get(name, parameters[name].get("Default"))))
+            return value.split(",") if parameters[name]["Type"] == "CommaDelimitedList" else value
         if name.endswith(".Arn"):
             return self._arn(name.removesuffix(".Arn"))
         one = read(self.name)["Resources"][name]
@@ -143,6 +149,8 @@ class Stack:
             return f"arn:aws:iam::{self.account_id}:role{about['Path']}{about['RoleName']}"
         if one["Type"] == "AWS::IAM::ManagedPolicy":
             return f"arn:aws:iam::{self.account_id}:policy{about['Path']}{about['ManagedPolicyName']}"
+        if one["Type"] == "AWS::Organizations::Policy":
+            return f"arn:aws:organizations::{self.account_id}:policy/{GIVEN['OrgId']}/service_control_policy/p-11111111"
         kinds = {
             "AWS::Lambda::Function": "lambda:{}:{}:function:{}",
             "AWS::Logs::LogGroup": "logs:{}:{}:log-group:{}:*",

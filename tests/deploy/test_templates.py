@@ -110,7 +110,7 @@ CHAIN = {
     "portal/PortalReader": ["PortalHub", "PortalEnderHub"],
     "portal/PortalProvisioner": ["PortalHub"],
     "portal/PortalRemover": ["PortalHub"],
-    "portal/PortalEnder": ["PortalEnderHub"],
+    "portal/PortalEnder": ["PortalHub", "PortalEnderHub"],
 }
 
 
