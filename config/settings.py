@@ -234,6 +234,7 @@ STORAGES = {
 vars().update(env.email())  # EMAIL_BACKEND, EMAIL_HOST and so on
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
 
+AWS_CONSOLES = [f"https://*.{domain}" for domain in ("aws.amazon.com", "amazonaws-us-gov.com", "amazonaws.cn")]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -242,7 +243,8 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],  # data: is the TOTP QR code
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF, *OIDC_ORIGINS],  # browsers follow a form's redirect to the identity provider under it
+        # Browsers follow a form's redirects under it: to the identity provider, and into the AWS console.
+        "form-action": [SELF, *OIDC_ORIGINS, *AWS_CONSOLES],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         "object-src": [NONE],
@@ -272,9 +274,16 @@ if ALLAUTH_TRUSTED_PROXY_COUNT:
 # A review is launched only from a complete sync that is not older.
 REVIEW_DATA_MAX_AGE = timedelta(hours=env.number("REVIEW_DATA_MAX_AGE_HOURS", 24))
 
+# Where the broker listens, which makes sessions for grants (manage.py broker), and what it and the web know each other by.
+BROKER_SOCKET = env.text("BROKER_SOCKET")
+BROKER_KEY = env.secret("BROKER_KEY")
+
 # Reading AWS into the inventory.
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
 AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS
+RECONCILE_EVERY_MINUTES = env.number("RECONCILE_EVERY_MINUTES", 15)
+DRIFT_MOST_REPAIRS = env.number("DRIFT_MOST_REPAIRS", 10)  # more at once wait for two administrators
+DRIFT_MOST_PERCENT = env.number("DRIFT_MOST_PERCENT", 30)  # of what grants hold; more at once wait too
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
 OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
 OU_ENVIRONMENTS = dict(

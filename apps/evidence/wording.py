@@ -35,6 +35,8 @@ PHRASES = {
     "grants.grant.ending_soon": "saw that {} ends soon",
     "grants.grant.revoking": "began to end {}",
     "grants.grant.removal_decided": "decided to remove {}",
+    "grants.grant.credentials_minted": "was given a session of {}",
+    "grants.grant.credentials_refused": "refused a session of {}: it has no authority",
     "grants.grant.denied": "read back that AWS denies {}",
     "grants.grant.revoked": "read {} back as gone",
     "grants.grant.overdue": "saw that the removal of {} is overdue",
@@ -101,6 +103,7 @@ PHRASES = {
 PAGES = {
     "access.accessrequest": "access:detail",
     "grants.grant": "grants:detail",
+    "grants.stop": "stops:detail",
     "inventory.entitlement": "inventory:entitlement",
     "inventory.identity": "inventory:identity",
     "inventory.resource": "inventory:account",

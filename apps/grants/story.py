@@ -107,6 +107,16 @@ def _revoked(event: AuditEvent) -> Step:
     return Step(event.at, "receipt", "Removed and checked", "ok", str(last.get("what", "")), ("read back from AWS",))
 
 
+def _minted(event: AuditEvent) -> Step:
+    kind = {"cli": "for the command line", "console": "for the console"}.get(str(event.data.get("kind")), "")
+    facts = (f"access key {event.data.get('access_key_id', 'unknown')}",)
+    return Step(event.at, "key", f"Session {kind}".strip(), "now", f"Given to {event.actor_name}, and kept nowhere.", facts)
+
+
+def _not_minted(event: AuditEvent) -> Step:
+    return Step(event.at, "alert-triangle", "No session was given", "risk", str(event.data.get("problem", "")))
+
+
 def _came_back(event: AuditEvent) -> Step:
     return Step(
         event.at, "alert-triangle", "There again, and being removed again", "risk", _proof(event), ("still denied",)
@@ -177,6 +187,8 @@ _STEPS: dict[str, Callable[[AuditEvent], Step]] = {
     "grants.grant.removal_decided": _removal,
     "grants.grant.denied": _denied,
     "grants.grant.revoked": _revoked,
+    "grants.grant.credentials_minted": _minted,
+    "grants.grant.credentials_refused": _not_minted,
     "grants.grant.came_back": _came_back,
     "grants.grant.failed": _failed,
     "grants.grant.warrant_refused": _failed,

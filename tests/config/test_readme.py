@@ -17,6 +17,7 @@ FROM_OUTSIDE = {
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
     "AWS_MAX_ATTEMPTS",
+    "AWS_SIGNIN_URL",
 }
 
 

@@ -1,6 +1,9 @@
 """Our intents, what they rest on, and how AWS differs from them."""
 
+from apps.grants.models.drift import Drift, Reconciliation
 from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
+from apps.grants.models.homes import Home
+from apps.grants.models.mintings import Minting
 from apps.grants.models.stops import Scope, Stop, StopWrite
 from apps.grants.models.warrants import Authorization, Extension, Warrant
 
@@ -9,10 +12,14 @@ __all__ = [
     "IN_AWS",
     "LIVE",
     "Authorization",
+    "Drift",
     "EndReason",
     "Extension",
     "Grant",
     "GrantQuerySet",
+    "Home",
+    "Minting",
+    "Reconciliation",
     "Scope",
     "State",
     "Stop",

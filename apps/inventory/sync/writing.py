@@ -22,7 +22,14 @@ from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes, Known, end, known, upsert
 
 IN_DIRECTORY = (Entitlement.Kind.PERMISSION_SET, Entitlement.Kind.IDC_GROUP)
-IN_ACCOUNT = (Entitlement.Kind.IAM_GROUP, Entitlement.Kind.IAM_POLICY, Entitlement.Kind.IAM_INLINE_POLICY)
+IN_ACCOUNT = (
+    Entitlement.Kind.IAM_GROUP,
+    Entitlement.Kind.IAM_POLICY,
+    Entitlement.Kind.IAM_INLINE_POLICY,
+    Entitlement.Kind.TIER_ROLE,
+)
+# AWS does not say who is in these, so what a scan does not show there is not gone: grants read each one back.
+HELD_UNSEEN = (Entitlement.Kind.TIER_ROLE,)
 MOST_SENTENCES = 100
 
 R = TypeVar("R", PrincipalRecord, EntitlementRecord, CredentialRecord)
@@ -175,7 +182,9 @@ class _Writer:
 
     def write_assignments(self) -> assignments.Gone:
         strangers = assignments.stage(
-            self.scope.connection, self.scan.assignments, self.scope.entitlements.values("id")
+            self.scope.connection,
+            self.scan.assignments,
+            self.scope.entitlements.exclude(kind__in=HELD_UNSEEN).values("id"),
         )
         if strangers:
             self.outcome.notes.append(

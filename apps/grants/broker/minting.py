@@ -1,0 +1,171 @@
+"""Whether a session is made, and making it. The broker believes no row's word for itself and no request's word for anything
+that it can read: whose grant it is, that it runs, what it rests on.
+
+It only reads grants, and inserts: one row and one audit event for each session, before the session is handed out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.audit import services as audit
+from apps.connectors import registry
+from apps.connectors.errors import ConnectorError
+from apps.connectors.minting import Minted
+from apps.grants import warrants, windows
+from apps.grants.models import Grant, Minting, State
+from apps.users.models import User
+
+logger = logging.getLogger(__name__)
+
+BROKER = replace(audit.WORKER, name="the broker")
+STEP_UP_FOR = timedelta(minutes=15)
+METHODS = frozenset({"passkey", "totp"})
+LONGEST_FACT = 200
+
+
+class NotGiven(Exception):
+    """No session is made. The text is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks for a session of which grant. `step_up` and `origin` are the web's word: see docs/security.md."""
+
+    reference: str
+    user_id: str
+    kind: Minting.Kind
+    step_up: Mapping[str, Any]
+    origin: Mapping[str, str]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Asked:
+        """Raises `NotGiven` for what is not a request."""
+        step_up, origin = body.get("step_up"), body.get("origin")
+        try:
+            if not isinstance(step_up, dict) or not isinstance(origin, dict):
+                raise TypeError
+            return cls(
+                reference=str(body["grant"]),
+                user_id=str(body["user"]),
+                kind=Minting.Kind(body["kind"]),
+                step_up={name: step_up.get(name) for name in ("method", "at")},
+                origin={str(name)[:40]: str(value)[:LONGEST_FACT] for name, value in list(origin.items())[:10]},
+            )
+        except (KeyError, TypeError, ValueError):
+            raise NotGiven("This is no request for a session.") from None
+
+
+def hand_out(asked: Asked) -> dict[str, str]:
+    """A session of the grant for its holder, as `client.Session` takes it. Raises `NotGiven` with the reason.
+
+    What is recorded is the key's id; the secret is in what is returned and nowhere else.
+    """
+    grant, holder = _read(asked)
+    _require_step_up(asked.step_up, is_privileged=grant.entitlement.is_privileged)
+    _require_authority(grant)
+    now = timezone.now()
+    try:
+        minter = registry.minter(grant.connection.kind, grant.provisioner, grant.connection.config)
+        minted = minter.mint(windows.target_of(grant), _end_of(grant), person=holder.email, now=now)
+        _record(grant, holder, asked, minted, now)
+        url = minter.console_url(minted) if asked.kind == Minting.Kind.CONSOLE else ""
+    except ConnectorError as error:
+        # Without its traceback: what AWS answered may be quoted in it.
+        logger.warning("%s: no session could be made: %s", grant.number, error)
+        raise NotGiven(str(error)) from None
+    given = {"expires_at": minted.expires_at.isoformat(), "session_name": minted.session_name}
+    if asked.kind == Minting.Kind.CONSOLE:
+        return {**given, "console_url": url}
+    return {
+        **given,
+        "access_key_id": minted.access_key_id,
+        "secret_access_key": minted.secret_access_key,
+        "session_token": minted.session_token,
+    }
+
+
+def _read(asked: Asked) -> tuple[Grant, User]:
+    """The grant and its holder, as the rows say now. Whoever is not the holder learns nothing about the grant."""
+    grant = Grant.objects.with_names().select_related("warrant", "identity__user").filter(reference=asked.reference)
+    found = grant.first()
+    holder = found.identity.user if found and found.identity else None
+    if found is None or found.identity is None or holder is None or str(holder.pk) != asked.user_id:
+        raise NotGiven("You hold no such grant.")
+    if not holder.is_active or found.identity.ended_at is not None:
+        raise NotGiven("Whoever has left gets no session.")
+    if found.state != State.ACTIVE or _end_of(found) <= timezone.now():
+        raise NotGiven("The grant is not active. Ask for access again.")
+    if not registry.has_minter(found.connection.kind, found.provisioner):
+        raise NotGiven("This grant is used without a session from here.")
+    if not found.connection.is_writable:
+        raise NotGiven(f"Gatehouse may only look at {found.connection} now. An administrator can let it write.")
+    return found, holder
+
+
+def _end_of(grant: Grant) -> datetime:
+    """The earlier of what was asked for and what AWS enforces; a grant without an end is over."""
+    ends = [at for at in (grant.ends_at, grant.not_after) if at is not None]
+    return min(ends) if len(ends) == 2 else grant.created_at
+
+
+def _require_step_up(given: Mapping[str, Any], *, is_privileged: bool) -> None:
+    """Fresh, and with a passkey where the access is privileged. It is the web's word: this only refuses what it admits."""
+    try:
+        at = datetime.fromisoformat(str(given.get("at")))
+        is_fresh = timedelta(0) <= timezone.now() - at <= STEP_UP_FOR
+    except (ValueError, TypeError):
+        is_fresh = False
+    if not is_fresh or given.get("method") not in METHODS:
+        raise NotGiven("Confirm that it is you, then ask again.")
+    if is_privileged and given.get("method") != "passkey":
+        raise NotGiven("Privileged access takes a passkey. Confirm with one, then ask again.")
+
+
+def _require_authority(grant: Grant) -> None:
+    """The same question that is asked before anything is written in AWS. A no is an alarm."""
+    try:
+        warrants.check(grant)
+        warrants.ask_rules_again(grant)
+    except warrants.InvalidWarrant as error:
+        logger.error("%s: a session was asked for without authority: %s", grant.number, error)  # noqa: TRY400
+        with transaction.atomic():
+            data = {"problem": str(error)}
+            audit.record("grants.grant.credentials_refused", by=BROKER, subject=grant, data=data)
+        raise NotGiven(f"This grant gives no session. {error}") from error
+
+
+def _record(grant: Grant, holder: User, asked: Asked, minted: Minted, now: datetime) -> None:
+    """One row and one event, before the session leaves this process. A grant that ended while AWS was asked gets nothing
+    (and AWS denies what was made for it)."""
+    with transaction.atomic(), audit.origin(**asked.origin):
+        if not Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).exists():
+            raise NotGiven("The grant ended just now.")
+        Minting.objects.create(
+            grant=grant,
+            kind=asked.kind,
+            access_key_id=minted.access_key_id,
+            session_name=minted.session_name,
+            minted_at=now,
+            expires_at=minted.expires_at,
+        )
+        audit.record(
+            "grants.grant.credentials_minted",
+            by=holder,
+            subject=grant,
+            about=[grant.identity or grant.principal, grant.entitlement],
+            data={
+                "kind": asked.kind,
+                "access_key_id": minted.access_key_id,
+                "session_name": minted.session_name,
+                "expires_at": minted.expires_at.isoformat(),
+                "step_up": dict(asked.step_up),
+            },
+        )
