@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # What the clock does, and how often in seconds. `expires` drops a tick that no worker took before the next one.
 CLOCK: dict[str, dict[str, Any]] = {
     "end": {"task": "apps.grants.periodic.sweep", "schedule": 5.0, "options": {"expires": 5}},
+    "reconcile": {"task": "apps.grants.periodic.reconcile", "schedule": 15.0, "options": {"expires": 15}},
     "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},
     "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
     "remove": {"task": "apps.reviews.periodic.carry_out_revocations", "schedule": 60.0, "options": {"expires": 55}},
@@ -38,6 +39,8 @@ ROUTES = {
     "apps.grants.tasks.de*": {"queue": "revoke"},  # deny, deprovision
     "apps.grants.tasks.write_stop": {"queue": "revoke"},
     "apps.grants.periodic.*": {"queue": "revoke"},
+    "apps.grants.tasks.repair*": {"queue": "revoke"},
+    "apps.grants.tasks.compare*": {"queue": "sync"},
     "apps.inventory.tasks.sync*": {"queue": "sync"},
 }
 

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.grants import services, tasks
-from apps.grants.models import EndReason, Extension, Grant, State, Stop, StopWrite
-from apps.inventory.models import Assignment
+from apps.grants.models import Drift, EndReason, Extension, Grant, Reconciliation, State, Stop, StopWrite
+from apps.grants.services import drift, narrowing
+from apps.inventory.models import Assignment, Connection
 
 BATCH = 1000  # rows a sweep takes at a time; the next sweep is seconds away
 
@@ -84,3 +85,35 @@ def wake_workers() -> None:
         tasks.enqueue(tasks.clear, grant.pk)
     for extension in Extension.objects.unsettled().filter(grant__next_try_at__lte=now)[:BATCH]:
         tasks.enqueue(tasks.extend, extension.pk)
+
+
+@shared_task
+def reconcile() -> None:
+    """Decide about what comparisons found, begin those that are due, and know which database this is."""
+    run_all(notice_database, decide_found, trust_database, wake_comparers)
+
+
+def notice_database() -> None:
+    narrowing.notice()
+
+
+def trust_database() -> None:
+    narrowing.trust()
+
+
+def decide_found() -> None:
+    for run in Reconciliation.objects.undecided():
+        drift.decide(run)
+
+
+def wake_comparers() -> None:
+    """Wake a worker for every repair that is still to be written, and for every connection whose time it is."""
+    now = timezone.now()
+    for row in Drift.objects.unwritten(now)[:BATCH]:
+        tasks.enqueue(tasks.repair, row.pk)
+    for connection in Connection.objects.readable().exclude(baselined_at=None):
+        last = connection.reconciliations.first()
+        is_silent = last is not None and connection.reconciliations.silent(now).exists()
+        is_due = last is None or (last.state != Reconciliation.State.RUNNING and last.next_at <= now)
+        if is_due or is_silent:
+            tasks.enqueue(tasks.compare, connection.pk)

@@ -1,9 +1,11 @@
-"""Who may see and end grants."""
+"""Who may see and end grants, and see and decide about differences to AWS."""
 
 from __future__ import annotations
 
-from apps.grants.models import LIVE, Grant
+from apps.grants.models import LIVE, Grant, Stop
+from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
+from apps.rules.approvers import is_independent
 from apps.users.models import User
 
 
@@ -16,6 +18,17 @@ def can_see(user: User, grant: Grant) -> bool:
     as `Grant.objects.visible_to`."""
     manager = grant.identity.manager if grant.identity else None
     return can_see_all(user) or is_holder(user, grant) or _is(user, manager) or is_owner(user, grant)
+
+
+def can_stop(user: User) -> bool:
+    """Order an emergency stop."""
+    return user.is_active and user.is_administrator
+
+
+def can_lift(user: User, stop: Stop) -> bool:
+    """Say that a stop may go, as one of two: administrators whom it is not about."""
+    is_about_them = stop.identity is not None and stop.identity.user_id == user.pk
+    return stop.is_in_force and can_stop(user) and not is_about_them
 
 
 def is_holder(user: User, grant: Grant) -> bool:
@@ -36,6 +49,27 @@ def can_end(user: User, grant: Grant) -> bool:
     if grant.state not in LIVE:
         return False
     return is_holder(user, grant) or is_owner(user, grant) or user.is_administrator
+
+
+def can_see_drift(user: User) -> bool:
+    """Differences name holders everywhere."""
+    return user.is_active and can_see_all(user)
+
+
+def can_accept(user: User) -> bool:
+    """Let a difference stay for a while."""
+    return user.is_active and user.is_administrator
+
+
+def can_release(user: User) -> bool:
+    """Be one of the two who let the brake go: an administrator of whom we know who they are."""
+    return can_accept(user) and inventory.identity_of(user) is not None
+
+
+def are_two_people(first: User, second: User) -> bool:
+    """Whether these are known to be two different people, whichever logins they use."""
+    person = inventory.identity_of(first)
+    return person is not None and is_independent(second, first, person)
 
 
 def _is(user: User, person: Identity | None) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import shared_task
 
-from apps.grants import provisioning
+from apps.grants import provisioning, reconciling
+
+logger = logging.getLogger(__name__)
 
 
 @shared_task
@@ -49,6 +52,21 @@ def clear(grant_id: int) -> None:
 def write_stop(write_id: int) -> None:
     """Write one object that an emergency stop is said in."""
     provisioning.write_stop(write_id)
+
+
+@shared_task
+def compare(connection_id: int) -> None:
+    """Compare what grants say about one connection with what AWS shows."""
+    try:
+        reconciling.compare(connection_id)
+    except reconciling.CannotCompare as reason:
+        logger.info("Not compared: %s", reason)
+
+
+@shared_task
+def repair(drift_id: int) -> None:
+    """Write the repair of one difference."""
+    reconciling.repair(drift_id)
 
 
 def enqueue(task: Any, key: int | str) -> None:

@@ -1,0 +1,77 @@
+"""Carrying out the repairs that are a write in AWS: always less access than before, or the same."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.audit import services as audit
+from apps.connectors.base import Proof
+from apps.connectors.errors import ConnectorError, Gone, Unproven
+from apps.core.locks import Taken, exclusive
+from apps.grants.models import Drift, Grant
+from apps.grants.provisioning.turns import BACKOFF_CAP, HANDOVER, Turn, plain, whole_now
+from apps.grants.windows import windows_of
+
+logger = logging.getLogger(__name__)
+
+
+def repair(drift_id: int) -> None:
+    """Write what was decided about one difference: a shared object as the rows say, or a removal once more. Tried again
+    until AWS shows it."""
+    now = timezone.now()
+    mine = Drift.objects.unwritten(now).filter(pk=drift_id)
+    if not mine.update(next_try_at=now + HANDOVER):
+        return
+    drift = Drift.objects.with_names().get(pk=drift_id)
+    try:
+        proof = _REPAIRS[Drift.Kind(drift.kind)](drift)
+    except (ConnectorError, Taken) as error:
+        logger.warning("%s could not be repaired yet: %s", drift.number, error)
+        later = timezone.now() + timedelta(seconds=BACKOFF_CAP)
+        Drift.objects.filter(pk=drift.pk).update(problem=str(error)[:1000], next_try_at=later)
+        return
+    with transaction.atomic():
+        Drift.objects.filter(pk=drift.pk).update(repaired_at=proof.read_at, problem="")
+        about = [row for row in (drift.grant, drift.principal, drift.entitlement) if row]
+        audit.record("grants.drift.repaired", by=audit.WORKER, subject=drift, about=about, data={"proof": plain(proof)})
+
+
+def _write_again(drift: Drift) -> Proof:
+    """The shared object, whole, from the rows as they are now."""
+    first = Grant.objects.filter(shared_key=drift.shared_key, cleared_at=None).with_names().order_by("pk").first()
+    if first is None:
+        return Proof("No grant is left that this object would end.", whole_now())
+    turn = Turn(first)
+    with exclusive("shared", drift.shared_key):
+        return turn.provisioner.enforce(turn.target, windows_of(drift.shared_key))
+
+
+def _remove_again(drift: Drift) -> Proof:
+    """What came back goes again, denied first, by what removed it before."""
+    grant = Grant.objects.with_names().get(pk=drift.grant_id)
+    turn = Turn(grant)
+    if grant.shared_key and grant.provisioner:
+        with exclusive("shared", grant.shared_key):
+            turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
+    with exclusive("object", turn.hand.lock_key(turn.target)):
+        if Grant.objects.same_access(grant).unfinished().exists():
+            return Proof("Another grant gives the same access now, and takes it away when it ends.", whole_now())
+        try:
+            if turn.hand.look(turn.target).is_present:
+                turn.hand.close(turn.target)
+        except Gone as error:
+            return Proof(str(error), whole_now())
+    look = turn.hand.look(turn.target)
+    if look.is_present:
+        raise Unproven("AWS still shows it. It is removed once more.")
+    return look.proof
+
+
+_REPAIRS = {
+    Drift.Kind.TAMPERED: _write_again,
+    Drift.Kind.RESURRECTED: _remove_again,
+}
