@@ -20,6 +20,12 @@ START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 YES = services.Authority({"tier": "auto", "cap_seconds": 8 * 3600, "rule": "read-anywhere"})
 
 
+GIVES = {
+    privilege: {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": "*"}]}
+    for privilege, action in {"read": "ec2:Describe*", "write": "ec2:StopInstances", "admin": "*"}.items()
+}
+
+
 class System:
     """Alice and Bob, who owns the one account, with the permission sets Read and Admin."""
 
@@ -38,7 +44,7 @@ class System:
         self.admin = self.permission_set("Admin", "admin")
 
     def person(self, name: str) -> Principal:
-        self.world.add_user(name)
+        self.world.add_user(name, department="Engineering")
         person = PrincipalFactory(connection=self.connection, external_id=name, name=name)
         person.identity.department = "Engineering"
         person.identity.user = UserFactory(name=name.capitalize())
@@ -46,7 +52,7 @@ class System:
         return person
 
     def permission_set(self, name: str, privilege: str) -> Entitlement:
-        record = self.world.add_permission_set(name, ACCOUNT)
+        record = self.world.add_permission_set(name, ACCOUNT, GIVES[privilege])
         return EntitlementFactory(
             connection=self.connection,
             resource=self.account,

@@ -27,10 +27,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from apps.audit import services as audit
 from apps.connectors import fake_world as fake
 from apps.grants import provisioning, services
 from apps.grants.models import COMMITTED, EndReason, Grant, State
-from tests.grants.system import START, System, make_due
+from apps.inventory import sync
+from tests.grants.system import START, YES, System, make_due
 
 FAULTS = (
     fake.fine(),
@@ -45,7 +47,7 @@ FAULTS = (
 )
 ACTS = (
     *("ask", "ask", "end", "end", "deliver", "deliver", "deliver_and_kill", "break_something", "break_something"),
-    *("time_passes", "work", "work", "settle"),
+    *("time_passes", "work", "work", "settle", "extend", "extend", "scan", "deny_together"),
 )
 DRAWN: dict[str, Sequence[Any]] = {
     "who": ("alice", "bob"),
@@ -131,6 +133,26 @@ class Grants(RuleBasedStateMachine):
         services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
         if is_prompt:
             provisioning.deprovision(grant.pk)
+
+    def extend(self, index: int, minutes: int, is_prompt: bool) -> None:
+        grant = self.pick(index)
+        if not services.can_extend(grant):
+            return
+        try:
+            with transaction.atomic():
+                extension = services.extend(
+                    grant, longer=timedelta(minutes=minutes), by=grant.requested_by, authority=YES
+                )
+        except services.NotPossible:  # past the cap of the rule
+            return
+        if is_prompt:
+            provisioning.extend(extension.pk)
+
+    def scan(self) -> None:
+        sync.run(self.system.connection.pk, by=audit.WORKER)
+
+    def deny_together(self, index: int) -> None:
+        provisioning.deny(self.pick(index).shared_key)
 
     def break_something(self, call: str, fault: fake.Fault) -> None:
         self.system.world.script(call, fault)

@@ -146,8 +146,15 @@ def _read_gone(turn: Turn) -> Proof:
     session_for = _session_for(turn)
     if session_for and grant.sessions_until is None:
         turn.save(sessions_until=look.proof.read_at + session_for)  # one could have been opened just before
-    seen.note(grant.principal, grant.entitlement, is_present=False, at=look.proof.read_at)
+    if not _is_held_by_another(grant):
+        seen.note(grant.principal, grant.entitlement, is_present=False, at=look.proof.read_at)
     return look.proof
+
+
+def _is_held_by_another(grant: Grant) -> bool:
+    """Whether another grant gives the same in an object of its own in AWS."""
+    mine = Grant.objects.filter(principal=grant.principal_id, entitlement=grant.entitlement_id, state=State.ACTIVE)
+    return mine.exclude(pk=grant.pk).exists()
 
 
 def _session_for(turn: Turn) -> timedelta | None:
