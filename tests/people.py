@@ -10,6 +10,7 @@ from django.utils import timezone
 from apps.access.models import AccessRequest
 from apps.access.services import offers, requests
 from apps.access.services.requests import Place
+from apps.grants.models import Stop
 from apps.notifications.models import Notification
 from apps.reviews.models import ReviewItem
 from apps.reviews.services import campaigns
@@ -40,6 +41,9 @@ class People(System):
         self.run = SyncRunFactory(connection=self.connection)
         self.grant = self.issue()
         write = self.permission_set("Operator", "write")
+        self.stop = Stop.objects.create(
+            scope="person", identity=carol.identity, reason="A drill.", ordered_by=self.users["erin"]
+        )
         self.offer = offers.offer(
             write, provisioner="idc_assignment", max_for=timedelta(hours=4), by=self.users["erin"]
         )

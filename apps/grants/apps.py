@@ -8,8 +8,8 @@ class GrantsConfig(AppConfig):
         from django.http import HttpRequest
 
         from apps.core import navigation
-        from apps.grants import reasons
-        from apps.grants.models import Grant
+        from apps.grants import permissions, reasons
+        from apps.grants.models import Grant, Stop
         from apps.inventory import extensions
 
         extensions.add_explanation("grants", reasons.explain)
@@ -29,6 +29,15 @@ class GrantsConfig(AppConfig):
                 order=30,
                 count=active,
                 phone=True,
+            ),
+            navigation.Place(
+                label="Stops",
+                icon="player-stop",
+                url_name="stops:every",
+                group=navigation.LOOK_UP,
+                order=45,
+                visible=lambda request: permissions.can_see_all(request.user),  # type: ignore[arg-type]
+                count=lambda _request: Stop.objects.in_force().count(),
             ),
             navigation.Place(
                 label="Grants", icon="history", url_name="grants:every", group=navigation.LOOK_UP, order=40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import models
@@ -40,6 +41,11 @@ def _names_only(scope: str) -> Q:
 class StopQuerySet(models.QuerySet["Stop"]):
     def in_force(self) -> StopQuerySet:
         return self.filter(lifted_at=None)
+
+    def with_names(self) -> StopQuerySet:
+        return self.select_related(
+            "identity__user", "entitlement__resource", "account", "ordered_by", "lift_proposed_by", "lifted_by"
+        )
 
     def against(self, grant: Grant) -> StopQuerySet:
         """Stops in whose scope this grant is, saved or not. The same as `Stop.covers`, from the other side."""
@@ -115,7 +121,13 @@ class Stop(models.Model):
         return f"{self.number}: {self.title}"
 
     def get_absolute_url(self) -> str:
-        return reverse("grants:stop", args=[self.pk])
+        return reverse("stops:detail", args=[self.pk])
+
+    @property
+    def preview_url(self) -> str:
+        """The page that says what a stop of this scope would do."""
+        query = {"scope": self.scope, **({"id": self.subject.pk} if self.subject else {})}
+        return f"{reverse('stops:every')}?{urlencode(query)}"
 
     @property
     def number(self) -> str:

@@ -85,7 +85,7 @@ def _settle(row: StopWrite, proof: Proof) -> None:
 
 
 def _postpone(row: StopWrite, error: Exception) -> None:
-    logger.error("%s could not be written for %s yet: %s", row.where, row.stop.number, error)
+    logger.warning("%s could not be written for %s yet: %s", row.where, row.stop.number, error)
     wait = timedelta(seconds=min(BACKOFF * 2 ** min(row.problem_count, 10), BACKOFF_CAP))
     StopWrite.objects.filter(pk=row.pk).update(
         problem=str(error)[:1000], problem_count=row.problem_count + 1, next_try_at=whole_now() + wait

@@ -15,6 +15,7 @@ from apps.connectors import registry
 from apps.connectors.base import Target
 from apps.grants import tasks
 from apps.grants.models import EndReason, Grant, Scope, Stop, StopWrite
+from apps.grants.models.stops import SUBJECTS
 from apps.grants.services.grants import MOST_WORDS, NotPossible, end_many
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
 from apps.users.models import User
@@ -57,7 +58,7 @@ def order(
         raise NotPossible("Say in a few words why. Whoever finds this stop was not there.")
     if step_up.get("method") not in PRESENT:
         raise NotPossible("A stop takes a passkey. Confirm with it, then stop.")
-    stop = _stop(scope, subject)
+    stop = imagine(scope=scope, subject=subject)
     if stop.subject is None and scope != Scope.ALL:
         raise NotPossible("Say whose access stops, or what.")
     stop.reason, stop.ordered_by, stop.step_up = reason, by, dict(step_up)
@@ -127,14 +128,8 @@ def lift(stop: Stop, *, by: User, step_up: Mapping[str, Any]) -> Stop:
 
 def foresee(*, scope: Scope, subject: Identity | Entitlement | Resource | None = None) -> Foreseen:
     """What a stop of this scope would do now."""
-    stop = _stop(scope, subject)
+    stop = imagine(scope=scope, subject=subject)
     live = Grant.objects.live().filter(stop.covers())
-    how = live.exclude(provisioner="").values_list("connection__kind", "provisioner").distinct().order_by("provisioner")
-    promised = {
-        registry.TITLES.get(name, name): registry.promise(kind, name).survives
-        for kind, name in how
-        if (kind, name) in registry.PROVISIONERS
-    }
     guarded = [name for _, name in registry.GUARDED]
     return Foreseen(
         grants=live.count(),
@@ -142,22 +137,28 @@ def foresee(*, scope: Scope, subject: Identity | Entitlement | Resource | None =
         accounts=live.order_by().values("entitlement__resource").distinct().count(),
         undenied=live.exclude(provisioner__in=guarded).count(),
         standing=_standing_in(stop).count(),
-        survives=tuple(promised.items()),
+        survives=survivals(live),
         is_organization=scope == Scope.ALL and _organizations().exists(),
     )
 
 
-def _stop(scope: Scope, subject: Identity | Entitlement | Resource | None) -> Stop:
-    named = {
-        Scope.PERSON: subject if isinstance(subject, Identity) else None,
-        Scope.ENTITLEMENT: subject if isinstance(subject, Entitlement) else None,
-        Scope.ACCOUNT: subject if isinstance(subject, Resource) else None,
-    }
-    return Stop(
-        scope=scope,
-        identity=named[Scope.PERSON] if scope == Scope.PERSON else None,  # type: ignore[misc]
-        entitlement=named[Scope.ENTITLEMENT] if scope == Scope.ENTITLEMENT else None,  # type: ignore[misc]
-        account=named[Scope.ACCOUNT] if scope == Scope.ACCOUNT else None,  # type: ignore[misc]
+def imagine(*, scope: Scope, subject: Identity | Entitlement | Resource | None = None) -> Stop:
+    """A stop of this scope that nobody ordered. A subject of another kind than the scope's is none."""
+    stop = Stop(scope=scope)
+    kinds: dict[str, type[models.Model]] = {"identity": Identity, "entitlement": Entitlement, "account": Resource}
+    field = SUBJECTS.get(scope)
+    if field and isinstance(subject, kinds[field]):
+        setattr(stop, field, subject)
+    return stop
+
+
+def survivals(grants: models.QuerySet[Grant]) -> tuple[tuple[str, str], ...]:
+    """How these grants were opened, and what of each lives on after its end."""
+    how = grants.exclude(provisioner="").values_list("connection__kind", "provisioner").distinct()
+    return tuple(
+        (registry.TITLES.get(name, name), registry.promise(kind, name).survives)
+        for kind, name in how.order_by("provisioner")
+        if (kind, name) in registry.PROVISIONERS
     )
 
 

@@ -1,0 +1,176 @@
+"""The pages of emergency stops: administrators see what would happen, order with a passkey, and see how far AWS is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.connectors.fake_world import throttled
+from apps.grants import provisioning
+from apps.grants.models import Grant, Scope, State, Stop
+from apps.grants.services import stops
+from apps.users import stepup
+from apps.users.models import User
+from tests.factories.users import UserFactory
+from tests.grants.system import System
+
+PASSKEY = {"method": "passkey", "authenticator": 1, "at": "2026-11-22T09:00:00+00:00"}
+WHY = "Alice's laptop was stolen."
+
+
+def sign_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def erin(db: None) -> User:
+    return UserFactory(name="Erin", administrator=True)
+
+
+@pytest.fixture
+def frank(db: None) -> User:
+    return UserFactory(name="Frank", administrator=True)
+
+
+@pytest.fixture
+def present(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A fresh step-up with this method in every session."""
+
+    def by(method: str) -> None:
+        def proof(_: Any, *, within: Any = None, privileged: bool = False) -> dict[str, Any]:
+            return {} if privileged and method != "passkey" else {**PASSKEY, "method": method}
+
+        monkeypatch.setattr(stepup, "proof", proof)
+
+    return by
+
+
+def page(client: Client, **query: Any) -> str:
+    return client.get(f"{reverse('stops:every')}?{urlencode(query)}").content.decode()
+
+
+def test_it_says_before_what_would_happen(system: System, erin: User) -> None:
+    system.active()
+    system.holds(system.alice, system.admin)
+    shown = page(sign_in(erin), scope="person", what=system.alice.identity.name)  # type: ignore[union-attr]
+    assert "Everything of" in shown
+    assert "1 grant of 1 in 1 account end" in shown
+    assert "1 standing assignment " in shown
+    assert "What lives on: Nothing." in shown
+    assert not Stop.objects.exists()
+
+
+def test_what_fits_several_is_picked_from_a_list(system: System, erin: User) -> None:
+    one, other = system.permission_set("Deploy", "write"), system.permission_set("Deployer", "write")
+    shown = page(sign_in(erin), scope="entitlement", what="deploy")
+    assert f"id={one.pk}" in shown
+    assert f"id={other.pk}" in shown
+    assert "Stop it now" not in shown
+    assert "Stop it now" in page(sign_in(erin), scope="entitlement", id=one.pk)
+
+
+@pytest.mark.parametrize("what", ["1111-2222-3333", "111122223333", "production"])
+def test_an_account_is_found_by_number_or_name(system: System, erin: User, what: str) -> None:
+    assert "Everything of production" in page(sign_in(erin), scope="account", what=what)
+
+
+@pytest.mark.parametrize(
+    "query", [{"scope": "person"}, {"scope": "person", "what": "\0"}, {"scope": "nonsense"}, {"id": -1}]
+)
+def test_nonsense_stops_nothing(system: System, erin: User, query: dict[str, Any]) -> None:
+    assert "Stop it now" not in page(sign_in(erin), **query)
+
+
+def test_an_order_needs_a_fresh_passkey_and_keeps_what_was_typed(
+    system: System, erin: User, present: Callable[[str], None]
+) -> None:
+    present("totp")
+    client = sign_in(erin)
+    preview = f"{reverse('stops:every')}?scope=all"
+    asked = {"scope": "all", "reason": WHY}
+    answer = client.post(reverse("stops:order"), asked, headers={"Referer": f"http://testserver{preview}"})
+    assert "/settings/step-up/" in answer["Location"]
+    assert not Stop.objects.exists()
+    assert "laptop was stolen" in client.get(preview).content.decode()
+
+
+def test_an_order_stops_it(system: System, erin: User, present: Callable[[str], None]) -> None:
+    grant = system.active()
+    present("passkey")
+    answer = sign_in(erin).post(
+        reverse("stops:order"), {"scope": "person", "id": system.alice.identity.pk, "reason": WHY}
+    )
+    stop = Stop.objects.get()
+    assert answer["Location"] == stop.get_absolute_url()
+    assert (stop.identity, stop.ordered_by, stop.step_up["method"]) == (system.alice.identity, erin, "passkey")
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKING
+
+
+def test_an_order_without_a_reason_says_so(system: System, erin: User, present: Callable[[str], None]) -> None:
+    present("passkey")
+    answer = sign_in(erin).post(reverse("stops:order"), {"scope": "all"}, follow=True)
+    assert "Say in a few words why" in answer.content.decode()
+    assert not Stop.objects.exists()
+
+
+def test_an_auditor_sees_stops_and_orders_none(system: System, erin: User, present: Callable[[str], None]) -> None:
+    dan = UserFactory(name="Dan", auditor=True)
+    present("passkey")
+    shown = page(sign_in(dan), scope="all")
+    assert "Stop it now" not in shown
+    assert sign_in(dan).post(reverse("stops:order"), {"scope": "all", "reason": WHY}).status_code == 404
+    assert not Stop.objects.exists()
+
+
+def test_the_page_shows_in_red_what_is_not_read_back(system: System, erin: User) -> None:
+    system.active()
+    stop = stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)
+    [row] = stop.writes.all()
+    client = sign_in(erin)
+    assert "Not yet" in client.get(stop.get_absolute_url()).content.decode()
+    system.world.script("enforce", throttled())
+    provisioning.write_stop(row.pk)
+    assert "slow down" in client.get(stop.get_absolute_url()).content.decode()
+    stop.writes.update(next_try_at=timezone.now())
+    provisioning.write_stop(row.pk)
+    shown = client.get(stop.get_absolute_url()).content.decode()
+    assert "Not yet" not in shown
+    assert "1 <small>of 1 object" in shown
+    assert 'hx-trigger="every 2s"' in shown
+    system.run_clock()
+    assert Grant.objects.get().state == State.REVOKED
+    assert 'hx-trigger="every 2s"' not in client.get(stop.get_absolute_url()).content.decode()
+
+
+def test_two_administrators_lift_it_on_its_page(
+    system: System, erin: User, frank: User, present: Callable[[str], None]
+) -> None:
+    stop = stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)
+    url = stop.get_absolute_url()
+    sign_in(erin).post(reverse("stops:propose_lift", args=[stop.pk]), {"reason": "The laptop was found."})
+    present("passkey")
+    alone = sign_in(erin).post(reverse("stops:lift", args=[stop.pk]), follow=True)
+    assert "yourself" in alone.content.decode()
+    assert "Lift it" not in sign_in(erin).get(url).content.decode()
+    assert "Lift it" in sign_in(frank).get(url).content.decode()
+    sign_in(frank).post(reverse("stops:lift", args=[stop.pk]))
+    stop.refresh_from_db()
+    assert stop.lifted_by == frank
+    assert "Nothing that ended came back" in sign_in(frank).get(url).content.decode()
+
+
+def test_lifting_needs_a_fresh_passkey(system: System, erin: User, frank: User) -> None:
+    stop = stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)
+    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
+    answer = sign_in(frank).post(reverse("stops:lift", args=[stop.pk]))
+    assert "/settings/step-up/" in answer["Location"]
+    assert Stop.objects.in_force().exists()
