@@ -35,7 +35,7 @@ def require_may_open() -> None:
         raise OnlyNarrowing(why)
 
 
-def strictest(provisioner: Provisioner, windows: Sequence[Window]) -> list[Window]:
+def strictest(provisioner: Provisioner | None, windows: Sequence[Window]) -> list[Window]:
     """These windows, with all that their shared object denies in AWS now and none of them asks for: written with that,
     the object takes no Deny back. Reads AWS."""
     if not windows or not isinstance(provisioner, Examiner):

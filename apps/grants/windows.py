@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 
 from apps.connectors import registry
 from apps.connectors.base import Provisioner, Target, Window
-from apps.grants import warrants
+from apps.grants import narrowing, warrants
 from apps.grants.models import Grant, State, StopWrite
 from apps.inventory.models import Assignment
 
@@ -20,15 +20,28 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
     the object's lock, so that the last writer wrote the latest truth.
 
     `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object. Where a stop is in
-    force, and the object is a guard, it also denies what no row names.
+    force, and the object is a guard, it also denies what no row names. While the database may have forgotten something
+    the object keeps all that it denies in AWS, and nothing leaves it.
     """
+    why_narrow = narrowing.reason()
+    if why_narrow and without:
+        raise narrowing.OnlyNarrowing(why_narrow)
     rows: dict[tuple[Any, ...], list[Grant]] = {}
     grants = Grant.objects.sharing(shared_key, opening).with_names().select_related("warrant").order_by("pk")
     for grant in grants:
         if grant != without:
             own = grant.reference if grant.is_alone_in_aws else ""
             rows.setdefault((grant.principal_id, grant.entitlement_id, own), []).append(grant)
-    return [*map(_window, rows.values()), *_stops_in(shared_key)]
+    windows = [*map(_window, rows.values()), *_stops_in(shared_key)]
+    return narrowing.strictest(_writer_of(shared_key, rows), windows) if why_narrow else windows
+
+
+def _writer_of(shared_key: str, rows: Mapping[Any, list[Grant]]) -> Provisioner | None:
+    """What writes the object; None when nothing is said in it."""
+    for grants in rows.values():
+        return provisioner_of(grants[0])
+    stop = StopWrite.objects.said_in(shared_key).select_related("connection").exclude(provisioner="").first()
+    return registry.provisioner(stop.connection.kind, stop.provisioner, stop.connection.config) if stop else None
 
 
 def _stops_in(shared_key: str) -> list[Window]:

@@ -11,7 +11,7 @@ from apps.connectors.base import Look
 from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Unproven
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
-from apps.grants import warrants
+from apps.grants import narrowing, warrants
 from apps.grants.models import EndReason, Grant, State, Stop
 from apps.grants.provisioning.turns import (
     HANDOVER,
@@ -75,7 +75,8 @@ def _begin(grant: Grant) -> Turn | None:
 
 def require_authority(grant: Grant) -> None:
     """Raise unless it may be opened at all: by its warrant, by the rules in force, where no stop covers it, in a system
-    that we may write."""
+    that we may write, from a database that remembers everything (else it waits)."""
+    narrowing.require_may_open()
     warrants.check(grant)
     warrants.ask_rules_again(grant)
     stop = Stop.objects.in_force().against(grant).first()

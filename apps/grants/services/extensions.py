@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.grants import signatures, tasks, warrants
+from apps.grants import narrowing, signatures, tasks, warrants
 from apps.grants.models import Extension, Grant, State, Stop
 from apps.grants.services.grants import Authority, NotPossible
 
@@ -38,6 +38,8 @@ def extend(
     grant = Grant.objects.select_for_update(of=("self",)).select_related(*Grant.NAMES, "warrant").get(pk=grant.pk)
     if not can_extend(grant):
         raise NotPossible("This cannot be extended any more, or an extension is under way. Look at it again.")
+    if why_narrow := narrowing.reason():
+        raise NotPossible(why_narrow)
     stop = Stop.objects.in_force().against(grant).first()
     if stop:
         raise NotPossible(stop.refusal)

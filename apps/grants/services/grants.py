@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.connectors import registry
 from apps.core.lifecycle import Conflict, can_move, move, move_many
-from apps.grants import signatures, tasks, warrants
+from apps.grants import narrowing, signatures, tasks, warrants
 from apps.grants.models import LIVE, EndReason, Grant, State, Stop, Warrant
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 
@@ -308,6 +308,8 @@ def why_stopped(*, identity: Identity | None, principal: Principal, entitlement:
 
 def _require_grantable(principal: Principal, entitlement: Entitlement, provisioner: str) -> None:
     connection = entitlement.connection
+    if why_narrow := narrowing.reason():
+        raise NotPossible(why_narrow)
     if not connection.is_writable:
         raise NotPossible(
             f"Gatehouse may only look at {connection}. An administrator can let it write, then try again."

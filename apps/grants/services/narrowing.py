@@ -68,9 +68,13 @@ def trust() -> bool:
 
 
 def _is_compared(connection: Connection, home: Home) -> bool:
-    """The last comparison that came to an end, since the doubt began, had nothing to repair, and nothing waits."""
+    """The last comparison that came to an end had nothing to repair, it rests on a complete sync, both began after the
+    doubt did, and nothing waits."""
     runs = Reconciliation.objects.filter(connection=connection)
     if runs.held().exists():
         return False
     last = runs.settled().filter(database=home.name, started_at__gte=home.doubted_at).first()
-    return last is not None and not last.only_reports and last.repairs == 0
+    if last is None or last.only_reports or last.repairs:
+        return False
+    read = connection.runs.complete().filter(started_at__gte=home.doubted_at, finished_at__lte=last.started_at)
+    return read.exists()
