@@ -22,6 +22,7 @@ class Minted:
     session_token: str = field(repr=False)
     expires_at: datetime
     session_name: str
+    endpoint_url: str = ""  # where it counts, if that is not the system's usual address
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Credentials are handed over once and are never stored.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from apps.grants.models import LIVE, Grant, Stop
+from apps.connectors import registry
+from apps.grants.models import LIVE, Grant, State, Stop
 from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
 from apps.rules.approvers import is_independent
@@ -34,6 +35,12 @@ def can_lift(user: User, stop: Stop) -> bool:
 def is_holder(user: User, grant: Grant) -> bool:
     """It is theirs: they hold it, or asked for it."""
     return user.pk == grant.requested_by_id or (grant.identity is not None and grant.identity.user_id == user.pk)
+
+
+def can_ask_for_session(user: User, grant: Grant) -> bool:
+    """The holder alone, while it is active, where access is a session that the broker makes."""
+    is_theirs = grant.identity is not None and grant.identity.user_id == user.pk
+    return is_theirs and grant.state == State.ACTIVE and registry.has_minter(grant.connection.kind, grant.provisioner)
 
 
 def is_owner(user: User, grant: Grant) -> bool:

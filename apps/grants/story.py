@@ -110,7 +110,9 @@ def _revoked(event: AuditEvent) -> Step:
 def _minted(event: AuditEvent) -> Step:
     kind = {"cli": "for the command line", "console": "for the console"}.get(str(event.data.get("kind")), "")
     facts = (f"access key {event.data.get('access_key_id', 'unknown')}",)
-    return Step(event.at, "key", f"Session {kind}".strip(), "now", f"Given to {event.actor_name}, and kept nowhere.", facts)
+    return Step(
+        event.at, "key", f"Session {kind}".strip(), "now", f"Given to {event.actor_name}, and kept nowhere.", facts
+    )
 
 
 def _not_minted(event: AuditEvent) -> Step:

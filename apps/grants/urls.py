@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apps.grants.views import looking
+from apps.grants.views import credentials, looking
 
 app_name = "grants"
 
@@ -10,4 +10,5 @@ urlpatterns = [
     path("of/<int:pk>/", looking.of_identity, name="of_identity"),
     path("<int:pk>/", looking.detail, name="detail"),
     path("<int:pk>/end/", looking.end, name="end"),
+    path("<int:pk>/session/", credentials.session, name="session"),
 ]

@@ -101,6 +101,7 @@ class TierSessions:
             session_token=made["SessionToken"],
             expires_at=min(end, made["Expiration"].astimezone(UTC)),
             session_name=session_name(person, target.reference),
+            endpoint_url=os.environ.get("AWS_ENDPOINT_URL", ""),
         )
 
     def console_url(self, minted: Minted) -> str:

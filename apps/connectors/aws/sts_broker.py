@@ -206,8 +206,8 @@ class StsBroker:
         return timedelta(0)
 
     def ways_in(self, target: Target) -> tuple[WayIn, ...]:
-        text = f"Press Show credentials or Open console: a session in {target.entitlement_name} is made for you then."
-        return (WayIn("note", "Sessions on demand", text),)
+        text = "Each time you ask, a session is made for you. It lasts an hour, or until your access ends."
+        return (WayIn("note", f"Sessions in {target.entitlement_name}", text),)
 
     def _role(self, target: Target) -> Mapping[str, Any]:
         found = self._reader.call(target.account_id, "iam", "get_role", RoleName=_role_name(target))["Role"]

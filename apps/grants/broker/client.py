@@ -40,6 +40,7 @@ class Session:
     secret_access_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
     console_url: str = field(default="", repr=False)
+    endpoint_url: str = ""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A session is shown once and is never stored.")

@@ -89,6 +89,7 @@ def hand_out(asked: Asked) -> dict[str, str]:
         "access_key_id": minted.access_key_id,
         "secret_access_key": minted.secret_access_key,
         "session_token": minted.session_token,
+        "endpoint_url": minted.endpoint_url,
     }
 
 

@@ -78,6 +78,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "steps": story.of(grant),
         "can_extend": user.pk == grant.requested_by_id and services.can_extend(grant),
         "can_end": permissions.can_end(user, grant),
+        "can_ask_for_session": permissions.can_ask_for_session(user, grant),
         "ways_in": services.ways_in(grant) if permissions.is_holder(user, grant) else (),
         "ends_by": services.how_it_ends(grant),
         "remaining": _paths_left(user, grant),
