@@ -18,6 +18,7 @@ from apps.grants import signatures
 from apps.grants.models import Authorization, Extension, Grant, State, Warrant
 from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
+from apps.inventory.services import policies
 from apps.rules import approvers, evaluation, questions
 from apps.rules.loading import TIERS
 
@@ -126,6 +127,8 @@ def ask_rules_again(grant: Grant, extension: Extension | None = None) -> None:
     What a row says the verdict was is not proof, nor who it says may approve: whoever can write rows writes those too.
     Who may approve may change while it is held; what a worker found good when it opened it stays good.
     """
+    if not policies.is_what_it_says(grant.entitlement):
+        raise InvalidWarrant("This policy allows something else than what is written about it.")
     warrant: Authorization = extension or grant.warrant
     if warrant.verdict.get("tier") == "approval":
         if extension is not None or grant.state != State.ACTIVE:

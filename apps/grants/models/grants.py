@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.connectors import registry
+from apps.grants.models.guarding import only_narrows
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
 from apps.users.models import User
 
@@ -240,6 +241,7 @@ class Grant(models.Model):
 
     class Meta:
         ordering = ["-pk"]
+        triggers = [only_narrows]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(state="active") | Q(active_at__isnull=False), name="grant_active_was_read_back"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pgtrigger
 from django.contrib.postgres.fields import DateTimeRangeField
 from django.contrib.postgres.indexes import GinIndex, GistIndex, OpClass
 from django.db import models
@@ -12,6 +13,7 @@ from django.db.models.functions import Upper
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.core.privileges import ROLES
 from apps.inventory.models.connections import Connection
 from apps.inventory.models.holders import GROUPS, Identity, Principal
 from apps.inventory.models.resources import Resource
@@ -91,6 +93,20 @@ class Entitlement(models.Model):
     class Meta:
         ordering = ["name", "pk"]
         constraints = [models.UniqueConstraint(fields=["connection", "external_id"], name="entitlement_once")]
+        triggers = [
+            pgtrigger.Trigger(
+                name="defined_by_people",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                condition=pgtrigger.Q(new__kind__df="dated_policy"),
+                func=f"""
+                IF current_user = '{ROLES["web"]}' THEN
+                    RAISE EXCEPTION 'People define dated policies only.' USING ERRCODE = 'insufficient_privilege';
+                END IF;
+                RETURN NEW;
+                """,
+            )
+        ]
         indexes = [
             models.Index(fields=["name", "id"], condition=Q(ended_at=None), name="entitlement_list"),
             models.Index(fields=["resource", "privilege"], name="entitlement_by_risk"),

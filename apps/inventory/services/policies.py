@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -46,15 +46,15 @@ def define_policy(
     external_id = f"gatehouse:policy:{account.external_id}:{slug}"
     if Entitlement.objects.filter(connection=account.connection, external_id=external_id).exists():
         raise NotPossible(f"{account} has a dated policy {slug} already. Choose another short name.")
-    statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    statements = [{"actions": list(actions), "resources": list(resources)}]
     record = EntitlementRecord(
         kind=Entitlement.Kind.DATED_POLICY,
         external_id=external_id,
         name=name,
         account_id=account.external_id,
         description=description,
-        documents=(DocumentRecord(slug, {"Version": "2012-10-17", "Statement": [statement]}),),
-        attributes={"statements": [{"actions": list(actions), "resources": list(resources)}]},
+        documents=(DocumentRecord(slug, _document(statements)),),
+        attributes={"statements": statements},
     )
     values: dict[str, Any] = rows.entitlement(record, account.pk, None)
     entitlement = Entitlement.objects.create(connection=account.connection, external_id=external_id, **values)
@@ -66,3 +66,28 @@ def define_policy(
         data={"statements": record.attributes["statements"]},
     )
     return entitlement
+
+
+def is_what_it_says(entitlement: Entitlement) -> bool:
+    """Whether its row says of a dated policy what the statements that would be written amount to. Those rows alone are
+    made by people's hands; a row that says less would lower the tier."""
+    if entitlement.kind != Entitlement.Kind.DATED_POLICY:
+        return True
+    try:
+        document = _document(entitlement.attributes["statements"])
+    except (AttributeError, KeyError, TypeError):
+        return False
+    record = EntitlementRecord(
+        kind=entitlement.kind,
+        external_id=entitlement.external_id,
+        name=entitlement.name,
+        documents=(DocumentRecord("computed again", document),),
+    )
+    computed = rows.privilege(record)
+    said = ("privilege", "can_escalate", "is_sensitive_read")
+    return all(getattr(entitlement, name) == computed[name] for name in said)
+
+
+def _document(statements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    allows = [{"Effect": "Allow", "Action": one["actions"], "Resource": one["resources"]} for one in statements]
+    return {"Version": "2012-10-17", "Statement": allows}

@@ -1,0 +1,135 @@
+"""What each process may do in the database: one row for each table, one column for each process. What is not written here
+is not allowed, and a test fails for a table that is missing. `manage.py database_roles` makes the database say the same.
+
+The rules in force are files that are shipped with the code, so no role can change them at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ROLES = {
+    "web": "gatehouse_web",
+    "worker": "gatehouse_worker",  # the sync worker too
+    "clock": "gatehouse_clock",  # sends wake-up calls, and has no business in the database
+    "broker": "gatehouse_broker",
+    "ender": "gatehouse_ender",
+}
+
+READ = "SELECT"
+ADD = "SELECT, INSERT"
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def _may_set(*columns: str) -> str:
+    """Read everything, write these columns of rows that are there."""
+    return f"SELECT, UPDATE ({', '.join(columns)})"
+
+
+# How a grant is narrowed; a trigger on the table allows the web process and the ender nothing else with them.
+NARROW = _may_set(
+    *("state", "end_reason", "end_note", "ended_by_id", "revoking_at", "next_try_at", "problem", "problem_count")
+)
+_FACT = {"web": READ, "worker": ALL, "broker": READ, "ender": READ}
+_SIGN_IN = {"web": ALL}
+
+Table = Mapping[str, str]
+
+# Model → process → privileges.
+TABLES: Mapping[str, Table] = {
+    "audit.AuditEvent": {"web": ADD, "worker": ADD, "broker": ADD, "ender": ADD},
+    # Who signs in. Nobody but the web process knows sessions and passwords.
+    "sessions.Session": _SIGN_IN,
+    "account.EmailAddress": _SIGN_IN,
+    "account.EmailConfirmation": _SIGN_IN,
+    "socialaccount.SocialApp": {},
+    "socialaccount.SocialToken": {},
+    "socialaccount.SocialAccount": _SIGN_IN,
+    "usersessions.UserSession": _SIGN_IN,
+    "mfa.Authenticator": {"web": ALL, "worker": READ},
+    "auth.Permission": {},
+    "auth.Group": {},
+    "auth.Group_permissions": {},
+    "contenttypes.ContentType": {"web": READ, "worker": READ},
+    "users.User": {"web": "SELECT, INSERT, UPDATE", "worker": READ, "broker": READ, "ender": READ},
+    "users.PortalRole": {"web": ALL, "worker": READ, "broker": READ, "ender": READ},
+    "users.Passkey": {"web": READ, "worker": "SELECT, INSERT, UPDATE (ended_at)", "broker": READ, "ender": READ},
+    # What AWS shows, which workers read; and beside it what people say about it.
+    "inventory.Connection": {
+        **_FACT,
+        "web": _may_set(
+            *("paused_at", "baselined_at", "baselined_by_id"),
+            *("write_proposed_at", "write_proposed_by_id", "write_approved_at", "write_approved_by_id"),
+        ),
+    },
+    "inventory.SyncRun": {**_FACT, "web": _may_set("confirmed_drops")},
+    "inventory.ScopeScan": _FACT,
+    "inventory.Resource": {
+        **_FACT,
+        "web": _may_set("owner_id", "owner_source", "environment", "environment_source"),
+    },
+    "inventory.Identity": {
+        **_FACT,
+        "web": _may_set("owner_id", "owner_source", "manager_id", "manager_source", "user_id", "user_source"),
+    },
+    "inventory.Principal": {**_FACT, "web": _may_set("owner_id")},
+    "inventory.Entitlement": {**_FACT, "web": "SELECT, INSERT, UPDATE (owner_id)"},  # a trigger says which may be added
+    "inventory.Assignment": {**_FACT, "web": _may_set("is_standing")},
+    "inventory.Credential": _FACT,
+    # What people ask and answer.
+    "access.Offer": {"web": "SELECT, INSERT, UPDATE", "worker": READ},
+    "access.AccessRequest": {"web": "SELECT, INSERT, UPDATE", "worker": "SELECT, UPDATE (state, decided_at)"},
+    "access.Approver": {"web": ADD, "worker": READ},
+    "access.Approval": {"web": ADD, "worker": READ},
+    "reviews.Campaign": {"web": ALL, "worker": READ},
+    "reviews.ReviewItem": {"web": "SELECT, INSERT, UPDATE", "worker": _may_set("grant_id", "problem")},
+    "reviews.Decision": {"web": ADD, "worker": READ},
+    "reviews.SignOff": {"web": ADD, "worker": READ},
+    "evidence.Export": {"web": ADD},
+    "evidence.EvidencePack": {"web": ADD},
+    # What is opened, on what authority. Workers make no authority: there is no INSERT for them on warrants.
+    "grants.Grant": {
+        "web": f"{NARROW}, INSERT",
+        "worker": "SELECT, INSERT, UPDATE",
+        "broker": READ,
+        "ender": NARROW,
+    },
+    "grants.Warrant": {"web": ADD, "worker": READ, "broker": READ, "ender": READ},
+    "grants.Extension": {
+        "web": ADD,
+        "worker": _may_set("applied_at", "refused_at", "problem"),
+        "broker": READ,
+        "ender": READ,
+    },
+    "grants.Minting": {"web": READ, "worker": READ, "broker": ADD, "ender": READ},
+    # Stops narrow. Differences are what comparisons found; people say what of it may stay for a time.
+    "grants.Stop": {
+        "web": f"{_may_set(*('lift_proposed_at', 'lift_proposed_by_id', 'lift_reason', 'lifted_at', 'lifted_by_id'))}, "
+        "INSERT",
+        "worker": READ,
+        "broker": READ,
+        "ender": READ,
+    },
+    "grants.StopWrite": {
+        "web": f"{_may_set('next_try_at', 'problem', 'problem_count')}, INSERT",
+        "worker": "SELECT, INSERT, UPDATE",
+        "broker": READ,
+        "ender": READ,
+    },
+    "grants.Reconciliation": {
+        **_FACT,
+        "web": _may_set("state", "proposed_at", "proposed_by_id", "released_at", "released_by_id"),
+    },
+    "grants.Drift": {
+        **_FACT,
+        "web": _may_set(
+            *("decided_at", "removal_id", "repaired_at", "problem", "next_try_at", "held_in_id"),
+            *("accepted_until", "accepted_by_id", "accepted_reason"),
+        ),
+    },
+    "grants.Home": {"web": READ, "worker": "SELECT, INSERT, UPDATE", "broker": READ, "ender": READ},
+    # What people are told: the worker tells, they say what they have read.
+    "notifications.Notification": {"web": _may_set("read_at"), "worker": ALL},
+    "notifications.Delivery": {"web": READ, "worker": ALL},
+    "notifications.Cursor": {"worker": "SELECT, INSERT, UPDATE"},
+}

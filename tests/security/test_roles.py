@@ -1,0 +1,287 @@
+"""What each process may do in the database: enough for its work, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from apps.audit.models import AuditEvent
+from apps.core import database_roles
+from apps.core.privileges import ROLES, TABLES
+from apps.grants import provisioning, services
+from apps.grants.models import EndReason, Grant, State, Warrant
+from apps.inventory.models import Assignment, Entitlement
+from apps.users import passkeys
+from apps.users.models import Passkey
+from tests.grants.signing import give_key
+from tests.grants.system import System
+from tests.security.conftest import Acting
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+def denied(act: Any) -> str:
+    """What the database says when it refuses."""
+    with pytest.raises(DatabaseError) as refused, transaction.atomic():
+        act()
+    return str(refused.value)
+
+
+# The table
+
+
+def test_every_table_says_what_each_process_may_do(db: None) -> None:
+    tables = {apps.get_model(model)._meta.db_table for model in TABLES}
+    assert set(connection.introspection.table_names()) - tables == {"django_migrations"}
+
+
+def test_every_line_names_a_process(db: None) -> None:
+    assert {process for line in TABLES.values() for process in line} <= set(ROLES)
+
+
+def test_giving_privileges_twice_changes_nothing(acting: Acting) -> None:
+    query = "SELECT grantee, table_name, column_name, privilege_type FROM information_schema.column_privileges"
+
+    def given() -> set[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{query} WHERE grantee = ANY(%s)", [list(ROLES.values())])
+            return set(cursor.fetchall())
+
+    before = given()
+    assert before
+    database_roles.apply()
+    assert given() == before
+
+
+def test_what_was_given_by_hand_is_taken_back(acting: Acting) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("GRANT UPDATE ON users_passkey, grants_warrant TO gatehouse_web")
+    database_roles.apply()
+    with acting("web"):
+        assert "permission denied" in denied(lambda: Passkey.objects.update(name="x"))
+
+
+def test_a_missing_role_is_named(acting: Acting) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP OWNED BY gatehouse_ender; DROP ROLE gatehouse_ender")
+    assert database_roles.missing() == ["gatehouse_ender"]
+
+
+@pytest.mark.parametrize("process", ROLES)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "TRUNCATE audit_auditevent",
+        "UPDATE audit_auditevent SET data = '{}'",
+        "DELETE FROM audit_auditevent",
+        "DELETE FROM grants_grant",
+        "DELETE FROM grants_warrant",
+        "UPDATE grants_warrant SET digest = ''",
+        "UPDATE users_passkey SET counts_from = now()",
+        "DELETE FROM users_passkey",
+        "DELETE FROM grants_minting",
+        "ALTER TABLE grants_grant DISABLE TRIGGER ALL",
+        "DROP TABLE grants_grant",
+        "CREATE TABLE public.mine ()",
+        "SET session_replication_role = replica",
+        "CREATE OR REPLACE FUNCTION public._pgtrigger_should_ignore(trigger_name name) RETURNS boolean "
+        "LANGUAGE sql AS 'SELECT true'",
+        "CREATE ROLE friend",
+        "SET ROLE gatehouse_owner",
+        "UPDATE django_migrations SET name = ''",
+    ],
+)
+def test_nobody_changes_what_proves_anything(acting: Acting, process: str, statement: str) -> None:
+    def run() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    with acting(process):
+        denied(run)
+
+
+@pytest.mark.parametrize("model", TABLES)
+def test_the_clock_sees_nothing(acting: Acting, model: str) -> None:
+    with acting("clock"):
+        assert "permission denied" in denied(lambda: apps.get_model(model)._default_manager.exists())
+
+
+@pytest.mark.parametrize("model", ["sessions.Session", "mfa.Authenticator", "account.EmailAddress"])
+@pytest.mark.parametrize("process", ["broker", "ender"])
+def test_broker_and_ender_see_no_way_to_sign_in(acting: Acting, process: str, model: str) -> None:
+    with acting(process):
+        assert "permission denied" in denied(lambda: apps.get_model(model)._default_manager.exists())
+
+
+def test_a_worker_makes_no_authority(acting: Acting, system: System) -> None:
+    grant = system.issue()
+    with acting("worker"):
+        denied(lambda: Warrant.objects.create(grant=grant, spec={}, digest="", requester="", verdict={}))
+        denied(lambda: Warrant.objects.all().delete())
+
+
+# What the web process may do with grants
+
+
+def values(system: System, **fields: Any) -> dict[str, Any]:
+    return {
+        "connection": system.connection,
+        "identity": system.alice.identity,
+        "principal": system.alice,
+        "entitlement": system.admin,
+        "provisioner": "idc_assignment",
+        "duration": HOUR,
+        "reason": "Because.",
+        "origin": "request",
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": "active", "active_at": "now", "ends_at": "later", "not_after": "later"},
+        {"state": "provisioning", "claimed_at": "now", "not_after": "later"},
+        {"state": "revoked", "end_reason": "done"},
+        {"shared_key": "fake:guard"},
+        {"attempt": 3},
+        {"ticket": {"verb": "open"}},
+        {"receipt": [{"what": "gone"}]},
+        {"deny_left_out": True},
+        {"not_after": "later"},
+        {"ends_at": "later"},
+        {"sessions_until": "now"},
+        {"end_note": "It is over."},
+        {"origin": "break_glass"},
+        {"origin": "found", "remover": "permission_set", "state": "pending", "assignment": "held"},
+        {"origin": "found", "remover": "permission_set", "state": "active", "active_at": "now", "assignment": "held"},
+    ],
+    ids=str,
+)
+def test_the_web_process_adds_nothing_but_requests_that_begin(
+    acting: Acting, system: System, fields: dict[str, Any]
+) -> None:
+    now = timezone.now()
+    words = {"now": now, "later": now + HOUR}
+    held = system.holds(system.alice, system.admin) if "assignment" in fields else None
+    said = {key: words.get(value, value) if isinstance(value, str) else value for key, value in fields.items()}
+    if held:
+        said["assignment"] = held
+    with acting("web"):
+        denied(lambda: Grant.objects.create(**values(system, **said)))
+
+
+@pytest.mark.parametrize("start", list(State))
+@pytest.mark.parametrize("to", list(State))
+def test_the_web_process_moves_grants_only_towards_their_end(
+    acting: Acting, system: System, start: State, to: State
+) -> None:
+    now = timezone.now()
+    grant = system.issue()
+    facts = {"not_after": now + HOUR, "active_at": now, "end_reason": "done"}
+    facts |= {"revoked_at": now, "receipt": [{"what": "gone", "read_at": now.isoformat()}]}
+    Grant.objects.filter(pk=grant.pk).update(state=start, **facts)
+    narrowing = {(State.PENDING, State.CANCELLED), (State.PROVISIONING, State.REVOKING), (State.ACTIVE, State.REVOKING)}
+    with acting("web"):
+        if (start, to) in narrowing:
+            Grant.objects.filter(pk=grant.pk).update(state=to)
+        else:
+            assert "narrows nothing" in denied(lambda: Grant.objects.filter(pk=grant.pk).update(state=to))
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["not_after", "ends_at", "active_at", "claimed_at", "duration", "shared_key", "receipt", "ticket", "attempt"],
+)
+@pytest.mark.parametrize("process", ["web", "ender"])
+def test_who_only_narrows_writes_no_other_column(acting: Acting, system: System, process: str, column: str) -> None:
+    grant = system.active()
+    value = getattr(grant, column)
+    with acting(process):
+        denied(lambda: Grant.objects.filter(pk=grant.pk).update(state="revoking", **{column: value}))
+
+
+def test_an_end_in_the_future_is_now(acting: Acting, system: System) -> None:
+    """AWS is told when it ended, and workers when to try: neither may be put off by who only narrows."""
+    grant = system.active()
+    never = timezone.now() + timedelta(days=9999)
+    with acting("web"):
+        Grant.objects.filter(pk=grant.pk).update(
+            state="revoking", end_reason="done", revoking_at=never, next_try_at=never
+        )
+    grant.refresh_from_db()
+    assert grant.revoking_at < never
+    assert grant.next_try_at < never
+
+
+def test_switching_triggers_off_for_oneself_does_nothing(acting: Acting, system: System) -> None:
+    grant = system.active()
+    with acting("web"):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+            names = ",".join(name for (name,) in cursor.fetchall())
+            cursor.execute("SELECT set_config('pgtrigger.ignore', %s, false)", [f"{{{names}}}"])
+        denied(lambda: Grant.objects.filter(pk=grant.pk).update(state="revoked"))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('pgtrigger.ignore', '{}', false)")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Entitlement.Kind if kind != "dated_policy"])
+def test_the_web_process_adds_no_entitlement_that_aws_should_have_shown(
+    acting: Acting, system: System, kind: str
+) -> None:
+    with acting("web"):
+        denied(lambda: Entitlement.objects.create(connection=system.connection, kind=kind, external_id="x", name="x"))
+
+
+# Enough for the work
+
+
+def test_workers_open_and_end_what_the_web_process_decides(acting: Acting, system: System) -> None:
+    with acting("web"):
+        grant = system.issue()
+    with acting("worker"):
+        provisioning.provision(grant.pk)
+    assert system.can_use()
+    with acting("web"):
+        services.end(grant, by=system.alice.identity.user, reason=EndReason.DONE)
+    with acting("worker"):
+        system.run_clock()
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKED
+
+
+def test_the_web_process_cancels_what_nobody_began(acting: Acting, system: System) -> None:
+    with acting("web"):
+        grant = services.end(system.issue(), by=system.alice.identity.user, reason=EndReason.DONE)
+    assert grant.state == State.CANCELLED
+
+
+def test_standing_access_is_removed(acting: Acting, system: System) -> None:
+    held = system.holds(system.alice, system.admin)
+    with acting("web"):
+        services.remove_standing(held, by=system.bob.identity.user, reason="Not needed any more.")
+    with acting("worker"):
+        system.run_clock()
+    assert not system.can_use(what=system.admin)
+    assert not Assignment.objects.open().filter(pk=held.pk).exists()
+
+
+def test_workers_follow_passkeys(acting: Acting, system: System) -> None:
+    bob = system.bob.identity.user
+    with acting("worker"):
+        passkeys.follow()
+    key = give_key(bob, waited=False)
+    assert Passkey.objects.count() == 1
+    with acting("web"):
+        denied(lambda: give_key(bob, key))
+    with acting("worker"):
+        passkeys.follow()
+    assert AuditEvent.objects.filter(event="users.passkey.seen").count() == 1
