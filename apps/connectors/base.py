@@ -268,6 +268,7 @@ class Promise:
     opens: tuple[str, ...]  # kinds of entitlement it can open
     may_be_privileged: bool  # whether its ender is strong enough for privileged entitlements
     is_per_grant: bool = False  # every grant has an object or sessions of its own, so overlapping ones share nothing
+    denies: bool = True  # `enforce` alone cuts what is being ended; if not, it lasts until it is removed
 
 
 class Provisioner(Remover, Protocol):

@@ -17,6 +17,7 @@ CONNECTORS = {
 PROVISIONERS = {
     ("aws", "idc_assignment"): "apps.connectors.aws.idc_assignment:IdcAssignment",
     ("aws", "iam_timeboxed_policy"): "apps.connectors.aws.iam_timeboxed_policy:IamTimeboxedPolicy",
+    ("aws", "group_membership"): "apps.connectors.aws.group_membership:GroupMembership",
     ("aws", "iam_jit_role"): "apps.connectors.aws.iam_jit_role:IamJitRole",
     ("aws", "sts_broker"): "apps.connectors.aws.sts_broker:StsBroker",
     ("fake", "idc_assignment"): "apps.connectors.fake:FakeProvisioner",
@@ -35,6 +36,7 @@ MINTERS = {
 TITLES = {
     "idc_assignment": "Identity Center assignment",
     "iam_timeboxed_policy": "Dated inline policy",
+    "group_membership": "Group membership",
     "iam_jit_role": "Role for one grant",
     "sts_broker": "Sessions on demand",
 }

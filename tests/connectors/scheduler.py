@@ -31,8 +31,14 @@ class Scheduler:
     account_ids: Iterable[str]
     functions: dict[str, Function] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)  # what AWS would have put into the dead-letter queue
+    _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def client(self, account_id: str, service: str) -> Any:
+        if (account_id, service) not in self._clients:
+            self._clients[account_id, service] = self._made(account_id, service)
+        return self._clients[account_id, service]
+
+    def _made(self, account_id: str, service: str) -> Any:
         keys = self.aws.client("sts").assume_role(  # type: ignore[attr-defined]
             RoleArn=f"arn:aws:iam::{account_id}:role/AwsScheduler", RoleSessionName="scheduler"
         )["Credentials"]

@@ -132,17 +132,25 @@ class GroupMembership(_Remover):
         membership_id = self._membership_id(target)
         if membership_id is None:
             return Ticket("done")
-        group = self._reader.call(hub, "identitystore", "describe_group", **store, GroupId=names["GroupId"])
-        if [entry for entry in group.get("ExternalIds") or () if entry]:
-            raise Refused(
-                f"Group {target.entitlement_name} is managed by the identity provider, which would put the member back. "
-                "Remove the member there."
-            )
+        self._require_removable(target)
         try:
             self._writer.call(hub, "identitystore", "delete_group_membership", **store, MembershipId=membership_id)
         except Gone:
             return Ticket("done")
         return Ticket("done")
+
+    def _require_removable(self, target: Target) -> None:
+        if self._is_externally_owned(target):
+            raise Refused(
+                f"Group {target.entitlement_name} is managed by the identity provider, which would put the member back. "
+                "Remove the member there."
+            )
+
+    def _is_externally_owned(self, target: Target) -> bool:
+        names = self._facts(target)
+        words = {"IdentityStoreId": names["IdentityStoreId"], "GroupId": names["GroupId"]}
+        group = self._reader.call(self._reader.hub_id, "identitystore", "describe_group", **words)
+        return bool([entry for entry in group.get("ExternalIds") or () if entry])
 
     def _is_present(self, target: Target) -> bool:
         return self._membership_id(target) is not None
