@@ -108,10 +108,11 @@ class Module:
 
 @dataclass(frozen=True)
 class Frame:
-    """A place in the code: a function, as it runs for one concrete class."""
+    """A place in the code: a function, as it runs for one concrete class, and for one call where that is known."""
 
     function: Function
     concrete: Class | None = None
+    call: tuple[ast.Call, Frame] | None = None
 
 
 class Program:
@@ -263,7 +264,7 @@ class Program:
         returned = [one.value for one in ast.walk(called.node) if isinstance(one, ast.Return)] if called else []
         if not called or not returned:
             raise self._lost(node, frame)
-        inside = Frame(called, frame.concrete)
+        inside = Frame(called, frame.concrete, (node, frame))
         return set().union(*(self.roles(value, inside) for value in returned if value is not None))
 
     def _attribute(self, node: ast.Attribute, frame: Frame, follow: Follow) -> set[str]:
@@ -286,6 +287,10 @@ class Program:
             value = _assigned(statement, node.id)
             if value is not None:
                 return follow(value, frame)
+        if node.id in frame.function.parameters and frame.call:
+            call, caller = frame.call
+            given = _passed(call, node.id, frame.function)
+            return follow(given, caller) if given is not None else set()
         if node.id in frame.function.parameters:
             return self._argument(node.id, frame, follow)
         for statement in frame.function.module.tree.body:

@@ -164,7 +164,10 @@ class Stack:
 
 def stacks(account_id: str) -> list[Stack]:
     """What is deployed in an account."""
-    return [Stack(name, account_id) for name in (("hub.yaml",) if account_id == HUB else ()) + ("member.yaml",)]
+    return [
+        Stack(name, account_id)
+        for name in (("hub.yaml",) if account_id == HUB else ()) + ("member.yaml", "region.yaml")
+    ]
 
 
 def roles(account_id: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.deploy.templates import HUB, MEMBER, documents, read
 
 ROLES = ("reader_role", "provisioner_role", "remover_role", "ender_role", "broker_role")
 # Services that are called in the hub alone, so that no other account gives rights to them.
-HUB_ONLY = ("identitystore", "organizations", "sso", "sts")
+HUB_ONLY = ("identitystore", "lambda", "organizations", "sso", "sts")
 
 
 def _allowed(role: str, account_id: str) -> set[str]:

@@ -175,10 +175,32 @@ def test_the_provisioner_opens_only_what_was_listed() -> None:
         for action, resource in reach("PortalProvisioner", HUB)
         if action.startswith(("sso:", "identitystore:"))
     }
-    assert PERMISSION_SET in opened
-    assert opened <= {PERMISSION_SET, GROUP}
+    assert opened == {PERMISSION_SET, GROUP}
     account = f"arn:aws:sso:::account/{MEMBER}"
     assert decide("PortalProvisioner", "sso:CreateAccountAssignment", account, account_id=HUB) is Outcome.ALLOW
+
+
+def test_the_provisioner_adds_members_to_listed_groups_only() -> None:
+    added = {resource for action, resource in reach("PortalProvisioner") if action == "iam:AddUserToGroup"}
+    assert added == {f"arn:aws:iam::{MEMBER}:group/jit/operators"}
+
+
+def test_the_provisioner_opens_ports_where_the_owner_allowed_it_and_closes_them_anywhere() -> None:
+    group = f"arn:aws:ec2:eu-west-1:{MEMBER}:security-group/sg-1"
+    allowed = {"aws__ResourceTag/jit:ports": "allowed"}
+    assert decide("PortalProvisioner", "ec2:AuthorizeSecurityGroupIngress", group) is not Outcome.ALLOW
+    assert decide("PortalProvisioner", "ec2:AuthorizeSecurityGroupIngress", group, **allowed) is Outcome.ALLOW
+    for role in ("PortalProvisioner", "PortalScheduler"):
+        assert decide(role, "ec2:RevokeSecurityGroupIngress", group) is Outcome.ALLOW
+
+
+def test_the_provisioner_tags_only_rules_and_only_with_our_tags() -> None:
+    rule = f"arn:aws:ec2:eu-west-1:{MEMBER}:security-group-rule/sgr-1"
+    group = f"arn:aws:ec2:eu-west-1:{MEMBER}:security-group/sg-1"
+    for action in ("ec2:CreateTags", "ec2:DeleteTags"):
+        assert decide("PortalProvisioner", action, rule, aws__TagKeys=["jit:held-by:x"]) is Outcome.ALLOW
+        assert decide("PortalProvisioner", action, rule, aws__TagKeys=["jit:held-by:x", "owner"]) is not Outcome.ALLOW
+        assert decide("PortalProvisioner", action, group, aws__TagKeys=["jit:ports"]) is not Outcome.ALLOW
 
 
 def test_the_provisioner_makes_no_secret_and_becomes_nobody() -> None:
@@ -304,7 +326,6 @@ def test_the_boundary_keeps_the_logs_running(action: str) -> None:
 def test_the_boundary_lets_nobody_become_somebody_else() -> None:
     for arn in (APP_ROLE, TIER_ROLE, *PORTAL):
         assert bounded("sts:AssumeRole", arn) is Outcome.DENY
-    assert bounded("sts:AssumeRole", f"arn:aws:iam::{MEMBER}:role/jit-assumable/etl") is Outcome.ALLOW
 
 
 @pytest.mark.parametrize("resource", [GUARD, GRANTS_ROLE, TIER_ROLE, *PORTAL])

@@ -9,11 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.iam import models
 
-from apps.connectors.aws import guard, sts_broker
+from apps.connectors.aws import guard, jit_documents, sts_broker
 from apps.connectors.aws.policy.documents import canonical, parse
+from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.inventory.models import Connection
-from tests.deploy.templates import FOLDER, GIVEN, HUB, MEMBER, Stack, documents, length, policies, read, roles, stacks
+from tests.deploy.templates import (
+    FOLDER,
+    GIVEN,
+    HUB,
+    MANAGEMENT,
+    MEMBER,
+    Stack,
+    documents,
+    length,
+    policies,
+    read,
+    roles,
+    stacks,
+)
 
 NAMES = sorted(path.name for path in FOLDER.glob("*.yaml"))
 ACCOUNTS = [HUB, MEMBER]
@@ -40,12 +55,16 @@ def test_the_roles_and_policies_are_called_as_the_portal_calls_them() -> None:
     assert config["broker_role"] in roles(HUB)
     for key in ("guard_policy", "boundary_policy"):
         assert f"arn:aws:iam::{MEMBER}:policy{config[key]}" in policies(MEMBER)
-    (group,) = Stack("member.yaml", MEMBER).of_kind("AWS::Scheduler::ScheduleGroup").values()
+    (group,) = Stack("region.yaml", MEMBER).of_kind("AWS::Scheduler::ScheduleGroup").values()
     assert group["Name"] == config["schedule_group"]
     (function,) = Stack("hub.yaml", HUB).of_kind("AWS::Lambda::Function").values()
     assert function["FunctionName"] == config["ender_function"]
+    (entry,) = Stack("hub.yaml", HUB).of_kind("AWS::SSO::PermissionSet").values()
+    assert entry["Name"] == config["entry_permission_set"]
+    policies_of_the_organization = Stack("organization.yaml", MANAGEMENT).of_kind("AWS::Organizations::Policy").values()
+    assert config["stop_policy"] in {one["Name"] for one in policies_of_the_organization}
     if config.get("schedule_dlq"):
-        (queue,) = Stack("member.yaml", MEMBER).of_kind("AWS::SQS::Queue").values()
+        (queue,) = Stack("region.yaml", MEMBER).of_kind("AWS::SQS::Queue").values()
         assert queue["QueueName"] == config["schedule_dlq"]
 
 
@@ -159,12 +178,28 @@ def test_tier_roles_pass_what_the_broker_asks_of_them() -> None:
         assert about["Policies"] == [{"PolicyName": sts_broker.GUARD, "PolicyDocument": sts_broker.render([])}], "shut"
 
 
+@pytest.mark.parametrize("name", ["jit/tier/JitReadOnly", "jit/tier/JitPowerUser"])
+def test_tier_roles_are_not_too_powerful_to_be_opened(name: str) -> None:
+    """Inside the boundary they cannot undo their own guard, so the broker's provisioner takes them."""
+    (attached,) = roles(MEMBER)[name]["ManagedPolicyArns"]
+    document = json.loads(models.aws_managed_policies_data)[attached.rpartition("/")[2]]["Document"]
+    boundary = NamedDocument("boundary", policies(MEMBER)[f"arn:aws:iam::{MEMBER}:policy/jit/JitBoundary"])
+    assert privilege_of([NamedDocument(attached, document)], boundary=boundary).level not in ("admin", "unknown")
+
+
+def test_whoever_comes_from_the_entry_permission_set_gets_into_roles_of_grants_only() -> None:
+    (entry,) = Stack("hub.yaml", HUB).of_kind("AWS::SSO::PermissionSet").values()
+    (statement,) = entry["InlinePolicy"]["Statement"]
+    assert entry["SessionDuration"] == "PT1H"
+    assert statement["Resource"] == f"arn:aws:iam::*:role{jit_documents.PATH}{jit_documents.role_name('*')}"
+
+
 def test_only_aws_scheduler_becomes_the_schedulers_role_and_only_for_our_group() -> None:
     (statement,) = roles(MEMBER)["portal/PortalScheduler"]["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceAccount": MEMBER},
-        "ArnEquals": {"aws:SourceArn": f"arn:aws:scheduler:eu-west-1:{MEMBER}:schedule-group/jit"},
+        "ArnLike": {"aws:SourceArn": f"arn:aws:scheduler:*:{MEMBER}:schedule-group/jit"},
     }
 
 
