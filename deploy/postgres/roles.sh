@@ -1,17 +1,35 @@
 #!/bin/bash
-# Runs once, when PostgreSQL's volume is empty. The role of the portal owns no table: it reads and writes rows, and can
-# neither change a table nor switch off the triggers that keep the audit log append-only. Migrations run as the owner.
+# The roles of the processes, each with the password in its own file. None of them owns a table, and none may do anything
+# yet: `manage.py database_roles` gives each what it needs, after every `migrate`, as the owner. Runs by itself when
+# PostgreSQL's volume is empty; run it by hand to add a role or to change a password.
 set -euo pipefail
 
-psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
-    --set owner="$POSTGRES_USER" --set database="$POSTGRES_DB" <<'SQL'
-\set password `cat "$PORTAL_PASSWORD_FILE"`
-CREATE ROLE gatehouse LOGIN PASSWORD :'password' NOSUPERUSER NOCREATEDB NOCREATEROLE;
+secrets=${SECRETS:-/run/secrets}
+
+run() {
+    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
+        --set database="$POSTGRES_DB" "$@"
+}
+
+run <<'SQL'
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO gatehouse;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
-GRANT CONNECT, TEMPORARY ON DATABASE :"database" TO gatehouse;
-ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
-    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO gatehouse;
-ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT USAGE ON SEQUENCES TO gatehouse;
+SQL
+
+for process in web worker clock broker ender; do
+    run --set role="gatehouse_$process" <<'SQL'
+SELECT format('CREATE ROLE %I', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \gexec
+ALTER ROLE :"role" NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+SQL
+    [ -f "$secrets/${process}_password" ] || continue  # the clock has none: it never signs in
+    FILE="$secrets/${process}_password" run --set role="gatehouse_$process" <<'SQL'
+\set password `cat "$FILE"`
+ALTER ROLE :"role" LOGIN PASSWORD :'password';
+GRANT CONNECT ON DATABASE :"database" TO :"role";
+SQL
+done
+
+# Readings of AWS are compared with the rows in temporary tables.
+run <<'SQL'
+GRANT TEMPORARY ON DATABASE :"database" TO gatehouse_worker;
 SQL
