@@ -380,3 +380,71 @@ def test_now_is_what_counts_when_it_is_looked_at(org: Org, role: dict[str, Any])
     broker, alice = StsBroker(CONFIG), target(account_id=org.account_id)
     broker.enforce(alice, [Window(alice, datetime.now(UTC) - SECOND)])
     assert not broker.look(alice).is_present
+
+
+# ---- comparing the guard with what it should say
+
+
+def examined(org: Org, *windows: Window) -> Any:
+    return StsBroker(CONFIG).examine(target(account_id=org.account_id), windows)
+
+
+def window_of(org: Org, reference: str, end: datetime = END, *, is_open: bool = True) -> Window:
+    return Window(target(reference, account_id=org.account_id), end, is_open=is_open)
+
+
+def put_guard(org: Org, document: Any) -> None:
+    org.iam().put_role_policy(RoleName="JitReadOnly", PolicyName="jit-guard", PolicyDocument=json.dumps(document))
+
+
+def test_what_was_written_is_no_difference(org: Org, role: dict[str, Any]) -> None:
+    windows = [window_of(org, ALICE), window_of(org, BOB, is_open=False)]
+    StsBroker(CONFIG).enforce(windows[0].target, windows)
+    found = examined(org, *windows)
+    assert found.is_enforced and not found.differences and not found.stricter
+    assert found.proof.facts["digest"] == found.proof.facts["wanted"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        ALLOW_ALL,
+        {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]},
+        render([Window(target(ALICE), END + AN_HOUR)]),
+        {"Version": "2012-10-17", "Statement": [render([Window(target(ALICE), END)])["Statement"][0]]},
+    ],
+)
+def test_a_guard_that_ends_it_too_late_or_never_is_weaker(org: Org, role: dict[str, Any], document: Any) -> None:
+    if document is None:
+        org.iam().delete_role_policy(RoleName="JitReadOnly", PolicyName="jit-guard")
+    else:
+        put_guard(org, document)
+    found = examined(org, window_of(org, ALICE))
+    assert [one.target.reference for one in found.weaker] == [ALICE]
+    assert not found.is_enforced and found.differences
+
+
+def test_a_grant_that_ended_and_is_still_let_through_is_weaker(org: Org, role: dict[str, Any]) -> None:
+    put_guard(org, render([window_of(org, ALICE)]))
+    assert examined(org, window_of(org, ALICE, is_open=False)).weaker
+    put_guard(org, render([window_of(org, ALICE, datetime.now(UTC) - SECOND)]))
+    assert not examined(org, window_of(org, ALICE, is_open=False)).weaker  # its date has passed
+
+
+def test_whom_nobody_granted_anything_makes_it_wider(org: Org, role: dict[str, Any]) -> None:
+    put_guard(org, render([window_of(org, ALICE), window_of(org, BOB)]))
+    found = examined(org, window_of(org, ALICE))
+    assert found.is_wider and not found.weaker
+    put_guard(org, {**ALLOW_ALL, "Statement": ALLOW_ALL["Statement"] + RESTING["Statement"]})
+    assert examined(org).is_wider
+
+
+def test_what_it_denies_beyond_is_stricter_and_can_be_kept(org: Org, role: dict[str, Any]) -> None:
+    put_guard(org, render([window_of(org, ALICE, END - AN_HOUR)]))
+    wanted = [window_of(org, ALICE), window_of(org, BOB)]
+    found = examined(org, *wanted)
+    assert found.is_enforced
+    assert {(one.target.reference, one.is_open) for one in found.stricter} == {(ALICE, True), (BOB, False)}
+    kept = render(found.stricter)
+    assert kept == guard_of(org)  # written with these, it takes no Deny back

@@ -13,6 +13,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,7 +25,7 @@ from apps.connectors.aws.policy.documents import MalformedPolicy, Statement, can
 from apps.connectors.aws.policy.evaluator import CannotDecide, Outcome, evaluate
 from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Look, Promise, Proof, Target, Ticket, WayIn, Window
+from apps.connectors.base import Examination, Look, Promise, Proof, Target, Ticket, WayIn, Window, whole_second
 from apps.connectors.errors import Gone, Refused, Unproven
 
 TAG = "jit-grant"
@@ -33,6 +34,10 @@ LIMIT = 10_240  # characters of all inline policies of a role together, white sp
 SESSION_SECONDS = 3600  # the shortest MaxSessionDuration that IAM takes, and what role chaining allows
 
 _ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+_WITHOUT = ("StringNotEquals", TAG_KEY.lower())
+_OF, _SINCE = ("StringEquals", TAG_KEY.lower()), ("DateGreaterThanEquals", "aws:currenttime")
+_NEVER, _FOR_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 _ROLE = re.compile(r"arn:[\w-]+:iam::(\d{12}):role/jit/tier/([\w+=,.@-]{1,64})", re.ASCII)
 _REFERENCE = re.compile(r"[a-z2-7]{16}")
 _NEEDED = frozenset({"sts:assumerole", "sts:setsourceidentity", "sts:tagsession"})
@@ -197,6 +202,33 @@ class StsBroker:
             what = f"AWS shows no guard at role {name}: nothing denies its sessions."
         return Look(is_present, Proof(what, now, {"role": name, "digest": _digest(document)}))
 
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        document, now = self._guard(target), datetime.now(UTC)
+        said = _said_by(document)
+        known = {_reference(window.target): window for window in windows}
+        weaker = tuple(one for name, one in known.items() if said.lasts(name) > (_end_of(one) if one.is_open else now))
+        stricter = tuple(
+            replace(one, not_after=min(said.lasts(name), one.not_after), is_open=name in said.listed)
+            for name, one in known.items()
+            if one.is_open and said.lasts(name) < _end_of(one)
+        )
+        strangers = sorted(name for name in said.listed - known.keys() if said.lasts(name) > now)
+        proof = Proof(
+            f"The guard of role {_role_name(target)} was read: it lists {len(said.listed)}, {len(windows)} are known.",
+            now,
+            {"role": _role_name(target), "digest": _digest(document), "wanted": digest(render(windows))},
+        )
+        is_wider = said.allows or said.is_open or bool(strangers)
+        sentences = (
+            (said.is_open, "It lets everybody through who can have a session."),
+            (said.allows, "It allows something. It may only deny."),
+            (bool(strangers), f"It lets {len(strangers)} through whom nobody granted anything."),
+            (bool(weaker), f"It ends {len(weaker)} too late."),
+            (bool(stricter), f"It denies {len(stricter)} that shall still run."),
+        )
+        differences = tuple(sentence for is_so, sentence in sentences if is_so)
+        return Examination(proof, weaker, stricter, is_wider=is_wider, differences=differences)
+
     def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
         del target, documents  # the guard bites in sessions of the tier role only, which nobody holds standing
         return False
@@ -264,6 +296,46 @@ class StsBroker:
     def _document(self, target: Target, name: str, policy_name: str) -> Any:
         answer = self._reader.call(target.account_id, "iam", "get_role_policy", RoleName=name, PolicyName=policy_name)
         return answer["PolicyDocument"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a guard says. `is_open`: nothing in it denies those without a grant."""
+
+    listed: frozenset[str]
+    ends: Mapping[str, datetime]
+    is_open: bool
+    allows: bool
+
+    def lasts(self, name: str) -> datetime:
+        """Until when it lets this grant through."""
+        if name not in self.listed and not self.is_open:
+            return _NEVER
+        return self.ends.get(name, _FOR_EVER)
+
+
+def _said_by(document: Any) -> _Said:
+    try:
+        statements = parse(document).statements if document else ()
+    except MalformedPolicy:
+        statements = ()
+    lists: list[frozenset[str]] = []
+    ends: dict[str, datetime] = {}
+    for one in filter(_denies_everything, statements):
+        said = {(condition.operator, condition.key): condition.values for condition in one.conditions}
+        if not said:
+            lists.append(frozenset())
+        elif said.keys() == {_WITHOUT}:
+            lists.append(frozenset(said[_WITHOUT]))
+        elif said.keys() == {_OF, _SINCE} and len(said[_SINCE]) == 1 and _STAMP.fullmatch(said[_SINCE][0]):
+            end = datetime.fromisoformat(said[_SINCE][0])
+            ends.update({name: min(end, ends.get(name, end)) for name in said[_OF]})
+    listed = frozenset.intersection(*lists) if lists else frozenset()
+    return _Said(listed, ends, is_open=not lists, allows=any(one.effect == "Allow" for one in statements))
+
+
+def _end_of(window: Window) -> datetime:
+    return whole_second(window.not_after)
 
 
 def _from(end: str, names: list[str]) -> dict[str, Any]:

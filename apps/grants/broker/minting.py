@@ -19,7 +19,7 @@ from apps.audit import services as audit
 from apps.connectors import registry
 from apps.connectors.errors import ConnectorError
 from apps.connectors.minting import Minted
-from apps.grants import warrants, windows
+from apps.grants import narrowing, warrants, windows
 from apps.grants.models import Grant, Minting, State
 from apps.users.models import User
 
@@ -131,7 +131,9 @@ def _require_step_up(given: Mapping[str, Any], *, is_privileged: bool) -> None:
 
 
 def _require_authority(grant: Grant) -> None:
-    """The same question that is asked before anything is written in AWS. A no is an alarm."""
+    """The same questions that are asked before anything is opened in AWS. A warrant that does not hold is an alarm."""
+    if why := narrowing.reason():
+        raise NotGiven(why)
     try:
         warrants.check(grant)
         warrants.ask_rules_again(grant)
