@@ -31,7 +31,7 @@ class Aws:
 
     def client(self, service: str, **options: str) -> "boto3.client":  # type: ignore[valid-type]
         """An independent client, for what a test must see for itself."""
-        return boto3.client(service, endpoint_url=self.url, region_name="us-east-1", **options)  # type: ignore[call-overload]
+        return boto3.client(service, endpoint_url=self.url, **{"region_name": "us-east-1", **options})  # type: ignore[call-overload]
 
     def _post(self, path: str, body: bytes = b"") -> None:
         request = urllib.request.Request(

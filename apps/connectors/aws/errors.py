@@ -26,7 +26,7 @@ _CLASSES: dict[type[ConnectorError], str] = {
     """,
     Busy: """
         ConflictException ConcurrentModification ConcurrentModificationException EntityTemporarilyUnmodifiable
-        EntityTemporarilyUnmodifiableException ConcurrentModificationError
+        EntityTemporarilyUnmodifiableException ConcurrentModificationError InvalidPermission.Duplicate
     """,
     Denied: """
         AccessDenied AccessDeniedException UnauthorizedOperation UnauthorizedException AuthFailure NotAuthorized
@@ -36,6 +36,7 @@ _CLASSES: dict[type[ConnectorError], str] = {
         NoSuchEntity NoSuchEntityException ResourceNotFound ResourceNotFoundException NotFoundException
         AccountNotFoundException OrganizationalUnitNotFoundException ParentNotFoundException
         TargetNotFoundException ReportNotPresent ReportExpired
+        InvalidPermission.NotFound InvalidGroup.NotFound InvalidSecurityGroupRuleId.NotFound
     """,
 }
 _CLASS_OF = {code: kind for kind, codes in _CLASSES.items() for code in codes.split()}
