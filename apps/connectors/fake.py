@@ -287,6 +287,68 @@ class FakeProvisioner(FakeRemover):
             raise Refused("The guard of this account is full. End another grant in it first.")
 
 
+class FakeMembershipProvisioner(FakeRemover):
+    """Like `group_membership`: a schedule for each pair, that takes the member out when its time has come."""
+
+    promise = Promise(
+        ends_by="The fake system's scheduler ends it, whether or not Gatehouse runs.",
+        ends_early_by="The schedule is brought forward, then the member is taken out.",
+        read_back_by="The schedule, and the membership.",
+        survives="Sessions that the group brought run to their own end.",
+        limits=("Nothing privileged.",),
+        failures=("Whatever the test says.",),
+        holders=("idc_user", "iam_user"),
+        opens=("idc_group", "iam_group"),
+        may_be_privileged=False,
+        denies=False,
+    )
+
+    def check(self, target: Target, windows: Sequence[Window]) -> None:
+        call, fault = self.world.begin("check", target)
+        self.world.end(call, fault)
+        if any(window.holds_standing for window in windows):
+            raise Refused(f"{target.principal_name} is in {target.entitlement_name} for good.")
+        self.world.require_principal(target.principal_external_id)
+        self._require_ours(target)
+
+    def shared_key(self, target: Target) -> str:
+        return f"fake:{self.world.name}:schedule:{'|'.join(_pair(target))}"
+
+    def enforce(self, target: Target, windows: Sequence[Window]) -> Proof:
+        call, fault = self.world.begin("enforce", target, windows=tuple(windows))
+        if fault.error and not fault.happens:
+            raise fault.error
+        if any(window.is_open for window in windows):
+            self._require_ours(target)
+        lines = _lines(windows)
+        read = self.world.write_lines("schedule", "|".join(_pair(target)), lines, fault)
+        self.world.end(call, fault)
+        if read != lines:
+            raise Unproven(f"The schedule for {target.principal_name} is not what was written.")
+        return Proof(f"The scheduler ends {len(lines)} memberships", self.world.now(), _facts(lines))
+
+    def open(self, target: Target) -> Ticket:
+        call, fault = self.world.begin("open", target)
+        return self._change("open", target, call, fault)
+
+    def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
+        del target, documents  # it denies nothing
+        return False
+
+    def ways_in(self, target: Target) -> tuple[WayIn, ...]:
+        del target  # nobody works in it
+        return ()
+
+    def session_for(self, target: Target) -> timedelta:
+        del target
+        return self.world.session_for
+
+    def _require_ours(self, target: Target) -> None:
+        group = self.world.principals.get(target.entitlement_external_id.removeprefix("membership:"))
+        if group is None or group.is_externally_owned:
+            raise Refused(f"{target.entitlement_name} is managed by the identity provider. Ask for it there.")
+
+
 class FakePolicyProvisioner:
     """Like `iam_timeboxed_policy`: one dated document for each principal, in which `enforce` opens and ends access."""
 

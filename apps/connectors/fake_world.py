@@ -147,6 +147,9 @@ class World:
         self.assignments: dict[Pair, dict[str, Any]] = {}
         self.guards: dict[str, dict[Pair, Line]] = defaultdict(dict)  # account → what is denied from when
         self.policies: dict[str, dict[Pair, Line]] = defaultdict(dict)  # principal → its dated policy document
+        self.schedules: dict[str, dict[Pair, Line]] = defaultdict(
+            dict
+        )  # membership → when the system ends it by itself
         self.unguarded_accounts: set[str] = set()  # accounts where nobody installed the guard
         self.is_stopped = False  # somebody threw the one switch that stops everybody
         self.guard_capacity = 27
@@ -260,7 +263,7 @@ class World:
             if self.is_stopped or any(guard and guard.denies(at) for guard in named):
                 return False
             dated = line is not None and not line.denies(at)
-            return dated or any((holder, entitlement_id) in self.assignments for holder in self._faces(principal_id))
+            return dated or any(self._is_held((face, entitlement_id), at) for face in self._faces(principal_id, at))
 
     def script(self, operation: str, *faults: Fault) -> None:
         """The next calls of `operation` meet these faults, one each, in order.
@@ -326,9 +329,9 @@ class World:
             return bool(self._before.get(pair, False)) if fault.is_stale else pair in self.assignments
 
     def write_lines(self, kind: str, key: str, lines: Mapping[Pair, Line], fault: Fault) -> dict[Pair, Line]:
-        """Write a guard or a policy document whole, and read it back."""
+        """Write a guard, a policy document or a schedule whole, and read it back."""
         with self.lock:
-            store = self.guards if kind == "guard" else self.policies
+            store = self._store(kind)
             before = dict(store[key])
             if fault.happens:
                 self._before[kind, key] = before
@@ -336,9 +339,9 @@ class World:
             return before if fault.is_stale else dict(store[key])
 
     def read_lines(self, kind: str, key: str, fault: Fault) -> dict[Pair, Line]:
-        """A guard or a policy document as it is, or as it was before the last change when the read is stale."""
+        """A guard, a policy document or a schedule as it is, or as it was before the last change when the read is stale."""
         with self.lock:
-            store = self.guards if kind == "guard" else self.policies
+            store = self._store(kind)
             return dict(self._before.get((kind, key), {}) if fault.is_stale else store[key])
 
     def require_principal(self, external_id: str) -> PrincipalRecord:
@@ -348,10 +351,18 @@ class World:
             raise Gone(f"{external_id} does not exist any more.")
         return record
 
-    def _faces(self, principal_id: str) -> set[str]:
+    def _store(self, kind: str) -> dict[str, dict[Pair, Line]]:
+        return {"guard": self.guards, "policy": self.policies, "schedule": self.schedules}[kind]
+
+    def _is_held(self, pair: Pair, at: datetime) -> bool:
+        """Assigned, and not taken away by a schedule by then."""
+        scheduled = self.schedules.get("|".join(pair), {}).get(pair)
+        return pair in self.assignments and not (scheduled and scheduled.denies(at))
+
+    def _faces(self, principal_id: str, at: datetime) -> set[str]:
         made = {record.external_id: record.makes_external_id for record in self.entitlements.values()}
-        groups = {made.get(entitlement, "") for holder, entitlement in self.assignments if holder == principal_id}
-        return {principal_id} | (groups - {""})
+        mine = (pair for pair in self.assignments if pair[0] == principal_id and self._is_held(pair, at))
+        return {principal_id} | ({made.get(entitlement, "") for _, entitlement in mine} - {""})
 
     def _remember(self, pair: Pair) -> None:
         self._before[pair] = pair in self.assignments

@@ -21,6 +21,7 @@ PROVISIONERS = {
     ("aws", "iam_jit_role"): "apps.connectors.aws.iam_jit_role:IamJitRole",
     ("aws", "sts_broker"): "apps.connectors.aws.sts_broker:StsBroker",
     ("fake", "idc_assignment"): "apps.connectors.fake:FakeProvisioner",
+    ("fake", "group_membership"): "apps.connectors.fake:FakeMembershipProvisioner",
     ("fake", "iam_timeboxed_policy"): "apps.connectors.fake:FakePolicyProvisioner",
 }
 

@@ -12,7 +12,13 @@ import pytest
 from apps.connectors import fake_world
 from apps.connectors.base import Look, Target, Window
 from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Throttled, Unproven, Unreachable
-from apps.connectors.fake import FakeConnector, FakePolicyProvisioner, FakeProvisioner, FakeRemover
+from apps.connectors.fake import (
+    FakeConnector,
+    FakeMembershipProvisioner,
+    FakePolicyProvisioner,
+    FakeProvisioner,
+    FakeRemover,
+)
 from apps.connectors.fake_world import World
 from tests.connectors.contract import (
     END,
@@ -75,6 +81,18 @@ class TestFakePolicyProvisioner(ProvisionerContract):
             oracle(world),
             lambda target: int(("role/batch", target.entitlement_external_id) in world.policies["role/batch"]),
         )
+
+
+class TestFakeMembershipProvisioner(ProvisionerContract):
+    @pytest.fixture
+    def bench(self, world: World) -> Bench:
+        config = {"world": world.name}
+        world.add_group("operators")
+        world.add_group("owned", is_externally_owned=True)
+        alice, bob = (world.target(person, "membership:operators") for person in ("alice", "bob"))
+        owned = [Window(world.target("alice", "membership:owned"), END)]
+        provisioner = FakeMembershipProvisioner(config)
+        return Bench(config, provisioner, alice, bob, owned, oracle(world), copies_in(world), is_shared=False)
 
 
 class TestFakeRemover(RemoverContract):
