@@ -130,7 +130,7 @@ def test_where_no_deny_can_ever_be_written_it_is_done_when_the_last_session_ende
         deprovision(grant)
     assert grant.state == State.REVOKED
     assert not system.world.assignments
-    assert "No Deny could be written" in grant.receipt[-1]["what"]
+    assert "No Deny could be written" in grant.proofs[-1][0]
     assert grant.denied_at is None
 
 

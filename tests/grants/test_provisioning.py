@@ -146,7 +146,7 @@ def test_it_ends_by_the_clock_and_keeps_a_receipt(system: System, clock) -> None
     grant.refresh_from_db()
     assert (grant.state, grant.end_reason) == (State.REVOKED, EndReason.EXPIRED)
     assert ("alice", grant.entitlement.external_id) not in system.world.assignments
-    assert [proof["what"] for proof in grant.receipt][-1] == "alice does not hold Read"
+    assert grant.proofs[-1][0] == "alice does not hold Read"
     assert grant.sessions_until == grant.revoking_at + timedelta(hours=1)
 
 
@@ -220,7 +220,7 @@ def test_overlapping_grants_do_not_end_each_other(system: System, clock) -> None
     system.run_clock()
     first.refresh_from_db()
     assert first.state == State.REVOKED
-    assert second.number in first.receipt[-1]["what"]
+    assert second.number in first.proofs[-1][0]
     assert system.can_use()
     assert system.can_use(at=second.ends_at - timedelta(seconds=1))
     assert not system.can_use(at=second.ends_at)

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.connectors import registry
+from apps.connectors.base import Promise
 from apps.grants.models.guarding import only_narrows
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
 from apps.users.models import User
@@ -327,7 +328,12 @@ class Grant(models.Model):
     @property
     def is_alone_in_aws(self) -> bool:
         """Whether it has an object or sessions of its own there, which it shares with no other grant."""
-        return bool(self.provisioner) and registry.promise(self.connection.kind, self.provisioner).is_per_grant
+        return bool(self.provisioner) and self.promise.is_per_grant
+
+    @property
+    def promise(self) -> Promise:
+        """What its provisioner promises. Found ones have none."""
+        return registry.promise(self.connection.kind, self.provisioner)
 
     @property
     def is_ending(self) -> bool:

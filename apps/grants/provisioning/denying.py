@@ -27,7 +27,7 @@ def deny(shared_key: str) -> None:
     What cannot be written now is written again by each grant's own removal, so this only saves time and calls.
     """
     first = Grant.objects.undenied().filter(shared_key=shared_key).with_names().first()
-    if first is None:
+    if first is None or not first.promise.denies:
         return
     turn = Turn(first)
     try:
@@ -40,12 +40,13 @@ def deny(shared_key: str) -> None:
         logger.warning("%s could not be written for %s and others yet: %s", shared_key, first.number, error)
 
 
-def note_denied(grants: Sequence[Grant], windows: Sequence[Window], proof: Proof) -> None:
-    """Keep with each of these grants since when AWS denies it, unless another grant keeps the same access open."""
+def note_denied(grants: Sequence[Grant], windows: Sequence[Window], proof: Proof) -> set[int]:
+    """Keep with each of these grants since when AWS denies it, unless another grant keeps the same access open, or what
+    was written denies nothing. Returns the keys of those that it was kept with now."""
     denied = []
     for grant in grants:
         window = window_for(target_of(grant), windows)
-        if window is not None and not window.is_open:
+        if grant.promise.denies and window is not None and not window.is_open:
             denied.append(grant)
     with transaction.atomic():
         fresh = Grant.objects.undenied().filter(pk__in=[grant.pk for grant in denied]).select_for_update(of=("self",))
@@ -62,3 +63,4 @@ def note_denied(grants: Sequence[Grant], windows: Sequence[Window], proof: Proof
             for grant in denied
             if grant.pk in mine
         )
+    return mine

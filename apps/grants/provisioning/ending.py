@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget
-from apps.connectors.base import Proof, Ticket, Window
+from apps.connectors.base import Proof, Ticket
 from apps.connectors.errors import Busy, ConnectorError, Gone, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
@@ -31,7 +31,7 @@ from apps.grants.provisioning.turns import (
     tell,
     whole_now,
 )
-from apps.grants.windows import is_held_standing, is_open, window_for, windows_of
+from apps.grants.windows import is_held_standing, is_open, windows_of
 from apps.inventory.sync import seen
 
 logger = logging.getLogger(__name__)
@@ -67,31 +67,29 @@ def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | Taken | None]
     """Deny at once what the shared object can deny; sessions that live are cut by it too. A Deny that cannot be written
     must not keep the removal waiting, so its error is handed back to be raised after that.
 
-    What was denied together with others (`denying.deny`) is not written again, unless the removal had trouble since.
+    What was denied together with others (`denying.deny`) is not written again, unless the removal had trouble since; nor
+    does it then wait for the object, which those who open something may hold for seconds.
     """
     grant = turn.grant
-    if not grant.shared_key:
+    if not grant.shared_key or _needs_no_deny(grant):
         return [], None
     try:
         with exclusive("shared", grant.shared_key):
             turn.still(State.REVOKING)
-            if grant.denied_at and not grant.problem_count:
+            if _needs_no_deny(grant):
                 return [], None
             windows = windows_of(grant.shared_key)
             proof = turn.provisioner.enforce(turn.target, windows)
-            was_denied = grant.denied_at is not None
-            note_denied([grant], windows, proof)
+            is_on_receipt = bool(note_denied([grant], windows, proof)) or grant.denied_at is not None
     except Gone as error:
         return [Proof(str(error), whole_now())], None
     except (ConnectorError, Taken) as error:
         return [], error
-    is_on_receipt = was_denied or _is_denied(turn, windows)
     return ([] if is_on_receipt else [proof]), None
 
 
-def _is_denied(turn: Turn, windows: list[Window]) -> bool:
-    mine = window_for(turn.target, windows)
-    return mine is not None and not mine.is_open  # else another grant keeps the same access open
+def _needs_no_deny(grant: Grant) -> bool:
+    return grant.denied_at is not None and not grant.problem_count
 
 
 def _close(turn: Turn) -> Proof | None:
