@@ -75,7 +75,14 @@ def secret_words(name: str) -> list[str]:
 def is_offline() -> bool:
     """Whether this process needs no database and no broker."""
     is_manage = Path(sys.argv[0]).name in {"manage.py", "django-admin"}
-    return flag("OFFLINE") or (is_manage and bool(OFFLINE_COMMANDS & set(sys.argv[1:2])))
+    is_offline_command = bool(OFFLINE_COMMANDS & set(sys.argv[1:2])) or is_from_ledger()
+    return flag("OFFLINE") or (is_manage and is_offline_command)
+
+
+def is_from_ledger() -> bool:
+    """`manage.py revoke_all --from-ledger`: what it is for is that there is no database."""
+    words = sys.argv[1:]
+    return words[:1] == ["revoke_all"] and any(word.partition("=")[0] == "--from-ledger" for word in words)
 
 
 def secret_key() -> str:
@@ -123,7 +130,7 @@ def email() -> dict[str, Any]:
 def aws_budget() -> str:
     """Who keeps count of what we ask of AWS: shared, own or none. A local AWS (moto) has no limits to keep."""
     is_local = urlsplit(text("AWS_ENDPOINT_URL")).hostname in THIS_MACHINE
-    kind = text("AWS_BUDGET", "none" if is_local else "shared")
+    kind = text("AWS_BUDGET", "none" if is_local else "own" if is_offline() else "shared")
     if kind not in AWS_BUDGETS:
         raise ImproperlyConfigured(f"AWS_BUDGET is {kind!r}. Use shared, own or none.")
     return kind

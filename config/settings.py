@@ -278,6 +278,9 @@ REVIEW_DATA_MAX_AGE = timedelta(hours=env.number("REVIEW_DATA_MAX_AGE_HOURS", 24
 BROKER_SOCKET = env.text("BROKER_SOCKET")
 BROKER_KEY = env.secret("BROKER_KEY")
 
+# Where the clock keeps a copy of what is needed to end everything without the database.
+LEDGER_PATH = env.text("LEDGER_PATH")
+
 # Reading AWS into the inventory.
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
 AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from celery import shared_task
+from django.conf import settings
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.grants import services, tasks
+from apps.grants import ledger, services, tasks
 from apps.grants.models import Drift, EndReason, Extension, Grant, Reconciliation, State, Stop, StopWrite
 from apps.grants.services import drift, narrowing
 from apps.inventory.models import Assignment, Connection
@@ -23,6 +25,13 @@ BATCH = 1000  # rows a sweep takes at a time; the next sweep is seconds away
 def sweep() -> None:
     """Decide what is over, then wake workers for every row that is due."""
     run_all(*DECISIONS, wake_workers)
+
+
+@shared_task
+def write_ledger() -> None:
+    """Keep a copy of everything that is unfinished where it can be read without the database."""
+    if settings.LEDGER_PATH:
+        ledger.write(Path(settings.LEDGER_PATH), timezone.now())
 
 
 def run_all(*steps: Callable[[], None]) -> None:

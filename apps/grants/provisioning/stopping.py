@@ -55,9 +55,14 @@ def _write_shared(row: StopWrite) -> Proof:
 
 
 def _target(row: StopWrite) -> Target:
-    """Any target of the object: they all name the same one."""
+    """Any target of the object: they all name the same one. The stop's own, so that nothing else of a grant is touched."""
+    own = row.targets()
+    if own:
+        return own[0]
     said = Grant.objects.filter(shared_key=row.shared_key).with_names().first()
-    return target_of(said) if said else row.targets()[0]
+    if said is None:
+        raise Gone("No grant is known in this object any more.")
+    return target_of(said)
 
 
 def _write_policy(row: StopWrite) -> Proof:

@@ -1,0 +1,242 @@
+"""The ledger: everything needed to end all unfinished grants, in a file, for when the database is gone.
+
+JSON lines. The first says the version and when it was written; then each connection with what a connector needs to reach
+it (no secret: credentials come from the environment); then each grant; the last says how many grants there are and the
+SHA-256 of all bytes before it, so that a file that was cut off or damaged is noticed. That is no signature: whoever can
+write the file can write that line too, so it is kept where only the portal's own processes may write (mode 0600).
+
+Reading it touches neither the database nor the settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.db.models import Q
+
+from apps.connectors import registry
+from apps.connectors.base import Target, Window
+from apps.connectors.errors import ConnectorError
+from apps.grants.models import Grant, State
+from apps.grants.windows import provisioner_of, target_of
+from apps.inventory.models import Connection
+
+VERSION = 1
+_DATES = ("claimed_at", "not_after", "ends_at", "revoking_at")
+
+
+class Damaged(Exception):
+    """The file is not what was written: cut off, changed, or no ledger. The text says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One grant, with enough to end it without the database. `config` is its connection's."""
+
+    number: str
+    reference: str
+    state: str
+    holder: str
+    connection: str
+    kind: str
+    config: Mapping[str, Any]
+    target: Target
+    provisioner: str = ""
+    remover: str = ""  # for standing access that is being removed
+    shared_key: str = ""
+    is_alone: bool = False  # it shares nothing in the provider with other grants
+    claimed_at: datetime | None = None
+    not_after: datetime | None = None
+    ends_at: datetime | None = None
+    revoking_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """It ended; only the shared object still has to deny its last sessions."""
+        return self.state == State.REVOKED
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in (State.PROVISIONING, State.ACTIVE)
+
+    @property
+    def end(self) -> datetime | None:
+        """When it should be over, by the earlier of what was agreed and what was written into the provider."""
+        return min((at for at in (self.ends_at, self.not_after) if at is not None), default=None)
+
+    @property
+    def pair(self) -> tuple[str, str, str]:
+        """What the provider shows one thing for."""
+        return self.connection, self.target.principal_external_id, self.target.entitlement_external_id
+
+    def closed(self, now: datetime) -> Window:
+        """As what is denied at once."""
+        return Window(self.target, self.revoking_at or now, is_open=False, lapses_at=self.not_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What a file says. `problem` says what is wrong with it, where that was asked for instead of `Damaged`."""
+
+    written_at: datetime
+    entries: tuple[Entry, ...]
+    problem: str = ""
+
+    @property
+    def connections(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
+        """Name → kind and config, of those that have grants."""
+        return {entry.connection: (entry.kind, entry.config) for entry in self.entries}
+
+
+def entry_of(grant: Grant) -> Entry:
+    """The ledger's word for a row loaded `with_names`."""
+    return Entry(
+        number=grant.number,
+        reference=grant.reference,
+        state=grant.state,
+        holder=str(grant.identity or grant.principal),
+        connection=grant.connection.name,
+        kind=grant.connection.kind,
+        config=grant.connection.config,
+        target=target_of(grant),
+        provisioner=grant.provisioner,
+        remover=grant.remover,
+        shared_key=grant.shared_key,
+        is_alone=grant.is_alone_in_aws,
+        **{name: getattr(grant, name) for name in _DATES},
+    )
+
+
+def write(path: Path, now: datetime) -> int:
+    """Write the ledger so that a reader sees the old one or the new one, never half of one. Says how many grants."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # also where a draft was left behind
+            count = _write_lines(file.write, now)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
+
+
+def read(path: Path, *, accept_damage: bool = False) -> Ledger:
+    """What the file says. Raises `Damaged` unless it is whole; with `accept_damage` every line that can be read counts,
+    and `problem` says what is wrong."""
+    body, _, last = path.read_bytes().rstrip(b"\n").rpartition(b"\n")
+    body += b"\n"
+    problem = _problem_of(body, last)
+    if problem and not accept_damage:
+        raise Damaged(problem)
+    connections: dict[str, dict[str, Any]] = {}
+    entries: list[Entry] = []
+    written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    for line in (*body.splitlines(), last):
+        try:
+            row = json.loads(line)
+            kind = row.pop("line")
+            if kind == "ledger":
+                written_at = datetime.fromisoformat(row["written_at"])
+            elif kind == "connection":
+                connections[row["name"]] = row
+            elif kind == "grant":
+                entries.append(_entry(row, connections[row["connection"]]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if not accept_damage:
+                raise Damaged("A line of it cannot be read.") from error
+    return Ledger(written_at, tuple(entries), problem)
+
+
+def _problem_of(body: bytes, last: bytes) -> str:
+    try:
+        first, end = json.loads(body.partition(b"\n")[0]), json.loads(last)
+        if first["line"] != "ledger" or end["line"] != "end":
+            return "It was cut off, or is no ledger: its first or last line is missing."
+        if first["version"] != VERSION:
+            return f"It is of version {first['version']}, and this program reads version {VERSION}."
+        if end["sha256"] != hashlib.sha256(body).hexdigest():
+            return "It was changed or damaged: its checksum is another one."
+        count = sum(line.startswith(b'{"line":"grant"') for line in body.splitlines())
+        return "" if end["count"] == count else f"It names {count} grants and says that there are {end['count']}."
+    except (KeyError, TypeError, ValueError):
+        return "It was cut off, or is no ledger: its first or last line cannot be read."
+
+
+def _write_lines(put: Any, now: datetime) -> int:
+    digest, count = hashlib.sha256(), 0
+    for line in _lines(now):
+        put(line)
+        digest.update(line)
+        count += line.startswith(b'{"line":"grant"')
+    put(_json({"line": "end", "count": count, "sha256": digest.hexdigest()}))
+    return count
+
+
+def _lines(now: datetime) -> Iterator[bytes]:
+    yield _json({"line": "ledger", "version": VERSION, "written_at": now.isoformat()})
+    for connection in Connection.objects.all():
+        yield _json(
+            {
+                "line": "connection",
+                "name": connection.name,
+                "kind": connection.kind,
+                "config": {name: value for name, value in connection.config.items() if value is not None},
+            }
+        )
+    for grant in _to_write().iterator(chunk_size=500):
+        yield _json({"line": "grant", **_plain(entry_of(grant), grant)})
+
+
+def _to_write() -> Any:
+    """Every grant that is not at its end, and those that a shared object still has to deny. What an owner removes by hand
+    cannot be ended from here."""
+    said = Q(state__in=[State.PENDING, State.PROVISIONING, State.ACTIVE, State.REVOKING])
+    said |= Q(state=State.REVOKED, cleared_at=None, shared_key__gt="")
+    rows = Grant.objects.filter(said).exclude(remover=Grant.BY_OWNER)
+    return rows.with_names().select_related("principal__resource", "assignment").order_by("pk")
+
+
+def _plain(entry: Entry, grant: Grant) -> dict[str, Any]:
+    row = {name: value for name, value in asdict(entry).items() if name not in ("kind", "config")}
+    if not entry.shared_key and entry.provisioner:
+        row["shared_key"] = _key_to_come(grant)  # a worker may begin it after this was written
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _key_to_come(grant: Grant) -> str:
+    try:
+        return provisioner_of(grant).shared_key(target_of(grant))
+    except ConnectorError:
+        return ""
+
+
+def _entry(row: dict[str, Any], connection: Mapping[str, Any]) -> Entry:
+    known = {
+        **row,
+        "kind": connection["kind"],
+        "config": connection["config"],
+        "target": Target(**row["target"]),
+        **{name: datetime.fromisoformat(row[name]) if row[name] else None for name in _DATES},
+    }
+    entry = Entry(**known)
+    if entry.provisioner and (entry.kind, entry.provisioner) not in registry.PROVISIONERS:
+        raise ValueError(entry.provisioner)
+    return entry
+
+
+def _json(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, separators=(",", ":")).encode() + b"\n"
