@@ -96,7 +96,10 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         try:
-            body = self._authenticated()
+            line = _line_of(self.connection)
+            if not line:
+                return  # a health check, which only wants to know that somebody listens
+            body = self._authenticated(line)
         except (wire.Rejected, OSError) as error:
             logger.error("a request to the broker was rejected: %s", error)  # noqa: TRY400
             return
@@ -107,8 +110,8 @@ class _Handler(socketserver.StreamRequestHandler):
         answer = {"nonce": body["nonce"], "problem": problem, "session": session}
         self.wfile.write(wire.seal(answer, self.server.key, wire.ANSWER))
 
-    def _authenticated(self) -> dict[str, Any]:
-        body = wire.unseal(_line_of(self.connection), self.server.key, wire.REQUEST)
+    def _authenticated(self, line: bytes) -> dict[str, Any]:
+        body = wire.unseal(line, self.server.key, wire.REQUEST)
         with self.server.nonces_lock:
             self.server.nonces.spend(body.get("nonce"), body.get("at"))
         return body
