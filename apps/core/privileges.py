@@ -42,7 +42,7 @@ TABLES: Mapping[str, Table] = {
     "sessions.Session": _SIGN_IN,
     "account.EmailAddress": _SIGN_IN,
     "account.EmailConfirmation": _SIGN_IN,
-    "socialaccount.SocialApp": {},
+    "socialaccount.SocialApp": {"web": READ},  # empty: providers come from the environment
     "socialaccount.SocialToken": {},
     "socialaccount.SocialAccount": _SIGN_IN,
     "usersessions.UserSession": _SIGN_IN,
