@@ -24,7 +24,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.demo import cast, safety
+from apps.demo import cast, database_roles, safety
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.model import Company
 from apps.demo.history import make_requests, make_reviews
@@ -108,6 +108,7 @@ class Command(BaseCommand):
         built: SimpleQueue[Summary | Exception] = SimpleQueue()
         Thread(target=_seed_into, args=(built, endpoint, company), daemon=True).start()
         call_command("migrate", verbosity=0, interactive=False)
+        self.password = database_roles.separate()
         self.programs.wait_for(aws, lambda: not built.empty(), seconds=300)
         summary = built.get()
         if isinstance(summary, Exception):
@@ -118,22 +119,22 @@ class Command(BaseCommand):
 
     def start_portal(self) -> list[tuple[Program, Callable[[], bool]]]:
         """Web, worker and clock, each with what says that it is up. They come up while the people are signed up."""
-        environ = self.environ()
         celery = ["-m", "celery", "-A", "config"]
         queues = ",".join(queue.name for queue in current_app.conf.task_queues)
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is only one worker
         start = self.programs.start
-        web = start("web", ["-m", "gunicorn", "--config", "python:config.gunicorn"], environ)
-        worker = start("worker", [*celery, "worker", "-Q", queues, "-P", "threads", "-c", "4", *quiet], environ)
-        clock = start("clock", [*celery, "beat", "--pidfile="], environ)
+        web = start("web", ["-m", "gunicorn", "--config", "python:config.gunicorn"], self.environ("web"))
+        work = ["worker", "-Q", queues, "-P", "threads", "-c", "4", *quiet]
+        worker = start("worker", [*celery, *work], self.environ("worker"))
+        clock = start("clock", [*celery, "beat", "--pidfile="], self.environ("clock"))
         return [
             (web, self.is_healthy),
             (worker, lambda: worker.said(" ready.")),
             (clock, lambda: clock.said("beat: Starting")),
         ]
 
-    def environ(self) -> dict[str, str]:
-        """What the portal's programs are started with. What is secret goes this way, never as an argument."""
+    def environ(self, process: str) -> dict[str, str]:
+        """What one of the portal's programs is started with. What is secret goes this way, never as an argument."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OIDC_")}
         mails = self.programs.logs / "mail"
         return {
@@ -149,6 +150,7 @@ class Command(BaseCommand):
             "BASE_URL": self.url,
             "STEP_UP_WAITING_HOURS": "0",
             "TRUSTED_PROXY_COUNT": "0",
+            **database_roles.environ(process, self.password),
         }
 
     @property
