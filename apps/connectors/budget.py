@@ -32,7 +32,7 @@ from apps.connectors.errors import Throttled
 Purpose = Literal["revoke", "grant", "sync"]
 
 PURPOSES: tuple[Purpose, ...] = ("revoke", "grant", "sync")  # the first goes before the others
-LONGEST_WAIT: Mapping[Purpose, float] = {"revoke": 8, "grant": 4, "sync": 60}  # seconds; an AWS object may be locked
+LONGEST_WAIT: Mapping[Purpose, float] = {"revoke": 20, "grant": 4, "sync": 60}  # seconds; an AWS object may be locked
 LONGEST_PAUSE = 60.0  # seconds that we believe a provider which tells us to stay away
 LOOK_AGAIN = 0.25  # seconds: a lease may be given back before its time
 HEARTBEAT = 0.05  # seconds longer than until they look again, for which somebody counts as waiting
