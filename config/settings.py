@@ -89,6 +89,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "apps.core.context.shell",
+                "apps.grants.context.only_narrowing",
                 *(["apps.demo.context.demo"] if DEMO else []),
             ],
             "loaders": [

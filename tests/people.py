@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.access.models import AccessRequest
 from apps.access.services import offers, requests
 from apps.access.services.requests import Place
-from apps.grants.models import Stop
+from apps.grants.models import Drift, Reconciliation, Stop
 from apps.notifications.models import Notification
 from apps.reviews.models import ReviewItem
 from apps.reviews.services import campaigns
@@ -43,6 +43,18 @@ class People(System):
         write = self.permission_set("Operator", "write")
         self.stop = Stop.objects.create(
             scope="person", identity=carol.identity, reason="A drill.", ordered_by=self.users["erin"]
+        )
+        self.comparison = Reconciliation.objects.create(
+            connection=self.connection, database="here", next_at=timezone.now(), state=Reconciliation.State.SETTLED
+        )
+        self.drift = Drift.objects.create(
+            connection=self.connection,
+            kind=Drift.Kind.UNINTENDED,
+            key="0" * 64,
+            what="Bob holds Admin, and nobody decided that here.",
+            first_seen_at=timezone.now(),
+            seen_at=timezone.now(),
+            seen_in=self.comparison,
         )
         self.offer = offers.offer(
             write, provisioner="idc_assignment", max_for=timedelta(hours=4), by=self.users["erin"]

@@ -74,12 +74,18 @@ TABLE: dict[str, Route] = {
     "grants:of_identity": Route(get=IDENTITY, args=pk("identity")),
     "grants:detail": Route(get=GRANT, args=pk("grant")),
     "grants:end": Route(post=frozenset({"alice", "bob", "erin"}), args=pk("grant")),
+    "grants:session": Route(post=frozenset({"alice"}), args=pk("grant")),
     # emergency stops
     "stops:every": Route(get=OVERSEE),
     "stops:order": Route(post=ADMINS),
     "stops:detail": Route(get=OVERSEE, args=pk("stop")),
     "stops:propose_lift": Route(post=ADMINS, args=pk("stop")),
     "stops:lift": Route(post=ADMINS, args=pk("stop")),
+    "drift:every": Route(get=OVERSEE),
+    "drift:detail": Route(get=OVERSEE, args=pk("drift")),
+    "drift:accept": Route(post=ADMINS, args=pk("drift")),
+    "drift:propose_release": Route(post=ADMINS, args=pk("comparison")),
+    "drift:release": Route(post=ADMINS, args=pk("comparison")),
     # rules
     "rules:in_force": Route(get=EVERYBODY),
     # inventory

@@ -6,10 +6,11 @@ class GrantsConfig(AppConfig):
 
     def ready(self) -> None:
         from django.http import HttpRequest
+        from django.utils import timezone
 
         from apps.core import navigation
         from apps.grants import permissions, reasons
-        from apps.grants.models import Grant, Stop
+        from apps.grants.models import Drift, Grant, Stop
         from apps.inventory import extensions
 
         extensions.add_explanation("grants", reasons.explain)
@@ -38,6 +39,15 @@ class GrantsConfig(AppConfig):
                 order=45,
                 visible=lambda request: permissions.can_see_all(request.user),  # type: ignore[arg-type]
                 count=lambda _request: Stop.objects.in_force().count(),
+            ),
+            navigation.Place(
+                label="Drift",
+                icon="arrows-exchange",
+                url_name="drift:every",
+                group=navigation.LOOK_UP,
+                order=43,
+                visible=lambda request: permissions.can_see_drift(request.user),  # type: ignore[arg-type]
+                count=lambda _request: Drift.objects.open().critical().unaccepted(timezone.now()).count(),
             ),
             navigation.Place(
                 label="Grants", icon="history", url_name="grants:every", group=navigation.LOOK_UP, order=40

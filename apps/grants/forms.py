@@ -1,4 +1,4 @@
-"""What people type about emergency stops."""
+"""What people type about emergency stops, and about differences that may stay."""
 
 from __future__ import annotations
 
@@ -81,3 +81,16 @@ class OrderForm(forms.Form):
         label="Why", max_length=1000, strip=True, widget=forms.Textarea(attrs={"rows": 2}), required=False
     )
     attach_policy = forms.BooleanField(required=False, label="Also attach the organization's stop policy")
+
+
+class AcceptForm(forms.Form):
+    """Until when a difference to AWS may stay, and why."""
+
+    days = forms.TypedChoiceField(
+        label="For",
+        coerce=int,
+        choices=[(1, "1 day"), (7, "7 days"), (30, "30 days"), (90, "90 days")],
+        initial=7,
+        widget=forms.RadioSelect,
+    )
+    reason = forms.CharField(label="Why", max_length=1000, widget=forms.Textarea(attrs={"rows": 3}))

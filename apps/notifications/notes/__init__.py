@@ -6,18 +6,25 @@ has become pointless meanwhile is not made.
 
 from __future__ import annotations
 
-from apps.notifications.notes import access, grants, inventory, people, reviews
+from apps.notifications.notes import access, drift, grants, inventory, people, reviews
 from apps.notifications.notes.base import Note, Teller, administrators, one_line
 
 TELLERS: dict[str, Teller] = {
     **access.TELLERS,
     **grants.TELLERS,
+    **drift.TELLERS,
     **people.TELLERS,
     **inventory.TELLERS,
     **reviews.TELLERS,
 }
 
 # Event name → kinds of earlier notes on the same subject that ask for nothing any more once it happened.
-SETTLES: dict[str, tuple[str, ...]] = {**access.SETTLES, **grants.SETTLES, **inventory.SETTLES, **reviews.SETTLES}
+SETTLES: dict[str, tuple[str, ...]] = {
+    **access.SETTLES,
+    **grants.SETTLES,
+    **drift.SETTLES,
+    **inventory.SETTLES,
+    **reviews.SETTLES,
+}
 
 __all__ = ["SETTLES", "TELLERS", "Note", "administrators", "one_line"]
