@@ -13,10 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from django.db.models import QuerySet
+
 from apps.access.models import Offer
 from apps.access.services import offers
 from apps.audit import services as audit
 from apps.demo import cast
+from apps.demo.company import tier_roles
 from apps.demo.company.model import Company
 from apps.inventory import services as inventory
 from apps.inventory import sync
@@ -163,7 +166,7 @@ class Portal:
         self.connection.refresh_from_db()
 
     def offer(self) -> list[Offer]:
-        """The catalogue: permission sets that can be had just in time, and dated policies."""
+        """The catalogue: permission sets that can be had just in time, dated policies, and sessions in tier roles."""
         made = [
             offers.offer(entitlement, provisioner="idc_assignment", max_for=timedelta(hours=hours), by=self.erin)
             for entitlement, hours in self._permission_sets()
@@ -173,7 +176,15 @@ class Portal:
             made.append(
                 offers.offer(entitlement, provisioner="iam_timeboxed_policy", max_for=timedelta(hours=4), by=self.erin)
             )
+        made += [
+            offers.offer(entitlement, provisioner="sts_broker", max_for=timedelta(hours=hours), by=self.erin)
+            for name, hours in tier_roles.HOURS.items()
+            for entitlement in self._tier_roles().filter(name=name)
+        ]
         return made
+
+    def _tier_roles(self) -> QuerySet[Entitlement]:
+        return Entitlement.objects.present().filter(connection=self.connection, kind=Entitlement.Kind.TIER_ROLE)
 
     def _permission_sets(self) -> Iterator[tuple[Entitlement, int]]:
         keys = {resource.pk: key for key, resource in self.accounts.items()}

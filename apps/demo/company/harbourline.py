@@ -1,6 +1,6 @@
 """Harbourline put together."""
 
-from apps.demo.company import access, accounts, iam_users, irregular, people, portal, trusts, workloads
+from apps.demo.company import access, accounts, iam_users, irregular, people, portal, tier_roles, trusts, workloads
 from apps.demo.company.model import Company, OidcProvider, SamlProvider
 
 _KEYS = tuple(account.key for account in accounts.ACCOUNTS)
@@ -14,8 +14,12 @@ HARBOURLINE = Company(
     groups=access.GROUPS,
     permission_sets=access.PERMISSION_SETS,
     assignments=access.ASSIGNMENTS,
-    policies=(*(portal.guard(key) for key in _KEYS), *irregular.POLICIES),
-    portal_roles=tuple(role for key in _KEYS for role in portal.roles(key)),
+    policies=(
+        *(portal.guard(key) for key in _KEYS),
+        *(tier_roles.boundary(key) for key in _KEYS),
+        *irregular.POLICIES,
+    ),
+    portal_roles=(*(role for key in _KEYS for role in portal.roles(key)), *tier_roles.roles()),
     roles=(*workloads.roles(), *irregular.roles()),
     iam_groups=iam_users.GROUPS,
     iam_users=iam_users.USERS,

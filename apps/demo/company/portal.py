@@ -30,6 +30,14 @@ _HUB_ONLY = document(
 _HUB_TRUST = document(
     {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
 )
+_BROKER_TRUST = document(
+    {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::<management>:role/portal/PortalHub"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:PrincipalOrgID": "<org>"}},
+    }
+)
 _SCHEDULER_TRUST = document(
     {
         "Effect": "Allow",
@@ -78,6 +86,7 @@ _GUARD_AND_TIME_BOXED = [
         Sid="TimeBoxed",
         Condition=_TIME_BOXED,
     ),
+    allow("iam:PutRolePolicy", "arn:aws:iam::*:role/jit/tier/*", Sid="GuardsOfTierRoles"),
     allow(["iam:Get*", "iam:List*"], Sid="ReadBack"),
     deny(["iam:CreateUser", "iam:CreateAccessKey", "iam:CreateLoginProfile", "sts:AssumeRole"], Sid="Never"),
 ]
@@ -139,7 +148,13 @@ _REMOVER_MANAGEMENT = [
 ]
 _HUB = document(
     allow(
-        "sts:AssumeRole", [f"arn:aws:iam::*:role/portal/Portal{name}" for name in ("Reader", "Provisioner", "Remover")]
+        "sts:AssumeRole",
+        [f"arn:aws:iam::*:role/portal/Portal{name}" for name in ("Reader", "Provisioner", "Remover", "Broker")],
+    )
+)
+_BROKER = document(
+    allow(
+        ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], "arn:aws:iam::*:role/jit/tier/*", Sid="TierRoles"
     )
 )
 _ENDER = document(allow(["sso:DeleteAccountAssignment", "identitystore:DeleteGroupMembership"], Sid="DeleteOnly"))
@@ -169,6 +184,7 @@ def roles(account: str) -> tuple[Role, ...]:
             _role(account, "PortalHub", _HUB_TRUST, _HUB, "What the portal runs as"),
             _role(account, "PortalEnder", _HUB_ONLY, _ENDER, "Ends assignments when the portal's worker cannot"),
             _role(account, "PortalScheduler", _SCHEDULER_TRUST, _SCHEDULER_MANAGEMENT, _ENDS),
+            _role(account, "PortalBroker", _BROKER_TRUST, _BROKER, "Makes sessions in tier roles, and nothing else"),
         )
     return (
         _role(account, "PortalReader", _HUB_ONLY, document(*_READER), "Reads the inventory"),
