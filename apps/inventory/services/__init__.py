@@ -11,6 +11,7 @@ from apps.inventory.services.connections import (
     resume,
 )
 from apps.inventory.services.errors import NotPossible
+from apps.inventory.services.openings import define_opening
 from apps.inventory.services.org_chart import Imported, OrgChartError, import_org_chart
 from apps.inventory.services.people import link_user, set_environment, set_owner, unlink_user
 from apps.inventory.services.policies import define_policy
@@ -23,6 +24,7 @@ __all__ = [
     "approve_writing",
     "baseline",
     "confirm_drop",
+    "define_opening",
     "define_policy",
     "import_org_chart",
     "link_user",
