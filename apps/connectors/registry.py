@@ -19,6 +19,7 @@ PROVISIONERS = {
     ("aws", "iam_timeboxed_policy"): "apps.connectors.aws.iam_timeboxed_policy:IamTimeboxedPolicy",
     ("aws", "group_membership"): "apps.connectors.aws.group_membership:GroupMembership",
     ("aws", "iam_jit_role"): "apps.connectors.aws.iam_jit_role:IamJitRole",
+    ("aws", "security_group_rule"): "apps.connectors.aws.security_group_rule:SecurityGroupRule",
     ("aws", "sts_broker"): "apps.connectors.aws.sts_broker:StsBroker",
     ("fake", "idc_assignment"): "apps.connectors.fake:FakeProvisioner",
     ("fake", "group_membership"): "apps.connectors.fake:FakeMembershipProvisioner",
@@ -39,6 +40,7 @@ TITLES = {
     "iam_timeboxed_policy": "Dated inline policy",
     "group_membership": "Group membership",
     "iam_jit_role": "Role for one grant",
+    "security_group_rule": "Network opening",
     "sts_broker": "Sessions on demand",
 }
 
