@@ -6,7 +6,7 @@ PORT ?= 8000
 PYTHON := .venv/bin/python
 SOURCES := config apps tests scripts manage.py
 
-.PHONY: help demo test lint lint-ruff lint-format lint-types lint-layers lint-templates lint-compose format lock clean
+.PHONY: help demo test test-live lint lint-ruff lint-format lint-types lint-layers lint-templates lint-compose format lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: .venv/.dev static/dist/icons.svg ## Everything that must hold: lint, types
 	@started=$$(date +%s); \
 	$(MAKE) --no-print-directory -j2 lint && $(PYTHON) -m pytest -n auto --dist worksteal --durations=10 $(ARGS); \
 	status=$$?; echo "make test: $$(($$(date +%s) - started)) s"; exit $$status
+
+test-live: .venv/.dev ## Ask a real AWS what moto cannot answer: needs a sandbox account (docs/live.md)
+	@GATEHOUSE_LIVE=1 $(PYTHON) -m pytest -c tests/live/pytest.ini --rootdir=. --confcutdir=tests/live tests/live $(ARGS)
 
 lint: lint-types lint-ruff lint-format lint-layers lint-templates lint-compose ## All of that but the tests
 
