@@ -9,6 +9,7 @@ class AccessConfig(AppConfig):
 
         from apps.access import permissions
         from apps.access.models import AccessRequest
+        from apps.access.services import offers
         from apps.core import navigation
         from apps.inventory import extensions
 
@@ -23,7 +24,7 @@ class AccessConfig(AppConfig):
                 subject="inventory.entitlement",
                 label="Offer it",
                 url_name="access:add_offer",
-                visible=lambda request, _row: can_offer(request),
+                visible=lambda request, row: can_offer(request) and bool(offers.ways_to_open(row)),
             )
         )
         navigation.register(

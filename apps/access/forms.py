@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 
 from apps.access.models import Offer
-from apps.connectors import registry
+from apps.access.services.offers import Way
 from apps.core import words
 from apps.inventory.models import Principal, Resource
 from apps.rules.evaluation import CHOICES
@@ -92,14 +92,17 @@ class PolicyForm(forms.Form):
 
 
 class OfferForm(forms.Form):
-    """Put one entitlement into the catalogue."""
+    """Put one entitlement into the catalogue, opened and ended in one of the ways that fit it."""
 
-    provisioner = forms.ChoiceField(label="Opened and ended by")
+    provisioner = forms.ChoiceField(label="Opened and ended by", widget=forms.RadioSelect)
     hours = forms.IntegerField(label="At most, hours at a time", min_value=1, max_value=12, initial=4)
 
-    def __init__(self, *args: Any, provisioners: list[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, ways: list[Way], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["provisioner"].choices = [(name, registry.TITLES.get(name, name)) for name in provisioners]  # type: ignore[attr-defined]
+        choices = [(way.name, way.title) for way in ways if not way.why_not]
+        self.fields["provisioner"].choices = choices  # type: ignore[attr-defined]
+        if len(choices) == 1:
+            self.initial.setdefault("provisioner", choices[0][0])
 
     def clean_hours(self) -> timedelta:
         return timedelta(hours=self.cleaned_data["hours"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.db import transaction
@@ -12,6 +12,7 @@ from django.utils import timezone
 from apps.access.models import Offer
 from apps.audit import services as audit
 from apps.connectors import registry
+from apps.connectors.base import Promise
 from apps.core import words
 from apps.inventory.models import Entitlement, Identity, Principal
 from apps.rules import evaluation, questions
@@ -20,6 +21,34 @@ from apps.users.models import User
 
 class NotAllowed(Exception):
     """This cannot be asked, confirmed or decided by this person like this. The text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A provisioner for this kind of entitlement, what it promises, and why it may not open this one (empty: it may)."""
+
+    name: str
+    promise: Promise
+    why_not: str
+
+    @property
+    def title(self) -> str:
+        return registry.TITLES.get(self.name, self.name)
+
+
+def ways_to_open(entitlement: Entitlement) -> list[Way]:
+    """Everything that could open and end this entitlement."""
+    kind = entitlement.connection.kind
+    found = [(name, registry.promise(kind, name)) for name in registry.provisioners_for(kind, entitlement.kind)]
+    return [Way(name, promise, _why_not(entitlement, promise)) for name, promise in found]
+
+
+def _why_not(entitlement: Entitlement, promise: Promise) -> str:
+    if entitlement.is_privileged and not promise.may_be_privileged:
+        return f"{entitlement} is privileged, and this has no ender strong enough for that."
+    if entitlement.group and entitlement.group.is_externally_owned:
+        return f"The identity provider manages who is in {entitlement}. Members are added and removed there."
+    return ""
 
 
 @transaction.atomic
@@ -31,10 +60,12 @@ def offer(entitlement: Entitlement, *, provisioner: str, max_for: timedelta, by:
     if (kind, provisioner) not in registry.PROVISIONERS:
         raise NotAllowed(f"No provisioner is called {provisioner}.")
     promise = registry.promise(kind, provisioner)
-    if entitlement.is_privileged and not promise.may_be_privileged:
-        raise NotAllowed(f"{entitlement} is privileged, and {provisioner} has no ender strong enough for that.")
+    why_not = _why_not(entitlement, promise)
+    if why_not:
+        raise NotAllowed(why_not)
     if entitlement.kind not in promise.opens:
-        raise NotAllowed(f"{provisioner} cannot open this kind of entitlement. Choose another one.")
+        title = registry.TITLES.get(provisioner, provisioner)
+        raise NotAllowed(f"{title} cannot open this kind of entitlement. Choose another one.")
     Entitlement.objects.select_for_update().get(pk=entitlement.pk)  # one decision about an offer at a time
     if entitlement.offers.filter(withdrawn_at=None).exists():
         raise NotAllowed(f"{entitlement} is on offer already. Withdraw that offer first.")

@@ -233,6 +233,6 @@ def _beforehand(user: User, identity: Identity, row: Offer, holders: list[Princi
         "cap": min(best.cap, row.max_for) if best.cap else None,
         "approvers": approvers if best.tier == "approval" else {},
         "needs_ticket": any(need.kind == "ticket" for need in best.requires),
-        "ends_by": registry.promise(kind, row.provisioner).ends_by,
+        "promise": registry.promise(kind, row.provisioner),
         "held": grants.standing_path(holders[0], row.entitlement) if holders else "",
     }

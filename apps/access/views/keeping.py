@@ -18,7 +18,7 @@ from apps.access.views.people import user_of
 from apps.connectors import registry
 from apps.core import paging
 from apps.inventory import services as inventory
-from apps.inventory.models import Entitlement
+from apps.inventory.models import Connection, Entitlement
 
 
 @require_safe
@@ -30,16 +30,18 @@ def offers(request: HttpRequest) -> HttpResponse:
     if query:
         rows = rows.matching(query)
     page = paging.page(rows, request.GET, order=("entitlement__name", "pk"))
-    return render(request, "access/offers.html#rows" if request.htmx else "access/offers.html", {"page": page})  # type: ignore[attr-defined]
+    template = "access/offers.html#rows" if request.htmx else "access/offers.html"  # type: ignore[attr-defined]
+    return render(request, template, {"page": page, "kinds": _kinds()})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def add_offer(request: HttpRequest, entitlement: int) -> HttpResponse:
     """Offer one entitlement."""
     _require_keeper(request)
-    row = get_object_or_404(Entitlement.objects.present().select_related("resource", "connection"), pk=entitlement)
-    names = [name for kind, name in registry.PROVISIONERS if kind == row.connection.kind]
-    form = OfferForm(request.POST or None, provisioners=names)
+    rows = Entitlement.objects.present().select_related("resource", "connection", "group")
+    row = get_object_or_404(rows, pk=entitlement)
+    ways = services.ways_to_open(row)
+    form = OfferForm(request.POST or None, ways=ways)
     if request.method == "POST" and form.is_valid():
         hours: timedelta = form.cleaned_data["hours"]
         try:
@@ -50,7 +52,10 @@ def add_offer(request: HttpRequest, entitlement: int) -> HttpResponse:
             messages.success(request, f"{row} can be asked for now.")
             return redirect("access:offers")
     return render(
-        request, "access/add_offer.html", {"form": form, "entitlement": row}, status=422 if form.errors else 200
+        request,
+        "access/add_offer.html",
+        {"form": form, "ways": ways, "can_offer": any(not way.why_not for way in ways), "entitlement": row},
+        status=422 if form.errors else 200,
     )
 
 
@@ -83,6 +88,16 @@ def withdraw_offer(request: HttpRequest, pk: int) -> HttpResponse:
     services.withdraw_offer(row, by=user_of(request))
     messages.success(request, f"{row.entitlement} can no longer be asked for.")
     return redirect("access:offers")
+
+
+def _kinds() -> list[tuple[str, str, list[str]]]:
+    """Every kind of entitlement that something can open for a time: its value, its name, and what opens it."""
+    systems = Connection.objects.order_by("kind").values_list("kind", flat=True).distinct()
+    openers = {
+        kind: {registry.TITLES[name] for system in systems for name in registry.provisioners_for(system, kind)}
+        for kind in Entitlement.Kind.values
+    }
+    return [(kind, Entitlement.Kind(kind).label, sorted(titles)) for kind, titles in openers.items() if titles]
 
 
 def _require_keeper(request: HttpRequest) -> None:
