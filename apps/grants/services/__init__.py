@@ -1,7 +1,7 @@
 """Deciding about grants: `grants` issues, ends and takes standing access away. Each verb is one transaction with one audit
 event; workers carry it out afterwards and AWS's own answer settles the state."""
 
-from apps.grants.services.extensions import can_extend, extend
+from apps.grants.services.extensions import can_extend, extend, whole_time
 from apps.grants.services.grants import (
     Authority,
     NotPossible,
@@ -14,6 +14,7 @@ from apps.grants.services.grants import (
     remove_standing,
     settle_task,
     standing_path,
+    ways_in,
     why_stopped,
 )
 
@@ -31,5 +32,7 @@ __all__ = [
     "remove_standing",
     "settle_task",
     "standing_path",
+    "ways_in",
+    "whole_time",
     "why_stopped",
 ]

@@ -26,6 +26,11 @@ def can_extend(grant: Grant) -> bool:
     )
 
 
+def whole_time(grant: Grant, longer: timedelta) -> timedelta:
+    """For how long it would be held altogether; what the rules are asked about."""
+    return timedelta(seconds=warrants.whole_seconds(grant, longer))
+
+
 @transaction.atomic
 def extend(
     grant: Grant, *, longer: timedelta, by: Any, authority: Authority, about: Iterable[models.Model] = ()

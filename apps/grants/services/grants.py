@@ -14,9 +14,11 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import registry
+from apps.connectors.base import WayIn
 from apps.core.lifecycle import Conflict, can_move, move, move_many
 from apps.grants import narrowing, signatures, tasks, warrants
 from apps.grants.models import LIVE, EndReason, Grant, State, Stop, Warrant
+from apps.grants.windows import provisioner_of, target_of
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 
 MOST_WORDS = 1000  # characters of a reason or note
@@ -247,12 +249,20 @@ def settle_task(grant: Grant) -> None:
 
 
 def how_it_ends(grant: Grant) -> str:
-    """What ends it if every part of Gatehouse is dead, in a sentence; for a removal, who carries it out."""
+    """What ends it if every part of Gatehouse is dead, and what lives on; for a removal, who carries it out."""
     if grant.is_owner_task:
         return "Its owner removes it by hand. It stays open until a complete read of AWS shows it gone."
     if grant.origin == Grant.Origin.FOUND:
         return "Gatehouse removes it and reads AWS back."
-    return registry.promise(grant.connection.kind, grant.provisioner).ends_by
+    promise = registry.promise(grant.connection.kind, grant.provisioner)
+    return f"{promise.ends_by} What lives on: {promise.survives}"
+
+
+def ways_in(grant: Grant) -> tuple[WayIn, ...]:
+    """How its holder uses what is open: links and texts to copy, without any secret. Nothing before it is open."""
+    if grant.state != State.ACTIVE or grant.origin == Grant.Origin.FOUND:
+        return ()
+    return provisioner_of(grant).ways_in(target_of(grant))
 
 
 def can_remove(assignment: Assignment) -> bool:
