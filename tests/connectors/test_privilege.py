@@ -602,3 +602,36 @@ def test_whoever_is_allowed_something_is_told_by_which_statement(held: list[dict
         assert found.statement is not None
         assert found.statement.statement["Effect"] == "Allow"
         assert found.statement.statement == held[found.statement.index]
+
+
+@pytest.mark.parametrize(
+    ("resource", "level"),
+    [
+        ("arn:aws:iam::*:role/jit/jit-*", "write"),
+        ("arn:aws:iam::111122223333:role/jit/jit-*", "write"),
+        ("arn:aws:iam::111122223333:role/jit/*", "privileged"),  # tier roles are there too
+        ("arn:aws:iam::111122223333:role/jit/jit-*/deploy", "privileged"),
+        ("arn:aws:iam::111122223333:role/jit-deploy", "privileged"),
+        ("arn:aws:iam::111122223333:role/*jit/jit-*", "privileged"),
+    ],
+)
+def test_the_right_to_knock_at_roles_of_grants_makes_nobody_privileged(resource: str, level: str) -> None:
+    """Their own trust lets in one person while one grant lasts; everybody who may ask needs the right to knock."""
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": resource}],
+    }
+    assert privilege_of([NamedDocument("JitBase", document)]).level == level
+    both = [
+        NamedDocument("JitBase", document),
+        NamedDocument(
+            "other",
+            {
+                **document,
+                "Statement": [
+                    {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::111122223333:role/deploy"}
+                ],
+            },
+        ),
+    ]
+    assert privilege_of(both).level == "privileged", "another role beside them counts as ever"

@@ -22,7 +22,7 @@ class On(StrEnum):
     """Which resources count for a rule.
 
     ANY: some resource at all, since the one allowed may be the one that matters. OTHERS: some resource that is not
-    only the caller itself (`user/${aws:username}`). BROAD: every resource of a kind.
+    only the caller itself (`user/${aws:username}`) and no role of one grant. BROAD: every resource of a kind.
     """
 
     ANY = "any"
@@ -50,6 +50,10 @@ class Rule:
 
 # What a person may do to their own user changes nothing about who they are; done to another user it is a way in.
 HARMLESS_ON_SELF = ("iam:CreateAccessKey", "iam:CreateLoginProfile", "iam:UpdateLoginProfile")
+
+# The role of one grant lets nobody in but that grant's person, and only while it lasts: its trust decides, and the right
+# to knock, which everybody who may ask for one needs, makes nobody more powerful.
+HARMLESS_ON_ROLES_OF_GRANTS = ("sts:AssumeRole",)
 
 SENSITIVE_READS = (
     "kms:Decrypt",
@@ -147,7 +151,13 @@ _OUR_TAKEOVERS = (
         ),
         "Can change what runs under another role ({action}).",
     ),
-    Rule("gh-sts-002", "privileged", ("sts:AssumeRole",), "Can become other roles, with everything that those may do."),
+    Rule(
+        "gh-sts-002",
+        "privileged",
+        ("sts:AssumeRole",),
+        "Can become other roles, with everything that those may do.",
+        on=On.OTHERS,
+    ),
 )
 
 _OUR_PRIVILEGED = (

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from apps.connectors.aws.catalogue import catalogue
-from apps.connectors.aws.escalation import HARMLESS_ON_SELF, On
+from apps.connectors.aws.escalation import HARMLESS_ON_ROLES_OF_GRANTS, HARMLESS_ON_SELF, On
 from apps.connectors.aws.policy.documents import Document, Statement
 from apps.connectors.aws.policy.matcher import covers, may_overlap
 
+_ROLE_OF_GRANT = re.compile(r"arn:[\w-]+:iam::(\d{12}|\*):role/jit/jit-[\w*?-]*", re.ASCII)
 _OWN_USER = re.compile(r":user/(?:[^?]*/)?\$\{aws:username\}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Sets of actions, as in the catalogue: allowed on some resource, on some besides one's own user, on all of a kind.
+    """Sets of actions, as in the catalogue: allowed on some resource, on some where that is not harmless (one's own user,
+    the role of one grant), on all of a kind.
 
     `writes` are those of `any` that change something, `unknown` the patterns that fit nothing in the catalogue.
     """
@@ -167,7 +169,9 @@ def _resource(pattern: str) -> tuple[int, int, int]:
     known = catalogue()
     reachable = known.reachable_by(pattern)
     if _OWN_USER.search(pattern):
-        return reachable, reachable & ~_harmless_on_self(), 0
+        return reachable, reachable & ~_harmless(HARMLESS_ON_SELF), 0
+    if _ROLE_OF_GRANT.fullmatch(pattern):
+        return reachable, reachable & ~_harmless(HARMLESS_ON_ROLES_OF_GRANTS), 0
     return reachable, reachable, reachable if known.is_broad(pattern) else 0
 
 
@@ -179,6 +183,6 @@ def allowing(documents: Sequence[Document]) -> Iterator[tuple[int, Statement]]:
                 yield n, statement
 
 
-@lru_cache(maxsize=1)
-def _harmless_on_self() -> int:
-    return catalogue().select(HARMLESS_ON_SELF)
+@lru_cache(maxsize=2)
+def _harmless(actions: tuple[str, ...]) -> int:
+    return catalogue().select(actions)
