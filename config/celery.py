@@ -26,6 +26,7 @@ CLOCK: dict[str, dict[str, Any]] = {
     "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},
     "sync": {"task": "apps.inventory.periodic.sync_due", "schedule": 60.0, "options": {"expires": 55}},
     "remove": {"task": "apps.reviews.periodic.carry_out_revocations", "schedule": 60.0, "options": {"expires": 55}},
+    "answer": {"task": "apps.inventory.tasks.follow_responsibilities", "schedule": 15.0, "options": {"expires": 14}},
     "keys": {"task": "apps.users.tasks.follow_passkeys", "schedule": 5.0, "options": {"expires": 5}},
     "tell": {"task": "apps.notifications.periodic.tell", "schedule": 5.0, "options": {"expires": 5}},
     "watch": {"task": "apps.notifications.periodic.watch", "schedule": 60.0, "options": {"expires": 55}},

@@ -76,6 +76,7 @@ TABLES: Mapping[str, Table] = {
     "inventory.Entitlement": {**_FACT, "web": "SELECT, INSERT, UPDATE (owner_id)"},  # a trigger says which may be added
     "inventory.Assignment": {**_FACT, "web": _may_set("is_standing")},
     "inventory.Credential": _FACT,
+    "inventory.Responsibility": _FACT,
     # What people ask and answer.
     "access.Offer": {"web": "SELECT, INSERT, UPDATE", "worker": READ},
     "access.AccessRequest": {"web": "SELECT, INSERT, UPDATE", "worker": "SELECT, UPDATE (state, decided_at)"},

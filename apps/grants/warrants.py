@@ -21,6 +21,7 @@ from apps.inventory.models import Identity
 from apps.inventory.services import policies
 from apps.rules import approvers, evaluation, questions
 from apps.rules.loading import TIERS
+from apps.users.models import User
 
 
 class InvalidWarrant(Exception):
@@ -162,11 +163,16 @@ def _require_approver(grant: Grant, warrant: Authorization, *, at: datetime) -> 
     if verdict.tier != "approval" and is_own and not grant.entitlement.is_privileged:
         return  # by now it takes nobody's yes
     words = _words_of(verdict, timedelta(seconds=warrant.spec["seconds"]), has_ticket=bool(grant.ticket_ref))
-    may = approvers.approvers_for(grant.requested_by, grant.identity, grant.entitlement, words) if words else {}
+    question = (grant.requested_by, grant.identity, grant.entitlement, words)
     others = _approvals_of_others(grant, warrant)
-    said_yes = {one["user"] for one in others}
-    if grant.entitlement.is_privileged:
+    if not words:
+        said_yes, may = set(), frozenset[User]()
+    elif grant.entitlement.is_privileged:
         said_yes = {signatures.require(warrant, warrant.spec, others, at=at)}
+        may = approvers.have_stood(*question, at=at)
+    else:
+        said_yes = {one["user"] for one in others}
+        may = frozenset(approvers.approvers_for(*question))
     if not said_yes & {str(user.pk) for user in may}:
         raise InvalidWarrant("Nobody who approved this may approve it by the rules in force. Ask again.")
 

@@ -7,7 +7,7 @@ import logging
 from celery import shared_task
 
 from apps.audit import services as audit
-from apps.inventory import sync
+from apps.inventory import responsibilities, sync
 
 log = logging.getLogger(__name__)
 
@@ -19,3 +19,9 @@ def sync_connection(connection_id: int) -> None:
         sync.run(connection_id, by=audit.WORKER)
     except sync.CannotRun as reason:
         log.info("Not synced: %s", reason)
+
+
+@shared_task
+def follow_responsibilities() -> None:
+    """Note since when who answers for what."""
+    responsibilities.follow()

@@ -4,21 +4,55 @@ opens the access, from the rows alone."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from apps.inventory import permissions as inventory
-from apps.inventory.models import Entitlement, Identity
+from apps.inventory.models import Entitlement, Identity, Responsibility
 from apps.users.models import PortalRole, User
 
 ADMINISTRATOR = "administrator"  # as rules name them; they also stand in where nobody else can be reached
 
 
+@dataclass(frozen=True)
+class Named:
+    """Somebody whom a rule's word names here, and by what they are that."""
+
+    user: User | None
+    why: str
+    kind: Responsibility.Kind
+    about: int = 0
+
+    def has_stood(self, at: datetime) -> bool:
+        """Whether workers had seen it for the waiting time."""
+        seen = Responsibility.objects.counting(at).filter(user=self.user, kind=self.kind, about=self.about)
+        return seen.exists()
+
+
 def approvers_for(requester: User, holder: Identity, entitlement: Entitlement, words: Iterable[str]) -> dict[User, str]:
     """Who may say yes, and why they: by the words of the deciding rule, never the requester nor the holder."""
+    found: dict[User, str] = {}
+    for one in _reachable(requester, holder, entitlement, words):
+        if one.user:
+            found.setdefault(one.user, one.why)
+    return found
+
+
+def have_stood(
+    requester: User, holder: Identity, entitlement: Entitlement, words: Iterable[str], *, at: datetime
+) -> frozenset[User]:
+    """Those of them who had been that for the waiting time, as workers saw it: for privileged access, where a word that
+    somebody said in the portal just now is not enough."""
+    found = _reachable(requester, holder, entitlement, words)
+    return frozenset(one.user for one in found if one.user and one.has_stood(at))
+
+
+def _reachable(requester: User, holder: Identity, entitlement: Entitlement, words: Iterable[str]) -> list[Named]:
     named = list(words)
-    found = _independent(requester, holder, [pair for word in named for pair in _named(word, holder, entitlement)])
+    found = _independent(requester, holder, [one for word in named for one in _named(word, holder, entitlement)])
     if not found and ADMINISTRATOR not in named:
         why = f"administrator, since no {' or '.join(named)} can be reached here"
-        found = _independent(requester, holder, [(user, why) for user, _ in _administrators()])
+        found = _independent(requester, holder, [replace(one, why=why) for one in _administrators()])
     return found
 
 
@@ -33,15 +67,11 @@ def is_independent(user: User, requester: User, holder: Identity) -> bool:
     return not {address.lower() for address in (user.email, me.email) if address} & {a.lower() for a in theirs}
 
 
-def _independent(requester: User, holder: Identity, named: Iterable[tuple[User | None, str]]) -> dict[User, str]:
-    found: dict[User, str] = {}
-    for user, why in named:
-        if user and is_independent(user, requester, holder):
-            found.setdefault(user, why)
-    return found
+def _independent(requester: User, holder: Identity, named: Iterable[Named]) -> list[Named]:
+    return [one for one in named if one.user and is_independent(one.user, requester, holder)]
 
 
-def _named(word: str, holder: Identity, entitlement: Entitlement) -> Iterable[tuple[User | None, str]]:
+def _named(word: str, holder: Identity, entitlement: Entitlement) -> list[Named]:
     if word == "manager":
         return _manager(holder)
     if word == "owner":
@@ -49,19 +79,20 @@ def _named(word: str, holder: Identity, entitlement: Entitlement) -> Iterable[tu
     return _administrators()
 
 
-def _manager(holder: Identity) -> list[tuple[User | None, str]]:
-    boss = holder.manager or (holder.owner.manager if holder.owner else None)
-    return [(boss.user, f"manager of {holder.name}")] if boss else []
+def _manager(holder: Identity) -> list[Named]:
+    led = holder if holder.manager or holder.owner is None else holder.owner
+    boss, why = led.manager, f"manager of {holder.name}"
+    return [Named(boss.user, why, Responsibility.Kind.MANAGER, led.pk)] if boss else []
 
 
-def _owners(entitlement: Entitlement) -> list[tuple[User | None, str]]:
-    account = entitlement.resource
-    named = [(entitlement.owner, f"owner of {entitlement.name}")]
+def _owners(entitlement: Entitlement) -> list[Named]:
+    kind, account = Responsibility.Kind, entitlement.resource
+    owned = [(entitlement.owner, f"owner of {entitlement.name}", kind.ENTITLEMENT, entitlement.pk)]
     if account:
-        named.append((account.owner, f"owner of {account.name}"))
-    return [(owner.user, why) for owner, why in named if owner and owner.ended_at is None]
+        owned.append((account.owner, f"owner of {account.name}", kind.ACCOUNT, account.pk))
+    return [Named(owner.user, why, what, pk) for owner, why, what, pk in owned if owner and owner.ended_at is None]
 
 
-def _administrators() -> list[tuple[User, str]]:
+def _administrators() -> list[Named]:
     users = User.objects.filter(is_active=True, portal_roles__role=PortalRole.Role.ADMINISTRATOR)
-    return [(user, "administrator") for user in users]
+    return [Named(user, "administrator", Responsibility.Kind.ADMINISTRATOR) for user in users]

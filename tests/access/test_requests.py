@@ -569,3 +569,13 @@ def test_a_withdrawn_offer_cannot_be_asked_for_and_running_grants_stay(company: 
     assert not request.offer.__class__.objects.open().exists()
     request.grant.refresh_from_db()
     assert request.grant.is_live
+
+
+def test_who_became_owner_just_now_is_told_to_wait(company: Company, admin: AccessRequest) -> None:
+    key = give_key(company.carol_user)
+    company.account.owner = company.carol.identity
+    company.account.save()
+    again = load(ask(company, company.admin, place=PASSKEY, ticket_ref="INC-1"))
+    credential = company.sign(again, company.carol_user, key)
+    with pytest.raises(NotAllowed, match="too soon"):
+        requests.approve(again, by=company.carol_user, place=PASSKEY, credential=credential)

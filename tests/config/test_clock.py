@@ -12,6 +12,7 @@ NEEDED = {
     "apps.inventory.periodic.sync_due": 300,
     "apps.notifications.periodic.tell": 15,
     "apps.users.tasks.follow_passkeys": 15,
+    "apps.inventory.tasks.follow_responsibilities": 60,
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -15,12 +16,13 @@ from apps.access.models import AccessRequest, Approval, Approver, Offer, State
 from apps.access.services import signing
 from apps.access.services.offers import NotAllowed, holders_for, identity_of, judge
 from apps.audit import services as audit
+from apps.core import words
 from apps.core.lifecycle import Conflict, move
 from apps.grants import services as grants
 from apps.grants.models import Grant
 from apps.inventory.models import Entitlement, Principal
 from apps.rules import evaluation
-from apps.rules.approvers import approvers_for
+from apps.rules.approvers import approvers_for, have_stood
 from apps.users.models import User
 
 MIN_REASON = 8  # characters: enough that "x" does not pass
@@ -275,10 +277,16 @@ def _require_decider(request: AccessRequest, by: User) -> None:
 
 def _require_still_approver(request: AccessRequest, by: User, verdict: evaluation.Verdict) -> None:
     """Managers and owners change, and so do rules, while a request waits."""
-    if by not in approvers_for(request.requester, request.identity, request.entitlement, verdict.approvers):
+    question = (request.requester, request.identity, request.entitlement, verdict.approvers)
+    if by not in approvers_for(*question):
         raise NotAllowed(
             "Whoever may approve this has changed since it was asked, and you no longer may. Deny it, or ask "
             "for it to be asked again."
+        )
+    if request.entitlement.is_privileged and by not in have_stood(*question, at=timezone.now()):
+        raise NotAllowed(
+            f"You came to own or manage this less than {words.duration(settings.STEP_UP_WAITING_TIME)} ago, which is too "
+            "soon to open privileged access. Leave it to another approver, or wait."
         )
 
 

@@ -5,6 +5,7 @@ from apps.inventory.models.access import Assignment, Credential, Entitlement, Pa
 from apps.inventory.models.connections import Connection, ScopeScan, SyncRun
 from apps.inventory.models.holders import Identity, Principal
 from apps.inventory.models.resources import Resource
+from apps.inventory.models.responsibilities import Responsibility
 
 __all__ = [
     "Assignment",
@@ -15,6 +16,7 @@ __all__ = [
     "Path",
     "Principal",
     "Resource",
+    "Responsibility",
     "ScopeScan",
     "SyncRun",
 ]
