@@ -207,6 +207,34 @@ def test_without_scheduler_nothing_is_opened(org: Org) -> None:
 # ---- the guard
 
 
+YEAR = timedelta(days=365)
+WHO = {"identitystore:UserId": ALICE, "aws:PrincipalArn": role_arn("Admin")}
+MORE = {"aws:MultiFactorAuthPresent": "true", "aws:SourceIp": "203.0.113.9", "aws:PrincipalTag/team": "sre"}
+
+
+@pytest.mark.parametrize("at", [END - SECOND, END, END + SECOND, END + YEAR], ids=["before", "at", "after", "year"])
+@pytest.mark.parametrize("more", [{}, MORE], ids=["plain", "with more keys"])
+@pytest.mark.parametrize("action", ["s3:GetObject", "iam:CreateUser", "sts:AssumeRole"])
+def test_from_its_end_on_every_action_is_denied_whatever_else_allows_it(
+    at: datetime, more: dict[str, str], action: str
+) -> None:
+    document = guard.render([Window(target(), END), Window(target(BOB), END + YEAR)])
+    decision = evaluate([EVERYTHING, document], action=action, resource="*", context=WHO | more, now=at)
+    assert decision.outcome is (Outcome.ALLOW if at < END else Outcome.DENY)
+
+
+@pytest.mark.parametrize("missing", list(WHO))
+def test_it_rests_on_keys_that_aws_must_send_and_a_stop_of_everybody_does_not_ask_for_the_person(missing: str) -> None:
+    """What docs/security.md lists as unverified: a session without these keys would not be recognised."""
+    context = {key: value for key, value in WHO.items() if key != missing}
+    dated = guard.render([Window(target(), END)])
+    stop = guard.render([Window(target("*", "*"), END, is_open=False)])
+    asked = {"action": "s3:GetObject", "resource": "*", "context": context, "now": END + YEAR}
+    assert evaluate([EVERYTHING, dated], **asked).outcome is Outcome.ALLOW
+    denied = evaluate([EVERYTHING, stop], **asked).outcome is Outcome.DENY
+    assert denied is (missing == "identitystore:UserId")
+
+
 def test_without_windows_the_guard_denies_nobody() -> None:
     assert guard.render([]) == RESTING
     assert not is_denied(guard.render([]), ALICE, "Admin", START)
