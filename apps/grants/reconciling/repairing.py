@@ -52,7 +52,8 @@ def _write_again(drift: Drift) -> Proof:
 
 def _remove_again(drift: Drift) -> Proof:
     """What came back goes again, denied first, by what removed it before."""
-    grant = Grant.objects.with_names().get(pk=drift.grant_id)
+    assert drift.grant is not None  # what came back is known by the grant that it came with
+    grant = Grant.objects.with_names().get(pk=drift.grant.pk)
     turn = Turn(grant)
     if grant.shared_key and grant.provisioner:
         with exclusive("shared", grant.shared_key):

@@ -141,6 +141,7 @@ def release(run: Reconciliation, *, by: Any) -> Reconciliation:
     if not permissions.are_two_people(run.proposed_by, by):
         raise NotPossible("You said yourself that this is real. Another person lets it go.")
     held = list(Drift.objects.open().unaccepted(timezone.now()).filter(held_in=run).with_names())
+    run.holding.update(held_in=None)
     for drift in held:
         _repair(drift)
     data = {"repairs": len(held), "proposed_by": str(run.proposed_by)}

@@ -39,16 +39,18 @@ def every(request: HttpRequest) -> HttpResponse:
     user = _overseer(request)
     kind, which = request.GET.get("kind", ""), request.GET.get("show", "open")
     rows = Drift.objects.with_names()
-    rows = rows.exclude(closed_at=None) if which == "closed" else rows.open()
+    held = _held_runs()
+    rows = rows.exclude(closed_at=None) if which == "closed" else rows.open().exclude(held_in__in=held)
     if kind in Drift.Kind.values:
         rows = rows.filter(kind=kind)
     order = ("-closed_at", "-pk") if which == "closed" else ("-is_critical", "-pk")
     context = {
         "page": paging.page(rows, request.GET, order=order),
         "kinds": Drift.Kind.choices,
+        "empty_title": "Nothing else differs" if held or kind else "AWS shows what was decided",
         "shows": [("closed", "Gone")],
         "critical": Drift.objects.open().critical().unaccepted(timezone.now()).count(),
-        "held": [_Held.of(run, user) for run in _held_runs()],
+        "held": [_Held.of(run, user) for run in held],
         "connections": _connections(),
         "doubted": Home.objects.here().filter(trusted_at=None).first(),
     }
