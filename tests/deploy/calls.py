@@ -95,15 +95,41 @@ class Class:
 
     @property
     def base_names(self) -> list[str]:
-        return [base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in self.node.bases]
+        return [self.module.means(base) for base in self.node.bases]
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.module.full_name}.{self.name}"
 
 
 @dataclass(eq=False)
 class Module:
-    name: str
+    full_name: str
     path: Path
     tree: ast.Module
     functions: dict[str, Function] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @cached_property
+    def imported(self) -> dict[str, str]:
+        """What a name of this module is elsewhere, by its full name."""
+        return {
+            one.asname or one.name: f"{node.module}.{one.name}"
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ImportFrom)
+            for one in node.names
+        }
+
+    def means(self, node: ast.expr) -> str:
+        """The full name of a function or class that is called `f`, `module.f` or imported; "" for anything else."""
+        if isinstance(node, ast.Name):
+            return self.imported.get(node.id, f"{self.full_name}.{node.id}")
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            return f"{self.imported.get(node.value.id, '')}.{node.attr}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -124,11 +150,11 @@ class Program:
         for folder in folders:
             for path in sorted(folder.rglob("*.py")):
                 if "migrations" not in path.parts and "demo" not in path.parts:
-                    self._read(path)
+                    self._read(path, ".".join(path.relative_to(folder.parent).with_suffix("").parts))
         self._seen: set[tuple[int, str, str]] = set()
 
-    def _read(self, path: Path) -> None:
-        module = Module(path.stem, path, ast.parse(path.read_text()))
+    def _read(self, path: Path, full_name: str) -> None:
+        module = Module(full_name, path, ast.parse(path.read_text()))
         self.modules.append(module)
         for node in module.tree.body:
             if isinstance(node, ast.FunctionDef):
@@ -139,7 +165,11 @@ class Program:
                     one.name: Function(module, one, made) for one in node.body if isinstance(one, ast.FunctionDef)
                 }
                 if "connectors" in path.parts:
-                    self.classes[node.name] = made
+                    self.classes[made.full_name] = made
+
+    @cached_property
+    def _functions(self) -> dict[str, Function]:
+        return {f"{one.full_name}.{name}": made for one in self.modules for name, made in one.functions.items()}
 
     # ---- calls
 
@@ -195,7 +225,7 @@ class Program:
         return [heir for heir in heirs if not (heir.name.startswith("_") and self._has_heirs(heir))]
 
     def _has_heirs(self, one: Class) -> bool:
-        return any(one.name in other.base_names for other in self.classes.values())
+        return any(one.full_name in other.base_names for other in self.classes.values())
 
     def ancestry(self, one: Class) -> list[Class]:
         """The class, then what it inherits from, nearest first."""
@@ -259,8 +289,8 @@ class Program:
         called = None
         if isinstance(node.func, ast.Attribute) and _is_self(node.func.value) and frame.concrete:
             called = self._method(frame.concrete, node.func.attr)
-        elif isinstance(node.func, ast.Name):
-            called = frame.function.module.functions.get(node.func.id)
+        else:
+            called = self._functions.get(frame.function.module.means(node.func))
         returned = [one.value for one in ast.walk(called.node) if isinstance(one, ast.Return)] if called else []
         if not called or not returned:
             raise self._lost(node, frame)
@@ -301,7 +331,7 @@ class Program:
 
     def _argument(self, name: str, frame: Frame, follow: Follow) -> set[str]:
         """What every caller passes for a parameter."""
-        key = (id(frame.function), frame.concrete.name if frame.concrete else "", name)
+        key = (id(frame.function), frame.concrete.full_name if frame.concrete else "", name)
         if key in self._seen:
             return set()  # a function that calls itself
         self._seen.add(key)
@@ -327,20 +357,12 @@ class Program:
     def _is_call_of(self, call: ast.Call, caller: Frame, frame: Frame) -> bool:
         function = frame.function
         if function.owner and function.name == "__init__":
-            return frame.concrete is not None and _is_named(call.func, frame.concrete.name)
+            return frame.concrete is not None and caller.function.module.means(call.func) == frame.concrete.full_name
         if function.owner:
             return (
                 isinstance(call.func, ast.Attribute) and call.func.attr == function.name and _is_self(call.func.value)
             )
-        if isinstance(call.func, ast.Name):
-            return call.func.id == function.name and (
-                caller.function.module is function.module or _imports(caller.function.module, function)
-            )
-        return (
-            isinstance(call.func, ast.Attribute)
-            and call.func.attr == function.name
-            and _is_named(call.func.value, function.module.name)
-        )
+        return caller.function.module.means(call.func) == f"{function.module.full_name}.{function.name}"
 
     def _method(self, concrete: Class, name: str) -> Function | None:
         return next((one.methods[name] for one in self.ancestry(concrete) if name in one.methods), None)
@@ -401,15 +423,6 @@ def _passed(call: ast.Call, name: str, function: Function) -> ast.expr | None:
         if parameter.arg == name:
             return value
     return next((value for one, value in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if one.arg == name), None)
-
-
-def _imports(module: Module, function: Function) -> bool:
-    return any(
-        isinstance(node, ast.ImportFrom)
-        and (node.module or "").rpartition(".")[2] == function.module.name
-        and any(one.name == function.name for one in node.names)
-        for node in ast.walk(module.tree)
-    )
 
 
 # ---- names of operations and actions

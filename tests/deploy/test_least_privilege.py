@@ -167,6 +167,20 @@ def listed(api, operation="list_roles"):
     }
 
 
+def test_classes_and_functions_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "connectors"
+    folder.mkdir()
+    ending = 'def end(api): api.call("id", "iam", "delete_role")'
+    making = 'def end(api): api.call("id", "iam", "create_role")'
+    using = 'class _Of:\n    def go(self): end(Api(s, "{role}"))'
+    (folder / "ending.py").write_text(ending)
+    (folder / "making.py").write_text(making)
+    (folder / "one.py").write_text("from connectors.ending import end\n" + using.format(role="remover_role"))
+    (folder / "two.py").write_text("from connectors.making import end\n" + using.format(role="provisioner_role"))
+    found = {(one.role, one.action) for one in calls.Program([folder]).calls()}
+    assert found == {("remover_role", "iam:DeleteRole"), ("provisioner_role", "iam:CreateRole")}
+
+
 @pytest.mark.parametrize(
     "text",
     [

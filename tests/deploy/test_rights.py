@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from apps.connectors.aws import enders
 from apps.connectors.aws.catalogue import catalogue
 from apps.connectors.aws.policy.evaluator import Outcome, evaluate
 from tests.deploy.templates import (
@@ -237,16 +238,25 @@ def test_the_remover_takes_no_boundary_no_deny_all_and_nothing_of_ours() -> None
 
 @pytest.mark.parametrize("account_id", [HUB, MEMBER])
 def test_the_ender_takes_away_or_attaches_a_deny(account_id: str) -> None:
-    attaches = {"iam:AttachRolePolicy", "iam:AttachUserPolicy", "organizations:AttachPolicy"}
+    attaches = {"iam:AttachRolePolicy", "organizations:AttachPolicy"}
     done = {action for action, _ in reach("PortalEnder", account_id)}
     assert all(action in attaches or action.partition(":")[2].startswith(TAKES_AWAY) for action in done)
 
 
 @pytest.mark.parametrize("action", ["iam:AttachRolePolicy", "iam:AttachUserPolicy", "iam:AttachGroupPolicy"])
 @pytest.mark.parametrize("policy", [None, ADMINISTRATOR, GUARD, BOUNDARY, "arn:aws:iam::aws:policy/ReadOnlyAccess"])
-def test_the_ender_attaches_nothing_that_allows(action: str, policy: str | None) -> None:
+@pytest.mark.parametrize("role", [APP_ROLE, GRANTS_ROLE, TIER_ROLE, SCHEDULER])
+def test_the_ender_attaches_nothing_that_allows(action: str, policy: str | None, role: str) -> None:
     context = {"iam__PolicyARN": policy} if policy else {}
-    assert decide("PortalEnder", action, APP_ROLE, **context) is not Outcome.ALLOW
+    assert decide("PortalEnder", action, role, **context) is not Outcome.ALLOW
+
+
+def test_the_ender_attaches_the_deny_all_to_roles_of_grants_and_tiers_only() -> None:
+    deny_all = {"iam__PolicyARN": f"arn:aws:iam::{MEMBER}:policy{enders.DENY_ALL}"}
+    for role in (GRANTS_ROLE, TIER_ROLE):
+        assert decide("PortalEnder", "iam:AttachRolePolicy", role, **deny_all) is Outcome.ALLOW
+    for role in (APP_ROLE, SCHEDULER, PROVISIONER):
+        assert decide("PortalEnder", "iam:AttachRolePolicy", role, **deny_all) is not Outcome.ALLOW
 
 
 def test_the_ender_takes_no_deny_away() -> None:
