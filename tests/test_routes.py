@@ -66,6 +66,7 @@ TABLE: dict[str, Route] = {
     "access:approvals": Route(get=EVERYBODY),
     "access:offers": Route(get=ADMINS),
     "access:add_offer": Route(get=ADMINS, args=lambda people: {"entitlement": people.entitlement.pk}),
+    "access:new_opening": Route(get=ADMINS),
     "access:new_policy": Route(get=ADMINS),
     "access:withdraw_offer": Route(post=ADMINS, args=pk("offer")),
     # grants
@@ -86,6 +87,9 @@ TABLE: dict[str, Route] = {
     "drift:accept": Route(post=ADMINS, args=pk("drift")),
     "drift:propose_release": Route(post=ADMINS, args=pk("comparison")),
     "drift:release": Route(post=ADMINS, args=pk("comparison")),
+    # insights
+    "insights:index": Route(get=OVERSEE),
+    "insights:metrics": Route(get=NOBODY),
     # rules
     "rules:in_force": Route(get=EVERYBODY),
     # inventory

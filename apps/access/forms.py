@@ -10,6 +10,7 @@ from django import forms
 
 from apps.access.models import Offer
 from apps.access.services.offers import Way
+from apps.connectors.aws.ingress import PROTOCOLS
 from apps.core import words
 from apps.inventory.models import Principal, Resource
 from apps.rules.evaluation import CHOICES
@@ -79,13 +80,59 @@ class PolicyForm(forms.Form):
     resources = forms.CharField(
         label="Resources", widget=forms.Textarea(attrs={"rows": 3}), help_text="One ARN a line, or *."
     )
+    provisioner = forms.ChoiceField(
+        label="Who can have it",
+        choices=[
+            ("iam_timeboxed_policy", "IAM users and roles of the account, in a policy of theirs"),
+            ("iam_jit_role", "People of Identity Center, as a role of their own"),
+        ],
+        initial="iam_timeboxed_policy",
+        required=False,
+    )
     hours = forms.IntegerField(label="At most, hours at a time", min_value=1, max_value=12, initial=4)
+
+    def clean_provisioner(self) -> str:
+        return self.cleaned_data["provisioner"] or "iam_timeboxed_policy"
 
     def clean_actions(self) -> list[str]:
         return self.cleaned_data["actions"].split()
 
     def clean_resources(self) -> list[str]:
         return self.cleaned_data["resources"].split()
+
+    def clean_hours(self) -> timedelta:
+        return timedelta(hours=self.cleaned_data["hours"])
+
+
+class OpeningForm(forms.Form):
+    """Define a network opening in one account, and offer it."""
+
+    account = forms.ModelChoiceField(Resource.objects.present().order_by("name"), label="Account", empty_label=None)
+    name = forms.CharField(label="Name", max_length=120, strip=True, help_text="Say what one can reach.")
+    slug = forms.SlugField(label="Short name", max_length=60, help_text="Small letters, digits and hyphens.")
+    description = forms.CharField(label="Description", max_length=500, required=False, strip=True)
+    region = forms.CharField(label="Region", max_length=30, strip=True, help_text="Of the security group.")
+    group_id = forms.CharField(
+        label="Security group", max_length=30, strip=True, help_text="Its id, like sg-0123456789abcdef0."
+    )
+    protocol = forms.ChoiceField(label="Protocol", choices=[(one, one) for one in PROTOCOLS])
+    from_port = forms.IntegerField(label="First port", min_value=1, max_value=65535)
+    to_port = forms.IntegerField(
+        label="Last port", min_value=1, max_value=65535, required=False, help_text="Empty: the same."
+    )
+    source = forms.CharField(
+        label="Where from",
+        max_length=60,
+        strip=True,
+        help_text="A network like 10.1.0.0/24, or the id of a security group of the same account.",
+    )
+    hours = forms.IntegerField(label="At most, hours at a time", min_value=1, max_value=12, initial=4)
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("to_port") is None and "from_port" in given:
+            given["to_port"] = given["from_port"]
+        return given
 
     def clean_hours(self) -> timedelta:
         return timedelta(hours=self.cleaned_data["hours"])

@@ -15,6 +15,7 @@ urlpatterns = [
     path("requests/<int:pk>/withdraw/", views.withdraw, name="withdraw"),
     path("approvals/", views.approvals, name="approvals"),
     path("offers/", views.offers, name="offers"),
+    path("offers/new-opening/", views.new_opening, name="new_opening"),
     path("offers/new-policy/", views.new_policy, name="new_policy"),
     path("offers/<int:pk>/withdraw/", views.withdraw_offer, name="withdraw_offer"),
     path("offers/add/<int:entitlement>/", views.add_offer, name="add_offer"),

@@ -369,6 +369,66 @@ def test_a_policy_that_cannot_be_ended_safely_or_is_none_is_refused_whole(
     assert not Entitlement.objects.filter(kind="dated_policy").exists()
 
 
+def test_people_can_be_given_a_dated_policy_as_a_role_of_their_own_even_a_privileged_one(
+    company: Company, as_user
+) -> None:
+    company.connection.kind = "aws"
+    company.connection.save()
+    asked = {**POLICY, "actions": "iam:PutUserPolicy", "provisioner": "iam_jit_role", "account": company.account.pk}
+    assert as_user(company.erin).post("/offers/new-policy/", asked).status_code == 302
+    row = Entitlement.objects.get(kind="dated_policy")
+    assert row.is_privileged
+    assert row.offers.get().provisioner == "iam_jit_role"
+
+
+OPENING = {
+    "name": "Reach the orders database",
+    "slug": "orders-db",
+    "region": "eu-central-1",
+    "group_id": "sg-0123456789abcdef0",
+    "protocol": "tcp",
+    "from_port": 5432,
+    "source": "10.1.0.0/24",
+    "hours": 2,
+}
+
+
+def test_administrators_define_what_can_be_let_in_for_a_time(company: Company, as_user) -> None:
+    company.connection.kind = "aws"
+    company.connection.save()
+    browser = as_user(company.erin)
+    assert "not for a person" in browser.get("/offers/new-opening/").content.decode()
+    answer = browser.post("/offers/new-opening/", {**OPENING, "account": company.account.pk})
+    assert answer.status_code == 302
+    row = Entitlement.objects.get(kind="network_rule")
+    assert (row.privilege, row.offers.get().provisioner) == ("write", "security_group_rule")
+    assert (row.attributes["from_port"], row.attributes["to_port"]) == (5432, 5432)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"source": "0.0.0.0/0"}, "too many"),
+        ({"source": "<script>"}, "no source"),
+        ({"group_id": "default"}, "security group"),
+        ({"from_port": "ssh"}, "whole number"),
+        ({"to_port": 22}, "backwards"),
+        ({"protocol": "icmp"}, "valid choice"),
+        ({"hours": 200}, "less than or equal"),
+    ],
+)
+def test_an_opening_that_lets_too_many_in_or_is_none_is_refused_whole(
+    company: Company, as_user, wrong: dict, says: str
+) -> None:
+    asked = {**OPENING, **wrong, "account": company.account.pk}
+    answer = as_user(company.erin).post("/offers/new-opening/", asked)
+    assert answer.status_code == 422
+    page = answer.content.decode()
+    assert says in page
+    assert "“<script>" not in page
+    assert not Entitlement.objects.filter(kind="network_rule").exists()
+
+
 # ---- a passkey that signs
 
 

@@ -3,7 +3,7 @@
 from apps.access.views.asking import ask, catalogue, home
 from apps.access.views.deciding import approvals, confirm, decide, detail, withdraw
 from apps.access.views.extending import extend
-from apps.access.views.keeping import add_offer, new_policy, offers, withdraw_offer
+from apps.access.views.keeping import add_offer, new_opening, new_policy, offers, withdraw_offer
 
 __all__ = [
     "add_offer",
@@ -15,6 +15,7 @@ __all__ = [
     "detail",
     "extend",
     "home",
+    "new_opening",
     "new_policy",
     "offers",
     "withdraw",

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.access import permissions
-from apps.access.forms import OfferForm, PolicyForm
+from apps.access.forms import OfferForm, OpeningForm, PolicyForm
 from apps.access.models import Offer
 from apps.access.services import offers as services
 from apps.access.views.people import user_of
@@ -67,17 +67,39 @@ def new_policy(request: HttpRequest) -> HttpResponse:
     form = PolicyForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
-        hours = given.pop("hours")
+        hours, provisioner = given.pop("hours"), given.pop("provisioner")
         try:
             with transaction.atomic():
                 row = inventory.define_policy(given.pop("account"), by=user, **given)
-                services.offer(row, provisioner="iam_timeboxed_policy", max_for=hours, by=user)
+                services.offer(row, provisioner=provisioner, max_for=hours, by=user)
         except (inventory.NotPossible, services.NotAllowed) as refusal:
             form.add_error(None, str(refusal))
         else:
-            messages.success(request, f"{row} can be asked for now, by the owners of IAM users and roles there.")
+            who = "for themselves" if provisioner == "iam_jit_role" else "by the owners of IAM users and roles there"
+            messages.success(request, f"{row} can be asked for now, {who}.")
             return redirect("access:offers")
     return render(request, "access/new_policy.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_opening(request: HttpRequest) -> HttpResponse:
+    """Define a network opening and put it into the catalogue, both or neither."""
+    _require_keeper(request)
+    user = user_of(request)
+    form = OpeningForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        hours = given.pop("hours")
+        try:
+            with transaction.atomic():
+                row = inventory.define_opening(given.pop("account"), by=user, **given)
+                services.offer(row, provisioner="security_group_rule", max_for=hours, by=user)
+        except (inventory.NotPossible, services.NotAllowed) as refusal:
+            form.add_error(None, str(refusal))
+        else:
+            messages.success(request, f"{row} can be asked for now.")
+            return redirect("access:offers")
+    return render(request, "access/new_opening.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @require_POST
