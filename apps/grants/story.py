@@ -24,12 +24,15 @@ class Step:
     facts: tuple[str, ...] = field(default=())
 
 
+_ASKED = {"access.access_request.asked", "access.access_request.asked_longer"}
+
+
 def of(grant: Grant) -> list[Step]:
     """The whole story in the order in which it was recorded, in one query. What was recorded in one transaction happened
     at one moment: there the asking comes first."""
     events = sorted(
         AuditEvent.objects.about(ref(grant)),
-        key=lambda event: (event.xid, event.event != "access.access_request.asked", event.pk),
+        key=lambda event: (event.xid, event.event not in _ASKED, event.pk),
     )
     return [_STEPS.get(event.event, _plain)(event) for event in events]
 
@@ -147,6 +150,18 @@ def _asked_longer(event: AuditEvent) -> Step:
     )
 
 
+def _extension_allowed(event: AuditEvent) -> Step:
+    whole = words.duration(timedelta(seconds=event.data.get("spec", {}).get("seconds", 0)))
+    return Step(
+        event.at,
+        "gavel",
+        "More time allowed",
+        "idle",
+        f"{whole} altogether.",
+        (f"rule set {_short(event.data.get('verdict', {}))}",),
+    )
+
+
 def _extended(event: AuditEvent) -> Step:
     to = datetime.fromisoformat(event.data["to"])
     return Step(
@@ -182,6 +197,7 @@ _STEPS: dict[str, Callable[[AuditEvent], Step]] = {
     "grants.grant.end_written": _end_written,
     "grants.grant.active": _active,
     "access.access_request.asked_longer": _asked_longer,
+    "grants.grant.extension_decided": _extension_allowed,
     "grants.grant.extended": _extended,
     "grants.grant.end_moved": _end_moved,
     "grants.grant.extension_refused": _not_extended,

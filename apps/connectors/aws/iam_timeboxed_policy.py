@@ -86,7 +86,7 @@ class IamTimeboxedPolicy:
         ),
         ends_early_by="Its statements are taken out of the principal's inline policy.",
         read_back_by="The principal's inline policy, compared with what was written.",
-        survives="Nothing: IAM judges every call by the policies of that moment.",
+        survives="Nothing. IAM judges every call by the policies of that moment.",
         limits=(
             "All inline policies together: 2,048 characters for a user, 10,240 for a role.",
             "The Deny is left out where it would cut standing rights or a longer grant; then the lapse is the end.",

@@ -35,7 +35,7 @@ class IdcAssignment(AccountAssignment):
         ),
         ends_early_by="The Deny's date moves into the past, then the assignment is deleted.",
         read_back_by="The guard's default version, the schedule, and the account's assignments of the permission set.",
-        survives="Nothing: live sessions are denied everything until the last of them could have ended.",
+        survives="Nothing. Live sessions are denied everything until the last of them could have ended.",
         limits=(
             "A guard policy holds 6,144 characters: about 15 people with ends of their own in one account, with room kept "
             "free for emergency stops.",
