@@ -13,7 +13,7 @@ import pytest
 from apps.connectors import registry
 from apps.connectors.aws import schedules
 from apps.connectors.aws.group_membership import GroupMembership
-from apps.connectors.base import Target, Window
+from apps.connectors.base import Examiner, Target, Window
 from apps.connectors.errors import Gone, Refused, Throttled, Unproven
 from tests.connectors.conftest import CONFIG, HUB, READ, Org, Stubs
 from tests.connectors.contract import END, SECOND, Bench, ProvisionerContract
@@ -261,6 +261,50 @@ def test_each_pair_has_a_schedule_of_its_own(world: World) -> None:
     provisioner = GroupMembership(CONFIG)
     assert provisioner.shared_key(world.alice) != provisioner.shared_key(world.bob)
     assert provisioner.lock_key(world.alice) != provisioner.lock_key(world.bob)
+
+
+# ---- drift
+
+
+def test_a_schedule_as_it_was_written_differs_in_nothing(world: World) -> None:
+    provisioner = GroupMembership(CONFIG)
+    windows = [Window(world.alice, END)]
+    provisioner.enforce(world.alice, windows)
+    found = provisioner.examine(world.alice, windows)
+    assert found.is_enforced
+    assert found.differences == ()
+
+
+@pytest.mark.parametrize("tampered", ["gone", "disabled", "later", "another call", "over too soon"])
+def test_a_schedule_that_would_not_end_it_is_weaker_and_written_again(world: World, tampered: str) -> None:
+    provisioner, windows = GroupMembership(CONFIG), [Window(world.alice, END)]
+    provisioner.enforce(world.alice, windows)
+    client = world.org.client_in(world.account_id, "scheduler")
+    ((_, found),) = world.scheduler().stored()
+    words = ("GroupName", "Name", "ScheduleExpression", "FlexibleTimeWindow", "StartDate", "EndDate", "Target", "State")
+    kept = {name: found[name] for name in words}
+    changes: dict[str, dict[str, Any]] = {
+        "disabled": {"State": "DISABLED"},
+        "later": {"StartDate": END + SECOND},
+        "another call": {"Target": {**kept["Target"], "Input": "{}"}},
+        "over too soon": {"EndDate": END},
+    }
+    if tampered == "gone":
+        client.delete_schedule(GroupName="jit", Name=kept["Name"])
+    else:
+        client.update_schedule(**{**kept, **changes[tampered]})
+    examined = provisioner.examine(world.alice, windows)
+    assert examined.weaker == tuple(windows)
+    assert examined.differences
+    provisioner.enforce(world.alice, windows)
+    assert provisioner.examine(world.alice, windows).is_enforced
+
+
+def test_what_is_being_ended_needs_no_schedule(world: World) -> None:
+    provisioner = GroupMembership(CONFIG)
+    assert isinstance(provisioner, Examiner)
+    for windows in ([], [Window(world.alice, END, is_open=False)]):
+        assert provisioner.examine(world.alice, windows).is_enforced
 
 
 # ---- what is refused

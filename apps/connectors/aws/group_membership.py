@@ -16,7 +16,7 @@ from apps.connectors.aws import removers, schedules
 from apps.connectors.aws.holders import Holder, attribute, holder_of, unique_id
 from apps.connectors.aws.schedules import Ending
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Look, Promise, Proof, Target, Ticket, WayIn, Window
+from apps.connectors.base import Examination, Look, Promise, Proof, Target, Ticket, WayIn, Window
 from apps.connectors.errors import ConnectorError, Gone, Refused
 
 MOST_GROUPS = 10  # of an IAM user; the quota cannot be raised
@@ -96,6 +96,15 @@ class GroupMembership:
             kind.require_ours(target)
             return schedules.write(self._reader, self._writer, ending, mine.not_after)
         return self._bring_forward(ending, mine)
+
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        ending, mine = self._kind(target).ending(target), self._window_of(target, windows)
+        found = schedules.read(self._reader, ending)
+        proof = Proof(f"Schedule {ending.name} was read.", datetime.now(UTC), {"is_there": found is not None})
+        if mine is None or not mine.is_open:
+            return Examination(proof)
+        wrong = schedules.weaknesses(self._reader, ending, mine.not_after, found)
+        return Examination(proof, weaker=(mine,) if wrong else (), differences=wrong)
 
     def open(self, target: Target) -> Ticket:
         """Reads first: a second membership would be one too many to take away."""

@@ -114,6 +114,24 @@ def read(reader: Api, ending: Ending) -> dict[str, Any] | None:
         return None
 
 
+def weaknesses(reader: Api, ending: Ending, at: datetime, found: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Why a schedule, as AWS shows it, would not end it from `at` on, in sentences; none when it would."""
+    name = f"Schedule {ending.name} in account {ending.account_id}"
+    if found is None:
+        return (f"{name} is not there.",)
+    wanted, latest = _wanted(reader, ending, at), max(whole_second(at), whole_second(datetime.now(UTC)))
+    different = sorted(
+        one for one in wanted if one not in _TIMES and _comparable(found, one) != _comparable(wanted, one)
+    )
+    begins, stops = (_comparable(found, one) for one in _TIMES)
+    said = {
+        f"{name} differs from what was written ({', '.join(different)}).": bool(different),
+        f"{name} begins too late.": begins is not None and begins > latest,
+        f"{name} stops before it could have ended anything.": stops is not None and stops <= latest,
+    }
+    return tuple(sentence for sentence, is_so in said.items() if is_so)
+
+
 def remove(reader: Api, writer: Api, ending: Ending) -> Proof:
     """Take the schedule away, and read back that it is gone: nothing it would end is there any more. Gone already is
     fine: a schedule deletes itself after its last call."""
