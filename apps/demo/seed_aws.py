@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from apps.demo.company.model import Account, Company, Document, IamUser, PermissionSet, Person, Policy, Role
 from apps.demo.company.policies import GUARD_NAME, GUARD_PATH
-from apps.demo.company.portal import SCHEDULE_GROUP
+from apps.demo.company.portal import ENDER_FUNCTION, PATH, SCHEDULE_GROUP
 
 SEED = 42  # of moto's random numbers: account ids, user ids and ARNs come out the same in every run
 ENTERPRISE = "aws:identitystore:enterprise"
@@ -251,6 +251,7 @@ class _AccountSeeding:
         credentials = None if account.is_management else self._enter()
         self.iam = seeding.client("iam", credentials)
         self.scheduler = seeding.client("scheduler", credentials)
+        self.is_management = account.is_management
 
     def run(self) -> None:
         company = self.company
@@ -259,7 +260,7 @@ class _AccountSeeding:
             self._policy(policy)
         for role in _of(company.portal_roles, self.key):
             self._role(role)
-        self.scheduler.create_schedule_group(Name=SCHEDULE_GROUP)
+        self._scheduling()
         for role in _of(company.roles, self.key):
             self._role(role)
             self.seeding.counts["roles"] += 1
@@ -270,6 +271,20 @@ class _AccountSeeding:
         for user in _of(company.iam_users, self.key):
             self._user(user)
             self.seeding.counts.update(iam_users=1, access_keys=user.keys)
+
+    def _scheduling(self) -> None:
+        """What the scheduler needs, and what it ends memberships of the directory with. That function is only there to be
+        found: the demo's AWS stores schedules and never runs them."""
+        self.scheduler.create_schedule_group(Name=SCHEDULE_GROUP)
+        if not self.is_management:
+            return
+        self.seeding.client("lambda").create_function(
+            FunctionName=ENDER_FUNCTION,
+            Runtime="python3.13",
+            Role=self._fill(f"arn:aws:iam::<self>:role{PATH}PortalScheduler"),
+            Handler="index.handler",
+            Code={"ZipFile": b"never run"},
+        )
 
     def _enter(self) -> dict[str, str]:
         given = self.seeding.client("sts").assume_role(

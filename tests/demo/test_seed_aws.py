@@ -58,6 +58,7 @@ def test_a_seeded_company_reads_back_as_it_was_written_and_is_not_seeded_again(s
     assert len(lines) >= len(SMALL.accounts)
     assert json.loads(summary.to_json())["counts"]["people"] == 13
     check_organization(url, summary)
+    assert client(url, "lambda").get_function(FunctionName="portal-ender")
     check_iam(url, summary)
     check_identity_center(url, summary)
 

@@ -11,6 +11,7 @@ from apps.demo.company.people import CAST
 from apps.demo.company.policies import allow, deny, document
 
 PATH = "/portal/"
+ENDER_FUNCTION = "portal-ender"  # of the management account: ends memberships of the directory by name
 SCHEDULE_GROUP = "jit"  # of AWS's scheduler, in every account: what the portal has it end
 _OWN = ["arn:aws:iam::*:role/portal/*", "arn:aws:iam::*:role/jit/*"]
 _GUARDS = "arn:aws:iam::*:policy/jit/jit-guard*"
@@ -162,7 +163,7 @@ _SCHEDULER = allow("iam:RemoveUserFromGroup", "arn:aws:iam::*:group/*", Sid="Tak
 _SCHEDULER_MANAGEMENT = document(
     _SCHEDULER,
     allow("sso:DeleteAccountAssignment", Sid="TakeAwayAssignments"),
-    allow("lambda:InvokeFunction", "arn:aws:lambda:<region>:<self>:function:portal-ender", Sid="TakeAwayByName"),
+    allow("lambda:InvokeFunction", f"arn:aws:lambda:<region>:<self>:function:{ENDER_FUNCTION}", Sid="TakeAwayByName"),
 )
 _ENDS = "What AWS's scheduler ends access as, when the portal cannot"
 
