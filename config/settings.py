@@ -50,6 +50,7 @@ INSTALLED_APPS = [
     "apps.access",
     "apps.reviews",
     "apps.evidence",
+    "apps.insights",
     "apps.notifications",
 ]
 if DEMO:
@@ -284,6 +285,7 @@ LEDGER_PATH = env.text("LEDGER_PATH")
 
 # Reading AWS into the inventory.
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
+METRICS_TOKEN = env.secret("METRICS_TOKEN")  # what Prometheus shows; without one there is no /metrics
 AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS
 RECONCILE_EVERY_MINUTES = env.number("RECONCILE_EVERY_MINUTES", 15)
 DRIFT_MOST_REPAIRS = env.number("DRIFT_MOST_REPAIRS", 10)  # more at once wait for two administrators

@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("reviews/", include("apps.reviews.urls")),
     path("inbox/", include("apps.notifications.urls")),
     path("evidence/", include("apps.evidence.urls")),
+    path("", include("apps.insights.urls")),
     path("", include("apps.access.urls")),
 ]
 if settings.DEMO:

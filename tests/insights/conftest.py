@@ -1,0 +1,3 @@
+from tests.grants.conftest import clock, system
+
+__all__ = ["clock", "system"]
