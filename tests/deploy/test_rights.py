@@ -430,11 +430,20 @@ def test_only_the_provisioner_writes_our_schedules(action: str) -> None:
     assert controlled("ProtectJit", ADMIN_THERE, action, schedule.replace("/jit/", "/default/"))
 
 
-@pytest.mark.parametrize("principal", [ADMIN_THERE, ENDER, PROVISIONER])
+@pytest.mark.parametrize("principal", [ADMIN_THERE, ENDER, STACKSETS])
 def test_a_deny_that_was_attached_stays(principal: str) -> None:
     arn = f"arn:aws:iam::{MEMBER}:policy/jit/JitDenyAll"
     assert not controlled("ProtectJit", principal, "iam:DetachRolePolicy", APP_ROLE, iam__PolicyARN=arn)
     assert controlled("ProtectJit", BREAK_GLASS, "iam:DetachRolePolicy", APP_ROLE, iam__PolicyARN=arn)
+
+
+def test_the_provisioner_takes_the_deny_all_only_off_roles_of_grants_which_it_deletes() -> None:
+    arn = f"arn:aws:iam::{MEMBER}:policy/jit/JitDenyAll"
+    words = {"iam__PolicyARN": arn, "iam__PermissionsBoundary": BOUNDARY}
+    assert controlled("ProtectJit", PROVISIONER, "iam:DetachRolePolicy", GRANTS_ROLE, **words)
+    assert decide("PortalProvisioner", "iam:DetachRolePolicy", GRANTS_ROLE, **words) is Outcome.ALLOW
+    for role in (TIER_ROLE, APP_ROLE, SCHEDULER):
+        assert decide("PortalProvisioner", "iam:DetachRolePolicy", role, **words) is not Outcome.ALLOW
 
 
 def test_protection_leaves_everybody_elses_work_alone() -> None:

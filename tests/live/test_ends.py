@@ -10,11 +10,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from apps.connectors.aws import jit_documents, minting, sts_broker
-from apps.connectors.aws.guard import stamp
+from apps.connectors.aws.guard import size, stamp
 from apps.connectors.base import whole_second
 from tests.live.sandbox import (
     DEAD,
     DENIED,
+    PATH,
     Sandbox,
     allow,
     code,
@@ -144,6 +145,34 @@ def test_a_closed_trust_lets_nobody_in(sandbox: Sandbox) -> None:
     pause(15)
     with pytest.raises(ClientError, match="AccessDenied"):
         sandbox.assume(role, sandbox.assume(sandbox.admin_role))
+
+
+def test_white_space_does_not_count_towards_the_size_of_a_policy(sandbox: Sandbox) -> None:
+    """How `size` counts: 2,048 characters for all inline policies of a user."""
+    iam = sandbox.there("iam")
+    iam.create_user(UserName=sandbox.name, Path=PATH)
+    sandbox.later(iam.delete_user, UserName=sandbox.name)
+    text = json.dumps(READ, indent=200)
+    assert len(text) > 2048 > size(READ)
+    sandbox.later(iam.delete_user_policy, UserName=sandbox.name, PolicyName="wide")
+    iam.put_user_policy(UserName=sandbox.name, PolicyName="wide", PolicyDocument=text)
+    sandbox.require_enforcement()  # moto knows no limit
+
+
+def test_the_account_counts_what_it_lists(sandbox: Sandbox) -> None:
+    """The control total of a scan. Reads only; somebody who changes IAM meanwhile makes it differ."""
+    iam = sandbox.there("iam")
+    listed = {"Users": 0, "Roles": 0, "Groups": 0, "Policies": 0}
+    words = {"Users": "UserDetailList", "Roles": "RoleDetailList", "Groups": "GroupDetailList", "Policies": "Policies"}
+    pages = iam.get_paginator("get_account_authorization_details").paginate(
+        Filter=["User", "Role", "Group", "LocalManagedPolicy"]
+    )
+    for page in pages:
+        for name, word in words.items():
+            listed[name] += len(page[word])
+    counted = iam.get_account_summary()["SummaryMap"]
+    sandbox.require_enforcement()
+    assert listed == {name: counted[name] for name in listed}
 
 
 def test_a_source_identity_stays_along_a_chain(sandbox: Sandbox) -> None:

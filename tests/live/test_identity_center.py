@@ -132,6 +132,45 @@ def test_a_delegated_administrator_may_not_list_by_principal(sandbox: Sandbox) -
     assert code(raised.value) in DENIED
 
 
+def test_a_delegated_administrator_may_not_assign_into_the_management_account(sandbox: Sandbox) -> None:
+    """Why that is refused beforehand. What it tries is a permission set that lets nobody do anything but read counts."""
+    sso, (instance, _) = sandbox.hub("sso-admin"), sandbox.instance()
+    management = sandbox.hub("organizations").describe_organization()["Organization"]["MasterAccountId"]
+    permission_set = sandbox.permission_set(document(READ))
+    sandbox.require_enforcement()
+    if management == sandbox.hub_id:
+        pytest.skip("these credentials are the management account's, which may")
+    words = {"InstanceArn": instance, "TargetId": management, "TargetType": "AWS_ACCOUNT"}
+    words |= {"PermissionSetArn": permission_set, "PrincipalType": "USER", "PrincipalId": sandbox.require_person()}
+    sandbox.later(sandbox.unassign, words=words)
+    try:
+        request = sso.create_account_assignment(**words)["AccountAssignmentCreationStatus"]["RequestId"]
+    except ClientError as error:
+        if code(error) not in DENIED:
+            raise
+        return
+
+    def status() -> str:
+        answer = sso.describe_account_assignment_creation_status(
+            InstanceArn=instance, AccountAssignmentCreationRequestId=request
+        )
+        found = answer["AccountAssignmentCreationStatus"]["Status"]
+        return "" if found == "IN_PROGRESS" else str(found)
+
+    assert until(status, within=180, what="the request ends") == "FAILED"
+
+
+def test_what_a_second_create_and_a_second_delete_answer(sandbox: Sandbox) -> None:
+    """Nothing rests on it, since the provisioner reads before and after; now it is known. Only one assignment is there."""
+    words = sandbox.assignment(sandbox.permission_set(document(READ)))
+    sandbox.require_enforcement()
+    sso = sandbox.hub("sso-admin")
+    measurements.append((f"second create answers: {_answer(sso.create_account_assignment, words)}", 0.0))
+    sandbox.unassign(words)
+    measurements.append((f"second delete answers: {_answer(sso.delete_account_assignment, words)}", 0.0))
+    assert not sandbox.is_assigned(words)
+
+
 def test_a_membership_in_a_group_that_scim_owns_is_refused_or_taken_back(sandbox: Sandbox) -> None:
     """Why such groups are refused. Waits `LIVE_SCIM_WAIT` seconds (2,700) for the identity provider's next turn."""
     group_id = os.environ.get("LIVE_SCIM_GROUP_ID", "")
@@ -155,6 +194,14 @@ def test_a_membership_in_a_group_that_scim_owns_is_refused_or_taken_back(sandbox
 
     wait = float(os.environ.get("LIVE_SCIM_WAIT", "2700"))
     measure("membership in a SCIM group until it was taken back", is_gone, within=wait)
+
+
+def _answer(call: Any, words: dict[str, str]) -> str:
+    try:
+        answer = call(**words)
+    except ClientError as error:
+        return code(error)
+    return next(str(value["Status"]) for key, value in answer.items() if key.startswith("AccountAssignment"))
 
 
 def _assumes(sandbox: Sandbox, role: str, keys: dict[str, str]) -> bool:

@@ -22,7 +22,9 @@ SOON = timedelta(seconds=60)
 PUNCTUAL = 180.0  # seconds after its start in which a schedule must have run
 
 
-def schedule(sandbox: Sandbox, arn: str, words: dict[str, str], *actions: str, in_hub: bool = False) -> None:
+def schedule(
+    sandbox: Sandbox, arn: str, words: dict[str, Any], *actions: str, in_hub: bool = False, at_once: bool = False
+) -> None:
     """A schedule like the ones that `schedules.py` writes, with a group and a role of its own."""
     scheduler = sandbox.hub("scheduler") if in_hub else sandbox.there("scheduler")
     account_id = sandbox.hub_id if in_hub else sandbox.account_id
@@ -39,6 +41,7 @@ def schedule(sandbox: Sandbox, arn: str, words: dict[str, str], *actions: str, i
     )
     role = sandbox.role(trust, {"end": document(allow(*actions))}, suffix="s", in_hub=in_hub)
     starts_at = whole_second(now() + SOON)
+    start = {} if at_once else {"StartDate": starts_at}
 
     def create() -> bool:
         try:
@@ -50,7 +53,7 @@ def schedule(sandbox: Sandbox, arn: str, words: dict[str, str], *actions: str, i
                 State="ENABLED",
                 FlexibleTimeWindow={"Mode": "OFF"},
                 ActionAfterCompletion="DELETE",
-                StartDate=starts_at,
+                **start,
                 EndDate=starts_at + schedules.TRIES_FOR,
                 Target={"Arn": arn, "RoleArn": role, "Input": json.dumps(words), "RetryPolicy": schedules.RETRIES},
             )
@@ -82,7 +85,8 @@ def test_the_scheduler_deletes_an_assignment(sandbox: Sandbox) -> None:
     ends(sandbox, "schedule ssoadmin:deleteAccountAssignment", lambda: not sandbox.is_assigned(words))
 
 
-def test_the_scheduler_takes_an_iam_user_out_of_a_group(sandbox: Sandbox) -> None:
+def member(sandbox: Sandbox) -> dict[str, str]:
+    """An IAM user of the sandbox in a group, as the call that ends it names them."""
     iam, words = sandbox.there("iam"), {"UserName": sandbox.name, "GroupName": sandbox.name}
     iam.create_user(UserName=sandbox.name, Path=PATH)
     sandbox.later(iam.delete_user, UserName=sandbox.name)
@@ -90,12 +94,25 @@ def test_the_scheduler_takes_an_iam_user_out_of_a_group(sandbox: Sandbox) -> Non
     sandbox.later(iam.delete_group, GroupName=sandbox.name)
     iam.add_user_to_group(**words)
     sandbox.later(iam.remove_user_from_group, **words)
-    schedule(sandbox, universal("iam:removeUserFromGroup"), words, "iam:RemoveUserFromGroup")
-    ends(
-        sandbox,
-        "schedule iam:removeUserFromGroup",
-        lambda: not iam.list_groups_for_user(UserName=sandbox.name)["Groups"],
-    )
+    return words
+
+
+def groups(sandbox: Sandbox) -> list[Any]:
+    found: list[Any] = sandbox.there("iam").list_groups_for_user(UserName=sandbox.name)["Groups"]
+    return found
+
+
+def test_the_scheduler_takes_an_iam_user_out_of_a_group(sandbox: Sandbox) -> None:
+    schedule(sandbox, universal("iam:removeUserFromGroup"), member(sandbox), "iam:RemoveUserFromGroup")
+    ends(sandbox, "schedule iam:removeUserFromGroup", lambda: not groups(sandbox))
+
+
+def test_a_schedule_without_a_start_calls_at_once(sandbox: Sandbox) -> None:
+    """How `schedules.py` brings an end forward: a rate whose first call does not wait for its first quarter of an hour."""
+    words = member(sandbox)
+    schedule(sandbox, universal("iam:removeUserFromGroup"), words, "iam:RemoveUserFromGroup", at_once=True)
+    sandbox.require_enforcement()
+    measure("schedule without a start until it ended", lambda: not groups(sandbox), within=PUNCTUAL)
 
 
 def test_the_scheduler_closes_a_port(sandbox: Sandbox) -> None:
