@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from apps.access.models import Offer
 from apps.access.services import offers
 from apps.audit import services as audit
+from apps.connectors.aws.session import Api, session
 from apps.demo import cast
 from apps.demo.company import tier_roles
 from apps.demo.company.model import Company
@@ -50,7 +51,8 @@ class CannotSignUp(RuntimeError):
 
 @dataclass(frozen=True)
 class DatedPolicy:
-    """Actions that a tagged IAM user or role of one account can have for a time."""
+    """Actions that somebody can have for a time in one account: a tagged IAM user or role of it, or a person as a role of
+    their own."""
 
     account: str
     slug: str
@@ -58,6 +60,7 @@ class DatedPolicy:
     description: str
     actions: tuple[str, ...]
     resources: tuple[str, ...]
+    provisioner: str = "iam_timeboxed_policy"
 
 
 DATED_POLICIES = (
@@ -84,6 +87,41 @@ DATED_POLICIES = (
         "Look a booking up while an incident lasts",
         ("dynamodb:GetItem",),
         ("arn:aws:dynamodb:<region>:<self>:table/bookings",),
+    ),
+    DatedPolicy(
+        "production",
+        "mend-one-booking",
+        "Mend one booking",
+        "Look a booking up and put it right, with a role of your own",
+        ("dynamodb:GetItem", "dynamodb:UpdateItem"),
+        ("arn:aws:dynamodb:<region>:<self>:table/bookings",),
+        "iam_jit_role",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A port of a security group that can be let in to for a time, from one network."""
+
+    account: str
+    slug: str
+    name: str
+    description: str
+    group: str
+    port: int
+    source: str
+
+
+OPENINGS = (
+    Opening(
+        "production",
+        "reach-the-bookings-database",
+        "Reach the bookings database",
+        "From the office network, to look at a booking with your own sign-in to the database",
+        "bookings-db",
+        5432,
+        "10.20.0.0/24",
     ),
 )
 
@@ -166,7 +204,8 @@ class Portal:
         self.connection.refresh_from_db()
 
     def offer(self) -> list[Offer]:
-        """The catalogue: permission sets that can be had just in time, dated policies, and sessions in tier roles."""
+        """The catalogue: permission sets that can be had just in time, dated policies, network openings, and sessions in
+        tier roles."""
         made = [
             offers.offer(entitlement, provisioner="idc_assignment", max_for=timedelta(hours=hours), by=self.erin)
             for entitlement, hours in self._permission_sets()
@@ -174,8 +213,14 @@ class Portal:
         for policy in DATED_POLICIES:
             entitlement = self._entitlement_for(policy)
             made.append(
-                offers.offer(entitlement, provisioner="iam_timeboxed_policy", max_for=timedelta(hours=4), by=self.erin)
+                offers.offer(entitlement, provisioner=policy.provisioner, max_for=timedelta(hours=4), by=self.erin)
             )
+        made += [
+            offers.offer(
+                self._opened_by(opening), provisioner="security_group_rule", max_for=timedelta(hours=2), by=self.erin
+            )
+            for opening in OPENINGS
+        ]
         made += [
             offers.offer(entitlement, provisioner="sts_broker", max_for=timedelta(hours=hours), by=self.erin)
             for name, hours in tier_roles.HOURS.items()
@@ -196,6 +241,29 @@ class Portal:
             accounts, hours = ON_OFFER[entitlement.name]
             if keys[entitlement.resource_id or 0] in accounts:
                 yield entitlement, hours
+
+    def _opened_by(self, opening: Opening) -> Entitlement:
+        """The security group is looked up by its name, as an administrator would in the console."""
+        account = self.accounts[opening.account]
+        found = Api(session(self.connection.config), "reader_role").call(
+            account.external_id,
+            "ec2",
+            "describe_security_groups",
+            Filters=[{"Name": "group-name", "Values": [opening.group]}],
+        )
+        return inventory.define_opening(
+            account,
+            slug=opening.slug,
+            name=opening.name,
+            description=opening.description,
+            region=self.company.region,
+            group_id=found["SecurityGroups"][0]["GroupId"],
+            protocol="tcp",
+            from_port=opening.port,
+            to_port=opening.port,
+            source=opening.source,
+            by=self.erin,
+        )
 
     def _entitlement_for(self, policy: DatedPolicy) -> Entitlement:
         account = self.accounts[policy.account]

@@ -252,6 +252,7 @@ class _AccountSeeding:
         self.iam = seeding.client("iam", credentials)
         self.scheduler = seeding.client("scheduler", credentials)
         self.is_management = account.is_management
+        self.ec2 = seeding.client("ec2", credentials)
 
     def run(self) -> None:
         company = self.company
@@ -261,13 +262,15 @@ class _AccountSeeding:
         for role in _of(company.portal_roles, self.key):
             self._role(role)
         self._scheduling()
+        for group in _of(company.security_groups, self.key):
+            self.ec2.create_security_group(GroupName=group.name, Description=group.description)
         for role in _of(company.roles, self.key):
             self._role(role)
             self.seeding.counts["roles"] += 1
-        for group in _of(company.iam_groups, self.key):
-            self.iam.create_group(GroupName=group.name)
-            for arn in group.attached:
-                self.iam.attach_group_policy(GroupName=group.name, PolicyArn=arn)
+        for iam_group in _of(company.iam_groups, self.key):
+            self.iam.create_group(GroupName=iam_group.name)
+            for arn in iam_group.attached:
+                self.iam.attach_group_policy(GroupName=iam_group.name, PolicyArn=arn)
         for user in _of(company.iam_users, self.key):
             self._user(user)
             self.seeding.counts.update(iam_users=1, access_keys=user.keys)

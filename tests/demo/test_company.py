@@ -46,7 +46,7 @@ def test_it_has_the_size_that_the_demo_promises() -> None:
     assert len(HARBOURLINE.accounts) == 6
     assert (len(HARBOURLINE.people), len(EMAILS)) == (60, 60)
     assert len({group.name for group in HARBOURLINE.groups}) == 12
-    assert len({one.name for one in HARBOURLINE.permission_sets}) == 10
+    assert len({one.name for one in HARBOURLINE.permission_sets}) == 11
     assert 110 <= len(HARBOURLINE.roles) <= 130
     assert 14 <= len(HARBOURLINE.iam_users) <= 17
 
@@ -127,7 +127,7 @@ def test_alice_has_something_to_ask_for_in_production() -> None:
         if row.account == "production" and (row.person == CAST["alice"] or row.group in groups)
     }
     on_offer = {one.name for one in HARBOURLINE.permission_sets if one.is_jit}
-    assert held == {"ReadOnly"}
+    assert held == {"ReadOnly", "JitBase"}
     assert len(on_offer) == 7
 
 

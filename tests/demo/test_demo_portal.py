@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db.models import F
+from django.utils import timezone
 
 from apps.access.models import AccessRequest, Offer
+from apps.access.services import offers
 from apps.audit.models import AuditEvent
+from apps.connectors import registry
 from apps.connectors.aws.session import forget_sessions
+from apps.connectors.base import Target, Window
 from apps.demo import cast
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.people import CAST, email
@@ -123,7 +128,11 @@ def check_offers(portal: Portal, made: list[Offer]) -> None:
         for offer in Offer.objects.open().filter(provisioner="idc_assignment").with_names()
     }
     assert found == {(name, f"harbourline-{key}") for name, (keys, _) in ON_OFFER.items() for key in keys}
-    dated = [offer.entitlement for offer in made if offer.provisioner == "iam_timeboxed_policy"]
+    dated = [offer.entitlement for offer in made if offer.entitlement.kind == Entitlement.Kind.DATED_POLICY]
+    assert {offer.provisioner for offer in made if offer.entitlement in dated} == {
+        "iam_timeboxed_policy",
+        "iam_jit_role",
+    }
     assert len(dated) == len(DATED_POLICIES)
     for entitlement in dated:
         assert not entitlement.is_privileged
@@ -132,6 +141,41 @@ def check_offers(portal: Portal, made: list[Offer]) -> None:
         [statement] = entitlement.attributes["statements"]
         assert statement["actions"]
         assert not any("<" in resource for resource in statement["resources"])
+    (opening,) = [offer for offer in made if offer.entitlement.kind == Entitlement.Kind.NETWORK_RULE]
+    assert opening.provisioner == "security_group_rule"
+    assert opening.entitlement.attributes["group_id"].startswith("sg-")
+    check_people_can_have(opening)
+    check_people_can_have(next(offer for offer in made if offer.provisioner == "iam_jit_role"))
+
+
+def check_people_can_have(offer: Offer) -> None:
+    """Alice may ask for it, AWS has what it needs, and it opens and ends there."""
+    row = Offer.objects.with_names().get(pk=offer.pk)
+    alice = User.objects.get(email=CAST["alice"])
+    (holder, *_) = offers.holders_for(alice, row)
+    assert offers.judge(holder.identity, row, duration=timedelta(hours=1), has_ticket=True).tier  # type: ignore[arg-type]
+    entitlement = row.entitlement
+    target = Target(
+        account_id=entitlement.resource.external_id,  # type: ignore[union-attr]
+        principal_kind=holder.kind,
+        principal_external_id=holder.external_id,
+        principal_name=holder.name,
+        entitlement_kind=entitlement.kind,
+        entitlement_external_id=entitlement.external_id,
+        entitlement_name=entitlement.name,
+        entitlement_attributes=entitlement.attributes,
+        reference="demograntabc2345" if offer.provisioner == "iam_jit_role" else "",
+    )
+    provisioner = registry.provisioner("aws", row.provisioner, entitlement.connection.config)
+    end = timezone.now() + timedelta(hours=1)
+    provisioner.check(target, [Window(target, end)])
+    provisioner.enforce(target, [Window(target, end)])
+    provisioner.open(target)
+    assert provisioner.look(target).is_present
+    provisioner.enforce(target, [Window(target, timezone.now(), is_open=False)])
+    provisioner.close(target)
+    provisioner.enforce(target, [])
+    assert not provisioner.look(target).is_present
 
 
 def check_requests(requests: list[AccessRequest]) -> None:

@@ -125,6 +125,7 @@ PERMISSION_SETS = (
         (aws_managed("AWSBillingReadOnlyAccess"),),
         policies.BILLING,
     ),
+    PermissionSet("JitBase", "A way into roles of your own, and nothing else", "PT8H", False, inline=policies.JIT_BASE),
 )
 
 _EVERYWHERE = tuple(account.key for account in ACCOUNTS)
@@ -132,6 +133,7 @@ _EVERYWHERE = tuple(account.key for account in ACCOUNTS)
 # group, permission set, accounts
 _GROUP_ROWS = (
     ("engineering-all", "ReadOnly", ("production", "staging", "sandbox")),
+    ("engineering-all", "JitBase", ("production",)),
     ("engineering-all", "PowerUser", ("sandbox",)),
     ("payments-engineers", "Deployer", ("staging",)),
     ("product-engineers", "Deployer", ("staging",)),

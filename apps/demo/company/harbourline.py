@@ -1,7 +1,7 @@
 """Harbourline put together."""
 
 from apps.demo.company import access, accounts, iam_users, irregular, people, portal, tier_roles, trusts, workloads
-from apps.demo.company.model import Company, OidcProvider, SamlProvider
+from apps.demo.company.model import Company, OidcProvider, SamlProvider, SecurityGroup
 
 _KEYS = tuple(account.key for account in accounts.ACCOUNTS)
 
@@ -29,6 +29,7 @@ HARBOURLINE = Company(
         OidcProvider("staging", trusts.GITHUB),
     ),
     saml_providers=(SamlProvider("production", "corporate-adfs"), SamlProvider("management", "corporate-adfs")),
+    security_groups=(SecurityGroup("production", "bookings-db", "Who may connect to the bookings database"),),
     auditors=(people.CAST["dan"],),
     administrators=(people.CAST["erin"], people.CAST["farid"]),
 )

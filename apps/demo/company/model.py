@@ -114,6 +114,15 @@ class Role:
 
 
 @dataclass(frozen=True)
+class SecurityGroup:
+    """A security group of the account's first network, which lets nobody in until somebody adds a rule."""
+
+    account: str
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
 class IamGroup:
     """An IAM group with the policies attached to it."""
 
@@ -174,6 +183,7 @@ class Company:
     iam_users: tuple[IamUser, ...]
     oidc_providers: tuple[OidcProvider, ...]
     saml_providers: tuple[SamlProvider, ...]
+    security_groups: tuple[SecurityGroup, ...]
     auditors: tuple[str, ...]
     administrators: tuple[str, ...]
 

@@ -153,6 +153,10 @@ BILLING = document(
     allow(["budgets:*", "ce:*", "cur:*", "invoicing:*", "payments:Get*", "payments:List*", "tax:Get*"], Sid="Money")
 )
 
+JIT_BASE = document(  # the right to knock: the role of a grant lets in its own person alone
+    allow(["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], "arn:aws:iam::*:role/jit/jit-*")
+)
+
 # The guard: where just-in-time access through Identity Center ends. Statements are written by the portal; the anchor
 # keeps the document valid, and denies nothing since its date is long past.
 GUARD_PATH, GUARD_NAME = "/jit/", "jit-guard"

@@ -69,7 +69,8 @@ _READER = [
             "iam:SimulatePrincipalPolicy",
         ],
         Sid="ReadIam",
-    )
+    ),
+    allow(["ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules"], Sid="ReadOpenings"),
 ]
 _READER_MANAGEMENT = [
     _READ_ASSIGNMENTS,
@@ -88,6 +89,25 @@ _GUARD_AND_TIME_BOXED = [
         Condition=_TIME_BOXED,
     ),
     allow("iam:PutRolePolicy", "arn:aws:iam::*:role/jit/tier/*", Sid="GuardsOfTierRoles"),
+    allow(
+        [
+            "iam:CreateRole",
+            "iam:PutRolePolicy",
+            "iam:UpdateAssumeRolePolicy",
+            "iam:DeleteRolePolicy",
+            "iam:DetachRolePolicy",
+            "iam:DeleteRole",
+        ],
+        "arn:aws:iam::*:role/jit/jit-*",
+        Sid="RolesOfGrants",
+        Condition={"StringEquals": {"iam:PermissionsBoundary": "arn:aws:iam::<self>:policy/jit/JitBoundary"}},
+    ),
+    allow("iam:TagRole", "arn:aws:iam::*:role/jit/jit-*", Sid="TagsOfRoles"),
+    allow(
+        ["ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress", "ec2:CreateTags", "ec2:DeleteTags"],
+        ["arn:aws:ec2:*:<self>:security-group/*", "arn:aws:ec2:*:<self>:security-group-rule/*"],
+        Sid="Openings",
+    ),
     allow(["iam:Get*", "iam:List*"], Sid="ReadBack"),
     deny(["iam:CreateUser", "iam:CreateAccessKey", "iam:CreateLoginProfile", "sts:AssumeRole"], Sid="Never"),
 ]
@@ -159,7 +179,11 @@ _BROKER = document(
     )
 )
 _ENDER = document(allow(["sso:DeleteAccountAssignment", "identitystore:DeleteGroupMembership"], Sid="DeleteOnly"))
-_SCHEDULER = allow("iam:RemoveUserFromGroup", "arn:aws:iam::*:group/*", Sid="TakeAway")
+_SCHEDULER = allow(
+    ["iam:RemoveUserFromGroup", "ec2:RevokeSecurityGroupIngress"],
+    ["arn:aws:iam::*:group/*", "arn:aws:ec2:*:<self>:security-group/*"],
+    Sid="TakeAway",
+)
 _SCHEDULER_MANAGEMENT = document(
     _SCHEDULER,
     allow("sso:DeleteAccountAssignment", Sid="TakeAwayAssignments"),
