@@ -37,6 +37,9 @@ class Minter(Protocol):
         """A session for the grant `target.reference` that ends at `not_after`, or sooner where the system allows no
         session that long. `person` is written into the system's own log. Raises a `ConnectorError`."""
 
+    def require_console(self) -> None:
+        """Raise `Refused` where a session cannot be opened in a console, so that none is made for one."""
+
     def console_url(self, minted: Minted) -> str:
         """The address that opens the system's console with this session. It is as secret as the session, and soon
         stale. Raises a `ConnectorError`."""

@@ -51,6 +51,7 @@ class FakeMinter:
     asked: list[dict[str, Any]] = []
     during: Callable[[], None] | None = None
     error: Exception | None = None
+    console_error: Exception | None = None
 
     def __init__(self, config: Any) -> None: ...
 
@@ -62,6 +63,10 @@ class FakeMinter:
             raise FakeMinter.error
         return Minted("ASIAEXAMPLE", SECRET, TOKEN, min(not_after, now + timedelta(hours=1)), f"{person}-x")
 
+    def require_console(self) -> None:
+        if FakeMinter.console_error:
+            raise FakeMinter.console_error
+
     def console_url(self, minted: Minted) -> str:
         return URL
 
@@ -72,6 +77,7 @@ def _minter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeMinter, "asked", [])
     monkeypatch.setattr(FakeMinter, "during", None)
     monkeypatch.setattr(FakeMinter, "error", None)
+    monkeypatch.setattr(FakeMinter, "console_error", None)
 
 
 @pytest.fixture
@@ -130,6 +136,12 @@ def test_for_the_console_the_keys_stay_with_the_broker(grant: Grant) -> None:
     assert given["console_url"] == URL
     assert not {"access_key_id", "secret_access_key", "session_token"} & given.keys()
     assert Minting.objects.get().kind == "console"
+
+
+def test_without_a_console_no_session_is_made_for_one(grant: Grant) -> None:
+    FakeMinter.console_error = Denied("This AWS has no console.")
+    assert refused(grant, kind=Minting.Kind.CONSOLE) == "This AWS has no console."
+    assert hand_out(asking(grant))
 
 
 def test_every_asking_is_a_session_of_its_own(grant: Grant) -> None:

@@ -104,6 +104,9 @@ class TierSessions:
             endpoint_url=os.environ.get("AWS_ENDPOINT_URL", ""),
         )
 
+    def require_console(self) -> None:
+        self._console()
+
     def console_url(self, minted: Minted) -> str:
         endpoint, console = self._console()
         given = {

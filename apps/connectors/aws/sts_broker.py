@@ -96,8 +96,7 @@ class StsBroker:
         ends_early_by="The grant leaves the role's guard, which denies its sessions from then on.",
         read_back_by="The role, its trust and boundary, and its guard, compared with what was written.",
         survives=(
-            "No session of the role. The boundary must keep sessions from assuming further roles and from making "
-            "credentials: what such a role could do would last up to an hour."
+            "Nothing of the session. Where the boundary lets it assume further roles or make credentials, those live on."
         ),
         limits=(
             "A role's inline policies together: 10,240 characters, about 40 grants with different ends.",
@@ -155,9 +154,9 @@ class StsBroker:
         if _comparable(self._guard(target)) != _comparable(document):
             raise Unproven(f"The guard of role {name} reads back differently from what was written.")
         still_open = sorted([_reference(w.target), stamp(w.not_after)] for w in windows if w.is_open)
+        through = f"{len(still_open)} through, each until its end" if still_open else "nobody through"
         return Proof(
-            f"The guard of role {name} lets {len(still_open)} {'grant' if len(still_open) == 1 else 'grants'} through, "
-            "each until its end.",
+            f"The guard of role {name} lets {through}.",
             datetime.now(UTC),
             {
                 "role": name,

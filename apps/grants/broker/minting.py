@@ -74,6 +74,8 @@ def hand_out(asked: Asked) -> dict[str, str]:
     now = timezone.now()
     try:
         minter = registry.minter(grant.connection.kind, grant.provisioner, grant.connection.config)
+        if asked.kind == Minting.Kind.CONSOLE:
+            minter.require_console()
         minted = minter.mint(windows.target_of(grant), _end_of(grant), person=holder.email, now=now)
         _record(grant, holder, asked, minted, now)
         url = minter.console_url(minted) if asked.kind == Minting.Kind.CONSOLE else ""

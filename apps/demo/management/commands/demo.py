@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import signal
 import socket
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from threading import Thread
 from types import FrameType
 from typing import Any
@@ -50,6 +52,8 @@ class Command(BaseCommand):
         self.port = _free_port()
         company = HARBOURLINE.trimmed(people=max(people, 13), roles_per_account=6) if people else HARBOURLINE
         self.programs = Programs(logs.resolve(), cwd=settings.BASE_DIR)
+        self.private = TemporaryDirectory(prefix="gatehouse-")  # where web and broker meet
+        self.broker_key = secrets.token_urlsafe(32)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell in the background ignores SIGINT for us
             signal.signal(number, _interrupt)
         self.say(f"\n{company.name}, a made-up company in a local AWS\n")
@@ -63,6 +67,7 @@ class Command(BaseCommand):
         finally:
             _ignore_signals()
             self.programs.stop()
+            self.private.cleanup()
         self.say("Stopped. Nothing of it runs any more.")
 
     # ---- starting
@@ -96,7 +101,7 @@ class Command(BaseCommand):
         with self.step("Web and workers") as done:
             for program, is_ready in begun:
                 self.programs.wait_for(program, is_ready, seconds=90)
-            done("web, worker and clock")
+            done("web, worker, clock and broker")
         self.say(f"\n  {'Ready':<17}{'':<60}{time.monotonic() - began:5.1f} s")
         self.say(self.how_to_sign_in())
 
@@ -118,7 +123,7 @@ class Command(BaseCommand):
         return f"{counts['accounts']} accounts, {counts['people']} people, {counts['roles']} roles"
 
     def start_portal(self) -> list[tuple[Program, Callable[[], bool]]]:
-        """Web, worker and clock, each with what says that it is up. They come up while the people are signed up."""
+        """Web, worker, clock and broker, each with what says that it is up. They come up while people are signed up."""
         celery = ["-m", "celery", "-A", "config"]
         queues = ",".join(queue.name for queue in current_app.conf.task_queues)
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is only one worker
@@ -127,16 +132,19 @@ class Command(BaseCommand):
         work = ["worker", "-Q", queues, "-P", "threads", "-c", "4", *quiet]
         worker = start("worker", [*celery, *work], self.environ("worker"))
         clock = start("clock", [*celery, "beat", "--pidfile="], self.environ("clock"))
+        broker = start("broker", ["manage.py", "broker"], self.environ("broker"))
         return [
             (web, self.is_healthy),
             (worker, lambda: worker.said(" ready.")),
             (clock, lambda: clock.said("beat: Starting")),
+            (broker, lambda: broker.said("The broker listens")),
         ]
 
     def environ(self, process: str) -> dict[str, str]:
         """What one of the portal's programs is started with. What is secret goes this way, never as an argument."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OIDC_")}
         mails = self.programs.logs / "mail"
+        meeting = {"BROKER_SOCKET": f"{self.private.name}/broker", "BROKER_KEY": self.broker_key}
         return {
             "EMAIL_URL": f"filemail:///{mails}",
             "WEB_WORKERS": "1",
@@ -150,6 +158,7 @@ class Command(BaseCommand):
             "BASE_URL": self.url,
             "STEP_UP_WAITING_HOURS": "0",
             "TRUSTED_PROXY_COUNT": "0",
+            **(meeting if process in ("web", "broker") else {}),
             **database_roles.environ(process, self.password),
         }
 
