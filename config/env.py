@@ -85,12 +85,17 @@ def is_from_ledger() -> bool:
     return words[:1] == ["revoke_all"] and any(word.partition("=")[0] == "--from-ledger" for word in words)
 
 
+def is_ender() -> bool:
+    """The separate ender signs nothing and mails nobody, so it is given nothing to do that with."""
+    return Path(sys.argv[0]).name == "manage.py" and sys.argv[1:2] == ["ender"]
+
+
 def secret_key() -> str:
     """SECRET_KEY. Required, except where a laptop can make and keep its own: DEBUG, DEMO and tests."""
     key = secret("SECRET_KEY")
     if key:
         return key
-    if is_offline():
+    if is_offline() or is_ender():
         return secrets.token_urlsafe(50)
     if flag("DEBUG") or flag("DEMO"):
         return _kept_key()
@@ -119,7 +124,7 @@ def _kept_key() -> str:
 def email() -> dict[str, Any]:
     """How mail leaves, from EMAIL_URL, as Django's EMAIL_ settings. One's own machine prints it."""
     url = secret("EMAIL_URL")
-    if not url and not (flag("DEBUG") or flag("DEMO") or is_offline()):
+    if not url and not (flag("DEBUG") or flag("DEMO") or is_offline() or is_ender()):
         raise ImproperlyConfigured(
             "EMAIL_URL is not set. Set EMAIL_URL or EMAIL_URL_FILE, such as smtp+tls://user:password@host:587, "
             "or consolemail:// to print mails."

@@ -60,6 +60,17 @@ REMOVERS = {
 }
 
 
+# What the separate ender has to end what a provisioner opened. Dated policies are not here: their own dates end them.
+ENDERS = {
+    ("aws", "idc_assignment"): "apps.connectors.aws.enders:AssignmentEnder",
+    ("aws", "group_membership"): "apps.connectors.aws.enders:MembershipEnder",
+    ("aws", "iam_jit_role"): "apps.connectors.aws.enders:JitRoleEnder",
+    ("aws", "security_group_rule"): "apps.connectors.aws.enders:IngressEnder",
+    ("aws", "sts_broker"): "apps.connectors.aws.enders:TierRoleEnder",
+    ("fake", "idc_assignment"): "apps.connectors.fake:FakeRemover",
+    ("fake", "group_membership"): "apps.connectors.fake:FakeRemover",
+}
+
 # The one switch that stops everybody in a system of this kind.
 STOP_POLICIES = {
     "aws": "apps.connectors.aws.stops:ServiceControlPolicy",
@@ -85,6 +96,12 @@ def promise(kind: str, name: str) -> Promise:
 def stop_policy(kind: str, config: Mapping[str, Any]) -> StopPolicy:
     """What stops everybody in the configured system at once."""
     return cast("StopPolicy", _load(STOP_POLICIES[kind])(config))
+
+
+def ender(kind: str, name: str, config: Mapping[str, Any]) -> Remover | None:
+    """What narrows what the provisioner called `name` opened, as the ender's role; None where only dates end it."""
+    dotted = ENDERS.get((kind, name))
+    return cast("Remover", _load(dotted)(config)) if dotted else None
 
 
 def has_guard(kind: str, name: str) -> bool:

@@ -55,6 +55,7 @@ PHRASES = {
     "grants.home.changed": "saw another database: {}. Nothing opens from it yet",
     "grants.home.doubted": "doubted {}: nothing opens from it",
     "grants.home.trusted": "trusts {} again",
+    "grants.grant.ended_by_ender": "ended {} in AWS, since nobody else had",
     "grants.stop.ordered": "ordered stop {}",
     "grants.stop.written": "read stop {} back in AWS",
     "grants.stop.lift_proposed": "proposed to lift stop {}",

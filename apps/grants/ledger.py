@@ -67,6 +67,10 @@ class Entry:
         return self.state in (State.PROVISIONING, State.ACTIVE)
 
     @property
+    def is_ending(self) -> bool:
+        return self.state == State.REVOKING
+
+    @property
     def end(self) -> datetime | None:
         """When it should be over, by the earlier of what was agreed and what was written into the provider."""
         return min((at for at in (self.ends_at, self.not_after) if at is not None), default=None)

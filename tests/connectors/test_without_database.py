@@ -26,6 +26,11 @@ EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action
 
 @pytest.fixture
 def alice(org: Org) -> Target:
+    return someone_assigned(org)
+
+
+def someone_assigned(org: Org) -> Target:
+    """Alice and the permission set Admin, in an account with everything that a grant of it needs."""
     org.add_guard()
     org.add_scheduling(HUB)
     scan = AwsConnector(CONFIG).scan_directory([org.account()], QUIET)

@@ -89,6 +89,13 @@ class GrantQuerySet(models.QuerySet["Grant"]):
             Q(due_at=None, revoking_at__lte=now - Grant.REVOKE_SLO) | Q(due_at__lte=now), state=State.REVOKING
         )
 
+    def overrun(self, now: datetime) -> GrantQuerySet:
+        """Should have been ended by others a while ago: what the separate ender takes upon itself."""
+        late = now - Grant.OVERRUN
+        over = Q(state__in=IN_AWS) & (Q(ends_at__lte=late) | Q(not_after__lte=late))
+        stuck = Q(state=State.REVOKING, revoking_at__lte=now - Grant.REVOKE_SLO)
+        return self.filter(over | stuck).exclude(provisioner="")
+
     def keeping(self, grant: Grant) -> GrantQuerySet:
         """Other grants that need what AWS shows for this one, and take it away themselves when they end."""
         return self.same_access(grant).filter(COMMITTED).exclude(state=State.REVOKING)
@@ -170,6 +177,7 @@ class Grant(models.Model):
     }
     ALLOWANCE = timedelta(minutes=15)  # for provisioning; the end written first is claim + allowance + duration
     REVOKE_SLO = timedelta(minutes=5)  # after this an unproven removal is overdue, in red
+    OVERRUN = timedelta(minutes=2)  # past its end by so much, and the ender no longer waits for the workers
     NAMES = (
         "identity__manager",
         "principal",

@@ -1,0 +1,57 @@
+"""`manage.py ender`: the second process that ends what is overdue, with rights of its own that can only narrow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from apps.core.locks import Taken, exclusive
+from apps.grants.provisioning.ender import NO_DATABASE, Ender, Report
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = (
+        "End access that is past its end or whose removal is stuck, as the ender's own role. Reads the database, or the "
+        "ledger (LEDGER_PATH) while there is none. One works at a time; others wait."
+    )
+    requires_system_checks = ()  # some of them ask the database
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="one round, then stop")
+        parser.add_argument("--every", type=float, default=10, help="seconds between rounds")
+        parser.add_argument("--ledger", type=Path, help="in place of LEDGER_PATH")
+        parser.add_argument("--health", type=Path, help="a file that is written after each round")
+
+    def handle(self, *_: Any, once: bool, every: float, ledger: Path | None, health: Path | None, **__: Any) -> None:
+        path = ledger or (Path(settings.LEDGER_PATH) if settings.LEDGER_PATH else None)
+        ender = Ender(path)
+        while True:
+            report = self.one_round(ender)
+            if health:
+                health.write_text(json.dumps({"at": timezone.now().isoformat(), **vars(report)}))
+            if once:
+                self.stdout.write(json.dumps(vars(report)))
+                return
+            time.sleep(every)
+
+    def one_round(self, ender: Ender) -> Report:
+        """Nothing that happens in one round stops the next."""
+        try:
+            with exclusive("ender", wait_ms=1000):
+                return ender.round()
+        except Taken:
+            return Report("standby")
+        except NO_DATABASE:
+            return ender.round_without_database()
+        except Exception:
+            logger.exception("A round of the ender failed")
+            return Report("failed")
