@@ -405,10 +405,17 @@ class FakePolicyProvisioner:
             if (line := found.get(_pair(window.target)))
             and (_pair(window.target) not in wanted or line.ends > wanted[_pair(window.target)].ends)
         )
+        stricter = tuple(
+            replace(window, is_open=False) if line is None else replace(window, not_after=line.not_after)
+            for window in windows
+            if window.is_open
+            and ((line := found.get(_pair(window.target))) is None or line.ends < whole_second(window.not_after))
+        )
         is_wider = bool(found.keys() - {_pair(window.target) for window in windows})
         given = ("It gives something that nobody was granted.",) if is_wider else ()
         proof = Proof(f"The policy of {target.principal_name} was read", self.world.now(), _facts(found))
-        return Examination(proof, weaker, is_wider=is_wider, differences=_differences(weaker, ()) + given)
+        differences = _differences(weaker, stricter) + given
+        return Examination(proof, weaker, stricter, is_wider=is_wider, differences=differences)
 
     def open(self, target: Target) -> Ticket:
         call, fault = self.world.begin("open", target)

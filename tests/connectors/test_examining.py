@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.connectors.aws import guard
+from apps.connectors.aws import guard, jit_documents
+from apps.connectors.aws.iam_jit_role import IamJitRole
 from apps.connectors.aws.iam_timeboxed_policy import OUR_POLICY, IamTimeboxedPolicy
 from apps.connectors.aws.idc_assignment import IdcAssignment
 from apps.connectors.base import Examination, Examiner, Window
@@ -20,6 +22,7 @@ from apps.connectors.fake import FakeConnector, FakePolicyProvisioner, FakeProvi
 from apps.connectors.fake_world import Line, World, forget, world
 from tests.connectors.conftest import CONFIG, HUB, Org, Stubs, trust
 from tests.connectors.contract import END, START
+from tests.connectors.test_iam_jit_role import target as jit_target
 from tests.connectors.test_iam_timeboxed_policy import ALLOW_ALL, INVOICES, gives
 from tests.connectors.test_iam_timeboxed_policy import target as access
 from tests.connectors.test_idc_assignment import ALICE, BOB, is_denied, target
@@ -252,7 +255,16 @@ def test_a_dated_policy_that_is_gone_gives_nothing_and_is_not_weaker(org: Org, d
     orders = Window(access("orders", account_id=org.account_id), END)
     found = dated.examine(orders.target, [orders])
     assert found.is_enforced
-    assert found.differences == (f"Policy {OUR_POLICY} of batch is not what was written.",)
+    assert [one.is_open for one in found.stricter] == [False]
+    assert found.differences == ("It no longer gives orders for so long.",)
+
+
+def test_a_dated_policy_that_ends_earlier_is_stricter_and_can_be_kept(org: Org, dated: IamTimeboxedPolicy) -> None:
+    orders = Window(access("orders", account_id=org.account_id), END)
+    dated.enforce(orders.target, [orders])
+    found = dated.examine(orders.target, [replace(orders, not_after=LATER)])
+    assert found.is_enforced
+    assert [one.not_after for one in found.stricter] == [END]
 
 
 # ---- the fake says the same
@@ -291,3 +303,82 @@ def test_the_fake_policy_is_compared_like_the_real_one(system: World) -> None:
     assert provisioner.examine(window.target, [replace(window, is_open=False)]).weaker
     system.policies["batch"]["batch", "other"] = Line(LATER, is_open=True, holds_standing=False)
     assert provisioner.examine(window.target, [window]).is_wider
+
+
+# ---- the role of one grant
+
+
+@pytest.fixture
+def role(org: Org) -> tuple[IamJitRole, Window]:
+    """Alice's role, open until the end."""
+    boundary = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    org.iam().create_policy(PolicyName="JitBoundary", Path="/jit/", PolicyDocument=json.dumps(boundary))
+    provisioner = IamJitRole(CONFIG)
+    window = Window(jit_target(org.account_id, user_id=org.people["alice"]), END)
+    provisioner.enforce(window.target, [window])
+    provisioner.open(window.target)
+    return provisioner, window
+
+
+def test_the_role_of_a_grant_differs_in_nothing_until_somebody_changes_it(
+    org: Org, role: tuple[IamJitRole, Window]
+) -> None:
+    provisioner, window = role
+    assert provisioner.examine(window.target, [window]).differences == ()
+    provisioner.enforce(window.target, [replace(window, is_open=False)])
+    assert provisioner.examine(window.target, [replace(window, is_open=False)]).is_enforced
+    assert [one.is_open for one in provisioner.examine(window.target, [window]).stricter] == [False]
+    provisioner.close(window.target)
+    assert provisioner.examine(window.target, [window]).differences == ()
+
+
+def _guard_gone(iam: Any, name: str) -> None:
+    iam.delete_role_policy(RoleName=name, PolicyName="jit-guard")
+
+
+def _guard_later(iam: Any, name: str) -> None:
+    document = json.dumps(jit_documents.guard(LATER))
+    iam.put_role_policy(RoleName=name, PolicyName="jit-guard", PolicyDocument=document)
+
+
+def _trust_wider(iam: Any, name: str) -> None:
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=trust(HUB))
+
+
+def _more_inline(iam: Any, name: str) -> None:
+    iam.put_role_policy(RoleName=name, PolicyName="more", PolicyDocument=json.dumps(ALLOW_ALL))
+
+
+def _more_access(iam: Any, name: str) -> None:
+    iam.put_role_policy(RoleName=name, PolicyName="jit-access", PolicyDocument=json.dumps(ALLOW_ALL))
+
+
+def _other_boundary(iam: Any, name: str) -> None:
+    iam.delete_role_permissions_boundary(RoleName=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_weaker", "is_wider"),
+    [
+        (_guard_gone, True, False),
+        (_guard_later, True, False),
+        (_trust_wider, False, True),
+        (_more_inline, False, True),
+        (_more_access, False, True),
+        (_other_boundary, False, True),
+    ],
+)
+def test_a_role_that_somebody_changed_is_weaker_or_wider(
+    org: Org, role: tuple[IamJitRole, Window], change: Callable[[Any, str], None], is_weaker: bool, is_wider: bool
+) -> None:
+    provisioner, window = role
+    change(org.iam(), f"jit-{window.target.reference}")
+    found = provisioner.examine(window.target, [window])
+    assert (bool(found.weaker), found.is_wider) == (is_weaker, is_wider)
+    assert not found.is_enforced and found.differences
+
+
+def test_a_role_that_is_to_be_denied_and_is_not_is_weaker(role: tuple[IamJitRole, Window]) -> None:
+    provisioner, window = role
+    ended = replace(window, is_open=False, not_after=START)
+    assert provisioner.examine(window.target, [ended]).weaker == (ended,)

@@ -20,12 +20,12 @@ from apps.connectors.aws import identity_center, ways_in
 from apps.connectors.aws import jit_documents as jit
 from apps.connectors.aws.guard import stamp
 from apps.connectors.aws.jit_documents import ACCESS, GUARD, PATH, REVOKED
-from apps.connectors.aws.jit_roles import SESSION_FOR, Wanted, require_fits, wanted_role
+from apps.connectors.aws.jit_roles import SESSION_FOR, Shown, Wanted, compared, require_fits, wanted_role
 from apps.connectors.aws.managed_policies import default_document
 from apps.connectors.aws.policy.documents import digest
 from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Look, Promise, Proof, Target, Ticket, WayIn, Window
+from apps.connectors.base import Examination, Look, Promise, Proof, Target, Ticket, WayIn, Window
 from apps.connectors.errors import Busy, Gone, Refused, Unproven
 
 PLACES_LEFT = 10  # of the account's roles that stay free for everybody else
@@ -160,6 +160,26 @@ class IamJitRole:
             "is_ours": self._why_not_ours(wanted, role, target) == "",
         }
         return Look(is_open, Proof(f"AWS shows that role {wanted.name} {words} and {until}.", now, facts))
+
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        """Its guard against its window, and whether it is still the role that the grant made: nobody else gets in, and it
+        may do nothing more. A role that is not there gives nothing."""
+        wanted, now = self._wanted(target), datetime.now(UTC)
+        role = self._read_at_home(wanted)
+        if role is None:
+            return Examination(Proof(f"Account {wanted.account_id} has no role {wanted.name}.", now, _facts(wanted)))
+        found = Shown(
+            trust=role.get("AssumeRolePolicyDocument"),
+            inline={
+                name: self._inline(wanted, name) for name in self._listed(wanted, "list_role_policies", "PolicyNames")
+            },
+            attached=tuple(
+                one["PolicyName"] for one in self._listed(wanted, "list_attached_role_policies", "AttachedPolicies")
+            ),
+        )
+        proof = Proof(f"Role {wanted.name} in account {wanted.account_id} was read.", now, _facts(wanted, role))
+        why_not_ours = self._why_not_ours(wanted, role, target)
+        return compared(wanted, found, windows[0] if windows else None, why_not_ours, proof)
 
     def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
         del target, documents  # its Deny stands on a role that nobody had before

@@ -13,8 +13,9 @@ so live sessions lose it too.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -27,6 +28,8 @@ from apps.connectors.aws.policy.matcher import may_overlap
 from apps.connectors.aws.session import Api, session
 from apps.connectors.base import Examination, Look, Promise, Proof, Target, Ticket, WayIn, Window, whole_second
 from apps.connectors.errors import Gone, Refused, Unproven
+
+_DATE = re.compile(r'"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z)"', re.ASCII)
 
 LIMITS = {"user": 2048, "role": 10240}  # characters of all inline policies together, white space not counted
 NOTES = {
@@ -131,22 +134,29 @@ class IamTimeboxedPolicy:
         return self._proof(holder, windows, document)
 
     def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
-        """What it gives, each grant's part by its own Sids, against what it should give. Missing Allows are no weakness:
-        `look` shows those."""
+        """What it gives, each grant's part by its own Sids, against what it should give. What it gives no longer, or not
+        for so long, is stricter."""
         document = inline_document(self._reader, self._holder(target), OUR_POLICY)
-        wanted = _by_sid(render(windows))
         found, problem = _read(document)
-        weaker = tuple(window for window in windows if problem or _is_weaker(window, found, wanted))
+        said = [(window, _as_said(window, windows, found)) for window in windows]
+        weaker = tuple(window for window, told in said if problem or told is None or _lasts_longer(told, window))
+        stricter = tuple(told for window, told in said if told and told != window and window not in weaker)
         keys = {_key(window.target) for window in windows}
         is_wider = any(sid[5:15] not in keys for sid, (effect, _) in found.items() if effect == "Allow")
-        names = [f"It does not end {w.target.entitlement_name} of {w.target.principal_name} in time." for w in weaker]
+        differences = [problem] if problem else []
+        differences += [
+            f"It does not end {w.target.entitlement_name} of {target.principal_name} in time." for w in weaker
+        ]
+        differences += [f"It no longer gives {w.target.entitlement_name} for so long." for w in stricter]
         if is_wider:
-            names.append(f"Policy {OUR_POLICY} of {target.principal_name} gives something that nobody was granted.")
-        if found != wanted and not names:
-            names.append(f"Policy {OUR_POLICY} of {target.principal_name} is not what was written.")
+            differences.append(
+                f"Policy {OUR_POLICY} of {target.principal_name} gives something that nobody was granted."
+            )
+        if found != _by_sid(render(windows)) and not differences:
+            differences.append(f"Policy {OUR_POLICY} of {target.principal_name} is not what was written.")
         facts = {"policy_name": OUR_POLICY, "statements": len(found)}
         proof = Proof(f"Policy {OUR_POLICY} of {target.principal_name} was read.", datetime.now(UTC), facts)
-        return Examination(proof, weaker, is_wider=is_wider, differences=(problem, *names) if problem else tuple(names))
+        return Examination(proof, weaker, stricter, is_wider=is_wider, differences=tuple(differences))
 
     def open(self, target: Target) -> Ticket:
         """`enforce` opened it; this only says whether it is really there."""
@@ -330,14 +340,32 @@ def _read(document: Any) -> tuple[dict[str, tuple[str, str]], str]:
         return {}, f"Policy {OUR_POLICY} cannot be read: {error}"
 
 
-def _is_weaker(window: Window, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether it gives the window's actions otherwise than written, or without the Deny that belongs to them."""
+def _as_said(window: Window, windows: Sequence[Window], found: Mapping[str, Any]) -> Window | None:
+    """The window that the policy says, read from its own statements; None when they are not what any window is written
+    as: then nothing is known to end it."""
+    mine = _about(window, found)
+    allows = [text for sid, (_, text) in mine.items() if sid.startswith("Allow")]
+    if not allows:
+        return replace(window, is_open=False) if window.is_open else window
+    dates = {date for text in allows for date in _DATE.findall(text)}
+    if len(dates) != 1:
+        return None
+    try:
+        told = replace(window, is_open=True, not_after=datetime.fromisoformat(dates.pop()))
+    except ValueError:  # the thirtieth of February
+        return None
+    wanted = _by_sid(render([told if one is window else one for one in windows]))
+    return told if mine == _about(window, wanted) else None
+
+
+def _about(window: Window, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The statements of one window, by Sid."""
     key = _key(window.target)
-    given = [sid for sid in found if sid.startswith(f"Allow{key}")]
-    ends = [sid for sid in wanted if sid.startswith(f"Deny{key}")]
-    return any(found[sid] != wanted.get(sid) for sid in given) or (
-        bool(given) and any(found.get(sid) != wanted[sid] for sid in ends)
-    )
+    return {sid: one for sid, one in said.items() if sid.startswith((f"Allow{key}", f"Deny{key}"))}
+
+
+def _lasts_longer(told: Window, window: Window) -> bool:
+    return told.is_open and (not window.is_open or told.not_after > whole_second(window.not_after))
 
 
 def _comparable(document: Any) -> tuple[str, list[str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from apps.connectors.aws import jit_documents as jit
 from apps.connectors.aws.guard import size, stamp
 from apps.connectors.aws.iam_timeboxed_policy import accesses
-from apps.connectors.aws.jit_documents import PATH
-from apps.connectors.base import Target
+from apps.connectors.aws.jit_documents import ACCESS, GUARD, PATH, REVOKED
+from apps.connectors.base import Examination, Proof, Target, Window, whole_second
 from apps.connectors.errors import Refused
 
 SESSION_FOR = timedelta(hours=1)  # the shortest that IAM offers, and the longest that a chained session may last
@@ -26,6 +26,7 @@ _REFERENCE = re.compile(r"[a-z0-9]{8,40}")
 _USER_ID = re.compile(r"[A-Za-z0-9-]{1,47}")
 _ENTRY = re.compile(r"[\w+=,.@-]{1,32}", re.ASCII)
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
+_STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +104,56 @@ def require_fits(wanted: Wanted, not_after: datetime) -> None:
     ):
         if needed > limit:
             raise Refused(f"{what} would need {needed} of {limit} characters. Offer less at a time.")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The role as AWS shows it: who may assume it, its inline policies by name, and what is attached to it."""
+
+    trust: Any
+    inline: Mapping[str, Any]
+    attached: tuple[str, ...] = ()
+
+
+def compared(wanted: Wanted, shown: Shown, window: Window | None, why_not_ours: str, proof: Proof) -> Examination:
+    """How the role differs from what its window says. Only dates may differ in who gets in and what they may do: the guard
+    denies everything from its own date on, and that one counts."""
+    end = jit.end_of(shown.inline.get(GUARD))
+    is_denied = jit.same(shown.inline.get(REVOKED), jit.revoked())
+    too_much = [*_too_much(wanted, shown), *([why_not_ours] if why_not_ours else [])]
+    weaker: tuple[Window, ...] = ()
+    stricter: tuple[Window, ...] = ()
+    differences = [f"Role {wanted.name}: {sentence}." for sentence in too_much]
+    if window is not None:
+        not_after = whole_second(window.not_after)
+        if not is_denied and (end is None or end > not_after):
+            weaker = (window,)
+            differences.append(f"Nothing denies role {wanted.name} everything from {stamp(not_after)} on.")
+        elif window.is_open and (is_denied or end != not_after):
+            stricter = (replace(window, is_open=not is_denied, not_after=end or window.not_after),)
+            differences.append(f"Role {wanted.name} is denied everything earlier than was decided.")
+    return Examination(proof, weaker, stricter, is_wider=bool(too_much), differences=tuple(differences))
+
+
+def _too_much(wanted: Wanted, shown: Shown) -> Iterator[str]:
+    """What somebody put on the role that the grant did not."""
+    if not jit.is_closed(shown.trust) and not _differs_in_dates_only(shown.trust, wanted.trust):
+        yield "its trust lets in somebody whom the grant does not name"
+    access = shown.inline.get(ACCESS)
+    if access is not None and not _differs_in_dates_only(access, wanted.access):
+        yield "it may do something that the grant does not give"
+    more = sorted({*shown.inline} - {GUARD, ACCESS, REVOKED}) + sorted(shown.attached)
+    if more:
+        yield f"it also has {', '.join(more)[:200]}"
+
+
+def _differs_in_dates_only(document: Any, wanted: Callable[[datetime], Any]) -> bool:
+    dates = set(_STAMP.findall(json.dumps(document, default=str)))
+    return any(jit.same(document, wanted(date)) for date in filter(None, map(_instant, dates)))
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # the thirtieth of February
+        return None

@@ -12,6 +12,7 @@ from apps.audit import services as audit
 from apps.connectors.base import Proof
 from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
+from apps.grants import narrowing
 from apps.grants.models import Drift, Grant
 from apps.grants.provisioning.turns import BACKOFF_CAP, HANDOVER, Turn, plain, whole_now
 from apps.grants.windows import windows_of
@@ -41,13 +42,14 @@ def repair(drift_id: int) -> None:
 
 
 def _write_again(drift: Drift) -> Proof:
-    """The shared object, whole, from the rows as they are now."""
+    """The shared object, whole, from the rows as they are now; what it denies or no longer gives stays so."""
     first = Grant.objects.filter(shared_key=drift.shared_key, cleared_at=None).with_names().order_by("pk").first()
     if first is None:
         return Proof("No grant is left that this object would end.", whole_now())
     turn = Turn(first)
     with exclusive("shared", drift.shared_key):
-        return turn.provisioner.enforce(turn.target, windows_of(drift.shared_key))
+        windows = narrowing.strictest(turn.provisioner, windows_of(drift.shared_key))
+        return turn.provisioner.enforce(turn.target, windows)
 
 
 def _remove_again(drift: Drift) -> Proof:
