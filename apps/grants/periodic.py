@@ -76,7 +76,13 @@ def end_stopped() -> None:
         services.end_many(live, reason=EndReason.EMERGENCY, by=audit.CLOCK, note=f"{stop.number} is in force.")
 
 
-DECISIONS = (end_stopped, expire, end_of_leavers, settle_gone)
+def end_of_unsigned() -> None:
+    """End privileged access that rests on no passkey's signature. AWS is told nothing good of it any more (`is_open`), so
+    it must not stay listed as held."""
+    services.end_many(Grant.objects.unsigned(), reason=EndReason.UNWARRANTED, by=audit.CLOCK)
+
+
+DECISIONS = (end_stopped, expire, end_of_leavers, end_of_unsigned, settle_gone)
 
 
 def wake_workers() -> None:

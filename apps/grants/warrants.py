@@ -14,6 +14,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from apps.connectors import registry
 from apps.grants import signatures
 from apps.grants.models import Authorization, Extension, Grant, State, Warrant
 from apps.inventory import permissions as inventory
@@ -128,8 +129,7 @@ def ask_rules_again(grant: Grant, extension: Extension | None = None) -> None:
     What a row says the verdict was is not proof, nor who it says may approve: whoever can write rows writes those too.
     Who may approve may change while it is held; what a worker found good when it opened it stays good.
     """
-    if not policies.is_what_it_says(grant.entitlement):
-        raise InvalidWarrant("This policy allows something else than what is written about it.")
+    _require_fitting(grant)
     warrant: Authorization = extension or grant.warrant
     if warrant.verdict.get("tier") == "approval":
         if extension is not None or grant.state != State.ACTIVE:
@@ -138,6 +138,26 @@ def ask_rules_again(grant: Grant, extension: Extension | None = None) -> None:
     if grant.identity is None:
         raise InvalidWarrant("Only a person can be given this without approval.")
     _verdict_for(grant.identity, grant, warrant)
+
+
+def _require_fitting(grant: Grant) -> None:
+    """Raise unless this holder can be given this in this way at all. Services ask before they write the row; here it is
+    asked of the row."""
+    entitlement, principal = grant.entitlement, grant.principal
+    if not policies.is_what_it_says(entitlement):
+        raise InvalidWarrant("This allows something else than what is written about it.")
+    if (grant.connection.kind, grant.provisioner) not in registry.PROVISIONERS:
+        raise InvalidWarrant("Nothing opens access in the way that this grant names.")
+    promise = registry.promise(grant.connection.kind, grant.provisioner)
+    if entitlement.kind not in promise.opens or principal.kind not in promise.holders:
+        raise InvalidWarrant("This cannot be opened in this way for this holder.")
+    if entitlement.is_privileged and not promise.may_be_privileged:
+        raise InvalidWarrant("This is privileged and cannot be ended safely in this way.")
+    places = {grant.connection_id, entitlement.connection_id, principal.connection_id}
+    if len(places) > 1 or principal.resource_id not in (None, entitlement.resource_id):
+        raise InvalidWarrant("Holder and access are not of one place.")
+    if entitlement.is_ours or principal.is_reserved or entitlement.ended_at or principal.ended_at:
+        raise InvalidWarrant("This is not there to be given, or its holder is not.")
 
 
 def _verdict_for(who: Identity, grant: Grant, warrant: Authorization) -> evaluation.Verdict:

@@ -233,7 +233,7 @@ def test_switching_triggers_off_for_oneself_does_nothing(acting: Acting, system:
         cursor.execute("SELECT set_config('pgtrigger.ignore', '{}', false)")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Entitlement.Kind if kind != "dated_policy"])
+@pytest.mark.parametrize("kind", [kind for kind in Entitlement.Kind if kind not in ("dated_policy", "network_rule")])
 def test_the_web_process_adds_no_entitlement_that_aws_should_have_shown(
     acting: Acting, system: System, kind: str
 ) -> None:

@@ -17,6 +17,7 @@ from apps.connectors import registry
 from apps.connectors.base import Promise
 from apps.grants.models.guarding import only_narrows
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
+from apps.inventory.models.access import PRIVILEGED
 from apps.users.models import User
 
 
@@ -45,6 +46,7 @@ class EndReason(models.TextChoices):
     LEAVER = "leaver", "The holder left"
     GONE = "gone", "It was removed outside Gatehouse"
     FAILED = "failed", "It could not be opened"
+    UNWARRANTED = "unwarranted", "No passkey signed its approval"
     CANCELLED = "cancelled", "It was cancelled before it began"
     EMERGENCY = "emergency", "Emergency stop"
     DRIFT = "drift", "Nobody had granted it"
@@ -120,6 +122,16 @@ class GrantQuerySet(models.QuerySet["Grant"]):
             cleared_at=None,
             shared_key__gt="",
             next_try_at__lte=now,
+        )
+
+    def unsigned(self) -> GrantQuerySet:
+        """Privileged ones in AWS whose approval no passkey signed: opened before that was asked for, or what they allow
+        became privileged since."""
+        return self.filter(
+            Q(warrant=None) | Q(warrant__signed_digest=None),
+            state__in={State.PROVISIONING, State.ACTIVE},
+            origin=Grant.Origin.REQUEST,
+            entitlement__privilege__in=PRIVILEGED,
         )
 
     def unnarrowed(self, now: datetime) -> GrantQuerySet:

@@ -98,10 +98,9 @@ class Entitlement(models.Model):
                 name="defined_by_people",
                 when=pgtrigger.Before,
                 operation=pgtrigger.Insert,
-                condition=pgtrigger.Q(new__kind__df="dated_policy"),
                 func=f"""
-                IF current_user = '{ROLES["web"]}' THEN
-                    RAISE EXCEPTION 'People define dated policies only.' USING ERRCODE = 'insufficient_privilege';
+                IF current_user = '{ROLES["web"]}' AND NEW.kind NOT IN ('dated_policy', 'network_rule') THEN
+                    RAISE EXCEPTION 'A % is read, not defined.', NEW.kind USING ERRCODE = 'insufficient_privilege';
                 END IF;
                 RETURN NEW;
                 """,

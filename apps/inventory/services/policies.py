@@ -11,6 +11,7 @@ from django.db import transaction
 from apps.audit import services as audit
 from apps.connectors.base import DocumentRecord, EntitlementRecord
 from apps.inventory.models import Entitlement, Resource
+from apps.inventory.models.access import Privilege
 from apps.inventory.services.errors import NotPossible
 from apps.inventory.sync import rows
 
@@ -69,8 +70,10 @@ def define_policy(
 
 
 def is_what_it_says(entitlement: Entitlement) -> bool:
-    """Whether its row says of a dated policy what the statements that would be written amount to. Those rows alone are
-    made by people's hands; a row that says less would lower the tier."""
+    """Whether the row of what people defined says what it amounts to, computed again from what would be written. All other
+    rows are read by workers; one that says less would lower the tier."""
+    if entitlement.kind == Entitlement.Kind.NETWORK_RULE:
+        return _says(entitlement, {**rows.UNKNOWN, "privilege": Privilege.WRITE})
     if entitlement.kind != Entitlement.Kind.DATED_POLICY:
         return True
     try:
@@ -83,7 +86,10 @@ def is_what_it_says(entitlement: Entitlement) -> bool:
         name=entitlement.name,
         documents=(DocumentRecord("computed again", document),),
     )
-    computed = rows.privilege(record)
+    return _says(entitlement, rows.privilege(record))
+
+
+def _says(entitlement: Entitlement, computed: Mapping[str, Any]) -> bool:
     said = ("privilege", "can_escalate", "is_sensitive_read")
     return all(getattr(entitlement, name) == computed[name] for name in said)
 
