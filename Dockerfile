@@ -20,7 +20,8 @@ RUN /venv/bin/python scripts/build_static.py \
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/venv/bin:$PATH HOST=0.0.0.0 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gatehouse
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gatehouse \
+    && install -d -o 10001 -m 0700 /ledger
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY manage.py pyproject.toml ./

@@ -27,7 +27,7 @@ class Command(BaseCommand):
         "End every unfinished grant now. Without --yes it only says what it would do. With --from-ledger it needs no "
         "database, only AWS credentials. Exit code 1 while anything is not proven gone: run it again."
     )
-    requires_system_checks: Sequence[str] = ()  # some of them ask the database
+    requires_system_checks: tuple[str, ...] = ()  # some of them ask the database
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
