@@ -5,6 +5,7 @@ class AccessConfig(AppConfig):
     name = "apps.access"
 
     def ready(self) -> None:
+        from django.db.models import Model
         from django.http import HttpRequest
 
         from apps.access import permissions
@@ -12,6 +13,7 @@ class AccessConfig(AppConfig):
         from apps.access.services import offers
         from apps.core import navigation
         from apps.inventory import extensions
+        from apps.inventory.models import Entitlement
 
         def waiting(request: HttpRequest) -> int:
             return AccessRequest.objects.waiting_for(request.user).count()  # type: ignore[arg-type]
@@ -19,12 +21,15 @@ class AccessConfig(AppConfig):
         def can_offer(request: HttpRequest) -> bool:
             return permissions.can_offer(request.user)  # type: ignore[arg-type]
 
+        def can_be_offered(request: HttpRequest, row: Model) -> bool:
+            return can_offer(request) and isinstance(row, Entitlement) and bool(offers.ways_to_open(row))
+
         extensions.add_tab(
             extensions.Tab(
                 subject="inventory.entitlement",
                 label="Offer it",
                 url_name="access:add_offer",
-                visible=lambda request, row: can_offer(request) and bool(offers.ways_to_open(row)),
+                visible=can_be_offered,
             )
         )
         navigation.register(

@@ -13,7 +13,8 @@ EventBridge Scheduler) and `ender_function` (a Lambda function of the hub that e
 scheduler ends, `entry_permission_set` (whose sessions may assume the role of a grant), `start_url` (the address of the
 access portal, "https://example.awsapps.com/start"; empty where nobody set it) and `stop_policy` (the name of the
 service control policy of the emergency stop). `widest_ipv4` and `widest_ipv6` (the shortest prefix that a network opening
-may let in) and `rules_per_group` (where AWS raised its quota) may be set.
+may let in), `rules_per_group` (where AWS raised its quota) and `schedule_dlq` (the name of a queue in every account that
+takes what the scheduler could not end) may be set.
 """
 
 from __future__ import annotations
