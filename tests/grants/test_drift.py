@@ -199,6 +199,40 @@ def test_a_dated_policy_that_gives_more_is_written_again(compared: System, clock
     assert only(Kind.TAMPERED).is_critical
 
 
+def test_a_repair_gives_nothing_again_that_somebody_took_away(compared: System, clock) -> None:
+    """Two grants share a dated policy: one line was moved into the future, the other one taken out."""
+    batch = PrincipalFactory(connection=compared.connection, external_id="batch", name="batch", kind="iam_role")
+    compared.world.add_principal("iam_role", "batch", account_id=ACCOUNT)
+    key = f"fake:{compared.world.name}:policy:batch"
+    compared.active()
+    compared.active(what=compared.permission_set("Other", "read"))
+    Grant.objects.update(principal=batch, provisioner="iam_timeboxed_policy", shared_key=key)
+    kept, gone = Grant.objects.order_by("pk").with_names()
+    line = Line(timezone.now() + timedelta(days=9), True, False)
+    compared.world.policies["batch"] = {("batch", kept.entitlement.external_id): line}
+    clock.shift(timedelta(minutes=5))
+    run = reconciling.compare(compared.connection.pk)
+    Drift.objects.filter(kind=Kind.MISSING).delete()  # judged by the repair alone
+    deciding.decide(run)
+    for row in Drift.objects.unwritten(timezone.now()):
+        reconciling.repair(row.pk)
+    assert ("batch", gone.entitlement.external_id) not in compared.world.policies["batch"]
+
+
+def test_what_a_grant_has_for_itself_is_not_mended_but_ended(
+    compared: System, clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = compared.active(duration=timedelta(hours=2))
+    clock.shift(timedelta(minutes=5))
+    tamper(compared)
+    run = reconciling.compare(compared.connection.pk)
+    monkeypatch.setattr(Grant, "is_alone_in_aws", True)
+    deciding.decide(run)
+    grant.refresh_from_db()
+    assert (grant.state, grant.end_reason) == (State.REVOKING, EndReason.DRIFT)
+    assert only(Kind.TAMPERED).removal == grant
+
+
 # ---- missing
 
 

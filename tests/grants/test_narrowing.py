@@ -17,7 +17,7 @@ from apps.grants.models.homes import name_here
 from apps.grants.services import drift as deciding
 from apps.grants.services import narrowing as trusting
 from apps.inventory.models import Assignment
-from tests.factories.inventory import ConnectionFactory, SyncRunFactory
+from tests.factories.inventory import ConnectionFactory, PrincipalFactory, SyncRunFactory
 from tests.grants.system import ACCOUNT, START, YES, System, make_due
 from tests.grants.test_drift import guard_only, hold, known_administrator
 
@@ -179,6 +179,23 @@ def test_an_end_that_was_earlier_than_the_dump_knows_stays_earlier(lived: System
     ended.refresh_from_db()
     assert ended.state == State.ACTIVE
     assert not lived.can_use(lived.alice)
+
+
+def test_a_dated_policy_gives_nothing_again_that_ended_since_the_dump(lived: System, clock) -> None:
+    batch = PrincipalFactory(connection=lived.connection, external_id="batch", name="batch", kind="iam_role")
+    lived.world.add_principal("iam_role", "batch", account_id=ACCOUNT)
+    ended, other = lived.active(), lived.active(what=lived.permission_set("Other", "read"))
+    key = f"fake:{lived.world.name}:policy:batch"
+    Grant.objects.update(principal=batch, provisioner="iam_timeboxed_policy", shared_key=key)
+    line = fake.Line(START + timedelta(hours=1), True, False)
+    lived.world.policies["batch"] = {("batch", other.entitlement.external_id): line}
+    restore()
+    services.end(other, by=lived.alice.identity.user, reason=EndReason.DONE)
+    lived.run_clock()
+    other.refresh_from_db()
+    assert other.state == State.REVOKED
+    assert lived.world.policies["batch"] == {}
+    assert ended.entitlement != other.entitlement
 
 
 def test_nothing_leaves_a_guard_while_it_may_know_more_than_we_do(lived: System, clock) -> None:

@@ -81,6 +81,17 @@ def _repair(drift: Drift) -> None:
     )
 
 
+def _mend(drift: Drift) -> Grant | None:
+    """What many share is written again. What a grant has for itself was changed by somebody who wanted in: that grant
+    ends, denied first."""
+    grant = drift.grant
+    others = Grant.objects.sharing(drift.shared_key).exclude(pk=grant.pk if grant else None)
+    if grant is None or not grant.is_live or not grant.is_alone_in_aws or others.exists():
+        _write_again(drift)
+        return None
+    return end(grant, by=audit.CLOCK, reason=EndReason.DRIFT, note=f"{drift.number}: {drift.what}")
+
+
 def _write_again(drift: Drift) -> None:
     """A worker writes it: the decision and its event are here, the proof follows."""
     about = [row for row in (drift.grant, drift.principal, drift.entitlement) if row]
@@ -107,7 +118,7 @@ def _end_missing(drift: Drift) -> Grant:
 
 
 _REPAIRS: dict[Drift.Kind, Callable[[Drift], Grant | None]] = {
-    Drift.Kind.TAMPERED: _write_again,
+    Drift.Kind.TAMPERED: _mend,
     Drift.Kind.ROGUE: _remove,
     Drift.Kind.RESURRECTED: _remove,
     Drift.Kind.MISSING: _end_missing,
