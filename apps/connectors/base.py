@@ -177,6 +177,7 @@ class Target:
     principal_attributes: Mapping[str, Any] = field(default_factory=dict)
     assignment_attributes: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""  # the grant's own name in the provider, where each grant has an object or sessions of its own
+    made_as: str = ""  # what the provider called the object it made for this grant; one made again has another id
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class Proof:
     what: str  # a sentence: "Guard policy jit-guard in 1111-2222-3333 denies alice from 18:00:00Z"
     read_at: datetime
     facts: Mapping[str, Any] = field(default_factory=dict)
+    made_as: str = ""  # of an object that was made for one grant alone: see `Target.made_as`
 
 
 @dataclass(frozen=True, slots=True)

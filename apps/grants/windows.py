@@ -92,6 +92,7 @@ def target_of(grant: Grant) -> Target:
         principal_attributes=principal.attributes,
         assignment_attributes=grant.assignment.attributes if grant.assignment else {},
         reference=grant.reference if grant.is_alone_in_aws else "",
+        made_as=grant.made_as,
     )
 
 

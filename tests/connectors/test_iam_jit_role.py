@@ -391,9 +391,9 @@ def test_a_role_elsewhere_with_our_name_is_never_touched_when_the_grant_ends(
 
 
 def test_a_role_that_was_made_anew_is_hostile(org: Org, alice: Target, provisioner: IamJitRole) -> None:
-    first = provisioner.enforce(alice, [Window(alice, END)]).facts
+    first = provisioner.enforce(alice, [Window(alice, END)])
     provisioner.open(alice)
-    known = replace(alice, assignment_attributes={"role_id": first["role_id"]})
+    known = replace(alice, made_as=first.made_as)
     provisioner.enforce(known, [Window(known, END + SECOND)])
     copy = stored(org)
     assert copy
@@ -409,7 +409,7 @@ def test_a_role_that_was_made_anew_is_hostile(org: Org, alice: Target, provision
             attempt()
     look = provisioner.look(known)
     assert look.is_present, "what somebody can get into is there, whoever made it"
-    assert look.proof.facts["role_id"] != first["role_id"]
+    assert look.proof.facts["role_id"] != first.made_as == first.facts["role_id"]
     assert look.proof.facts["is_ours"] is False
     provisioner.enforce(known, [Window(known, START, is_open=False)])
     provisioner.close(known)
@@ -419,10 +419,10 @@ def test_a_role_that_was_made_anew_is_hostile(org: Org, alice: Target, provision
 def test_a_role_that_was_deleted_outside_is_gone_and_not_made_again(
     org: Org, alice: Target, provisioner: IamJitRole
 ) -> None:
-    facts = provisioner.enforce(alice, [Window(alice, END)]).facts
+    proof = provisioner.enforce(alice, [Window(alice, END)])
     provisioner.open(alice)
     provisioner.close(alice)  # as anybody could have
-    known = replace(alice, assignment_attributes={"role_id": facts["role_id"]})
+    known = replace(alice, made_as=proof.made_as)
     assert not provisioner.look(known).is_present
     with pytest.raises(Gone):
         provisioner.enforce(known, [Window(known, END)])

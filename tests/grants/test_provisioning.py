@@ -1,5 +1,7 @@
 """From the decision to ACTIVE and from the end to REVOKED, with a system that does not always do as it is told."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +10,9 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
+from apps.connectors.base import Proof, Target, Window
 from apps.connectors.errors import Denied, Refused
+from apps.connectors.fake import FakeProvisioner
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
 from apps.grants.windows import windows_of
@@ -521,3 +525,27 @@ def test_the_deny_is_left_out_and_said_so_where_it_would_cut_standing_rights(
     assert grant.state == State.ACTIVE, grant.problem
     assert grant.deny_left_out is left_out
     assert not system.can_use(principal, dated, at=START + timedelta(hours=2))
+
+
+# ---- an object that was made for one grant alone
+
+
+def test_what_aws_called_the_grants_own_object_is_kept_and_told_with_every_later_call(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, told = FakeProvisioner.enforce, []
+
+    def enforce(self: FakeProvisioner, target: Target, windows: Sequence[Window]) -> Proof:
+        told.append((target.made_as, [window.target.made_as for window in windows]))
+        return replace(real(self, target, windows), made_as=f"AROA{len(told)}")
+
+    monkeypatch.setattr(FakeProvisioner, "enforce", enforce)
+    grant = system.active()
+    assert grant.made_as == "AROA1"
+    assert told[0] == ("", [""])
+    assert told[1:] == [("AROA1", ["AROA1"])], "narrowing knows it"
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    grant.refresh_from_db()
+    assert told[2] == ("AROA1", ["AROA1"])
+    assert grant.made_as == "AROA1", "one that was made again never takes its place"

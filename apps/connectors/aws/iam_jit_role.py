@@ -271,7 +271,7 @@ class IamJitRole:
 
     def _why_not_ours(self, wanted: Wanted, role: Mapping[str, Any], target: Target) -> str:
         tags = {tag["Key"]: tag["Value"] for tag in role.get("Tags") or ()}
-        known_id = str(target.assignment_attributes.get("role_id") or role["RoleId"])
+        known_id = target.made_as or role["RoleId"]
         boundary = (role.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
         checks = (
             (role.get("Path") == PATH, f"it stands under {str(role.get('Path'))[:60]}"),
@@ -290,7 +290,7 @@ class IamJitRole:
         require_fits(wanted, not_after)
         role = self._read(wanted)
         if role is None:
-            if target.assignment_attributes.get("role_id"):
+            if target.made_as:
                 raise Gone(f"Role {wanted.name} was deleted outside Gatehouse. It is not made again.")
             role = self._create(wanted, not_after)
         self._require_ours(wanted, role, target)
@@ -313,7 +313,7 @@ class IamJitRole:
             "spec": wanted.spec,
         }
         what = f"Role {wanted.name} in account {wanted.account_id} is denied everything from {stamp(not_after)} on."
-        return Proof(what, datetime.now(UTC), facts)
+        return Proof(what, datetime.now(UTC), facts, made_as=role["RoleId"])
 
     def _create(self, wanted: Wanted, not_after: datetime) -> dict[str, Any]:
         """Make the role: closed, bounded and tagged in one call. One that is there already is read, and judged."""

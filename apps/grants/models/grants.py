@@ -217,6 +217,11 @@ class Grant(models.Model):
     reference = models.CharField(
         max_length=16, default=new_reference, unique=True, editable=False, help_text="What it is called in AWS."
     )
+    made_as = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="What AWS calls the object that was made for it alone; one that is made again has another id.",
+    )
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
     end_reason = models.CharField(max_length=12, choices=EndReason.choices, blank=True)
     end_note = models.CharField(max_length=1000, blank=True)

@@ -7,6 +7,7 @@ import logging
 from django.db.models import F
 
 from apps.audit import services as audit
+from apps.connectors import budget
 from apps.connectors.base import Look
 from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Unproven
 from apps.core.lifecycle import Conflict, move
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 TERMINAL = (Refused, Denied, Gone, warrants.InvalidWarrant)  # trying again cannot help an opening
 
 
+@budget.purpose("grant")
 def provision(grant_id: int) -> None:
     """Take a pending grant to ACTIVE: claim it, write its end, read that back, open access, read that back.
 
@@ -123,7 +125,10 @@ def _write_end_first(turn: Turn) -> None:
             turn.asked("open")  # from here on AWS may show something of it, so it ends through a removal
         proof = turn.provisioner.enforce(turn.target, windows)
     mine = window_for(turn.target, windows)
-    turn.save(deny_left_out=mine is not None and mine.holds_standing)
+    turn.save(
+        deny_left_out=mine is not None and mine.holds_standing,
+        made_as=grant.made_as or proof.made_as,  # from now on another object of that name is somebody else's
+    )
     tell(turn, "grants.grant.end_written", proof)
 
 
@@ -171,6 +176,7 @@ def _settle_active(turn: Turn, look: Look) -> None:
     seen.note(grant.principal, grant.entitlement, is_present=True, at=look.proof.read_at)
 
 
+@budget.purpose("revoke")
 def narrow(grant_id: int) -> None:
     """Bring AWS's end from the allowance down to what was asked. Until it is done AWS ends it a little later, never
     not at all."""
