@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from apps.access.models import AccessRequest
+from apps.access.services import requests
+from apps.grants import provisioning
 from apps.users import totp
-from tests.access.conftest import Company
+from tests.access.conftest import PASSKEY, Company
 from tests.browser.conftest import PHONE, WITHOUT_SCRIPTS, Enter, install_clock, poll
+from tests.grants.signing import give_key
 from tests.users.conftest import give_passkey, give_totp
 from tests.users.soft_key import SoftKey
 from tests.users.test_browser import insert
@@ -67,6 +73,64 @@ def approve(page: Page, code: str) -> None:
     page.get_by_role("button", name="Confirm with the code").click()
     page.get_by_role("button", name="Approve and start, 1 h").click()
     expect(page.get_by_role("link", name="See the grant")).to_be_visible()
+
+
+@pytest.mark.parametrize("device", [{}, PHONE], ids=["desk", "phone"])
+def test_his_passkey_signs_what_is_privileged(
+    company: Company, enter: Enter, settings: Settings, live_server: LiveServer, device: dict
+) -> None:
+    settings.BASE_URL = live_server.url
+    asked = ask_for_admin(company)
+    key = give_key(company.bob_user, SoftKey(origin=live_server.url, host="localhost"))
+    page = enter(
+        company.bob_user,
+        asked.get_absolute_url(),
+        before=lambda page: insert(page, key, verifies=True),
+        **device,
+    )
+    page.get_by_role("button", name="Approve and start, 1 h").click()
+    expect(page.get_by_role("link", name="See the grant")).to_be_visible()
+    asked.refresh_from_db()
+    assert asked.grant is not None
+    provisioning.provision(asked.grant.pk)
+    assert company.can_use(what=company.admin)
+
+
+def test_a_passkey_that_does_not_sign_is_told_and_nothing_is_sent(
+    company: Company, enter: Enter, settings: Settings, live_server: LiveServer
+) -> None:
+    """The browser holds another key than his."""
+    settings.BASE_URL = live_server.url
+    asked = ask_for_admin(company)
+    give_key(company.bob_user)
+    other = SoftKey(origin=live_server.url, host="localhost")
+    page = enter(company.bob_user, asked.get_absolute_url(), before=lambda page: insert(page, other, verifies=True))
+    page.get_by_role("button", name="Approve and start, 1 h").click()
+    expect(page.get_by_text("The passkey did not sign")).to_be_visible()
+    asked.refresh_from_db()
+    assert asked.state == "waiting"
+
+
+def test_without_scripts_or_a_passkey_he_is_told_what_to_do(company: Company, enter: Enter) -> None:
+    asked = ask_for_admin(company)
+    page = enter(company.bob_user, asked.get_absolute_url(), **WITHOUT_SCRIPTS)
+    expect(page.get_by_text("You have no passkey that can sign this")).to_be_visible()
+    give_key(company.bob_user)
+    page.reload()
+    page.get_by_role("button", name="Approve and start, 1 h").click()
+    expect(page.get_by_text("Privileged access is approved with a passkey, in a browser")).to_be_visible()
+
+
+def ask_for_admin(company: Company) -> AccessRequest:
+    return requests.ask(
+        company.offer(company.admin),
+        principal=company.alice,
+        duration=timedelta(hours=1),
+        reason="The queue is stuck.",
+        ticket_ref="INC-1",
+        by=company.alice_user,
+        place=replace(PASSKEY, step_up={**PASSKEY.step_up, "at": timezone.now().isoformat()}),
+    )
 
 
 def test_without_scripts_he_approves(company: Company, asked: AccessRequest, enter: Enter) -> None:

@@ -13,7 +13,9 @@ from apps.connectors import fake_world as fake
 from apps.connectors.errors import Refused
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State
+from apps.inventory.models import Entitlement
 from tests.conftest import Enqueued
+from tests.grants.signing import draft, give_key, signed_by
 from tests.grants.system import ACCOUNT, System, make_due
 
 
@@ -132,3 +134,24 @@ def test_the_sweep_command_prints_what_is_overdue(system: System, clock, capsys)
     system.world.script("close", fake.raises(Refused("The remover may not delete assignments.")))
     call_command("sweep")
     assert f"{grant.number} is overdue since 2026-11-22 09:00 UTC: The remover may not" in capsys.readouterr().err
+
+
+def test_privileged_access_that_no_passkey_signed_is_ended(system: System, clock) -> None:
+    """Approved before passkeys signed, or read as privileged only since."""
+    grant, other = system.active(), system.active(system.bob)
+    Entitlement.objects.filter(pk=system.read.pk).update(privilege="privileged")
+    periodic.sweep()
+    for row in (grant, other):
+        row.refresh_from_db()
+        assert (row.state, row.end_reason) == (State.REVOKING, EndReason.UNWARRANTED)
+    system.run_clock()
+    assert not system.can_use()
+
+
+def test_privileged_access_that_a_passkey_signed_stays(system: System, clock) -> None:
+    bob = system.bob.identity.user
+    authority = signed_by(bob, give_key(bob), draft(system.alice, system.admin, ticket_ref="INC-1"))
+    grant = system.active(what=system.admin, authority=authority, ticket_ref="INC-1")
+    periodic.sweep()
+    grant.refresh_from_db()
+    assert grant.state == State.ACTIVE
