@@ -454,13 +454,38 @@ def test_a_rule_that_was_taken_away_outside_is_not_there(
     assert provisioner.close(alice).state == "done"
 
 
-def test_a_lost_schedule_shows(network: Network, alice: Target, provisioner: SecurityGroupRule) -> None:
-    provisioner.enforce(alice, [Window(alice, END)])
+def test_a_schedule_that_was_lost_or_moved_shows(
+    network: Network, alice: Target, bob: Target, provisioner: SecurityGroupRule
+) -> None:
+    windows = [Window(alice, END), Window(bob, END + HOUR)]
+    assert provisioner.examine(alice, windows).differences == (), "nothing is open yet"
+    provisioner.enforce(alice, windows)
     provisioner.open(alice)
     assert provisioner.look(alice).proof.facts["is_scheduled"] is True
+    assert provisioner.examine(alice, windows).differences == ()
+    late = provisioner.examine(alice, windows[:1])
+    assert late.weaker == (windows[0],)
+    assert "too late" in " ".join(late.differences)
     (account_id, schedule) = network.scheduler.stored()[0]
     network.org.client_in(account_id, "scheduler").delete_schedule(GroupName="jit", Name=schedule["Name"])
     assert provisioner.look(alice).proof.facts["is_scheduled"] is False
+    assert provisioner.examine(alice, windows).weaker == tuple(windows)
+    provisioner.enforce(alice, windows)
+    assert provisioner.examine(alice, windows).is_enforced
+
+
+def test_a_rule_that_is_open_for_somebody_without_a_grant_is_wider(
+    network: Network, alice: Target, bob: Target, provisioner: SecurityGroupRule
+) -> None:
+    both = [Window(alice, END), Window(bob, END)]
+    provisioner.enforce(alice, both)
+    provisioner.open(alice)
+    provisioner.open(bob)
+    assert provisioner.examine(alice, both).is_enforced
+    assert provisioner.examine(alice, both[:1]).is_wider
+    assert provisioner.examine(alice, [replace(both[0], is_open=False), replace(both[1], is_open=False)]).is_wider
+    provisioner.enforce(alice, [replace(both[0], is_open=False), both[1]])
+    assert provisioner.examine(alice, [replace(both[0], is_open=False), both[1]]).differences == ()
 
 
 # ---- limits and hostile words

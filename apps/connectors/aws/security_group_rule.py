@@ -21,7 +21,7 @@ from apps.connectors.aws.guard import stamp
 from apps.connectors.aws.ingress import Rule, rule_of
 from apps.connectors.aws.schedules import Ending
 from apps.connectors.aws.session import Api, Role, session
-from apps.connectors.base import Look, Promise, Proof, Target, Ticket, WayIn, Window
+from apps.connectors.base import Examination, Look, Promise, Proof, Target, Ticket, WayIn, Window
 from apps.connectors.errors import Gone, Refused, Unproven
 
 CALL = "ec2:revokeSecurityGroupIngress"
@@ -159,6 +159,25 @@ class SecurityGroupRule:
                 " It is open for others." if found.is_ours else " The same rule stands there, and not from Gatehouse."
             )
         return Look(is_present, Proof(what, datetime.now(UTC), facts))
+
+    def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
+        """The schedule against the last open window, and who stands on the rule. A rule that is not there gives nothing."""
+        rule = self._rule(target)
+        found, ending = self._found(rule), _ending(rule)
+        still_open = {holder(window.target): window for window in windows if window.is_open}
+        schedule = schedules.read(self._reader(rule), ending)
+        facts = _facts(rule) | {"rule_id": found.rule_id if found else "", "is_scheduled": schedule is not None}
+        proof = Proof(f"{rule} was read, with its schedule.", datetime.now(UTC), facts)
+        if found is None or not found.is_ours:
+            return Examination(proof)
+        strangers = found.holders - still_open.keys()
+        wrong: tuple[str, ...] = ()
+        if still_open:
+            end = max(window.not_after for window in still_open.values())
+            wrong = schedules.weaknesses(self._reader(rule), ending, end, schedule)
+        more = (f"{rule} is open for somebody whom no grant lets in.",) if strangers or not found.holders else ()
+        weaker = tuple(still_open.values()) if wrong else ()
+        return Examination(proof, weaker, is_wider=bool(more), differences=(*wrong, *more))
 
     def would_cut(self, target: Target, documents: Sequence[Any]) -> bool:
         del target, documents  # a rule denies nothing
