@@ -162,38 +162,37 @@ class Stack:
 # ---- what a role may do
 
 
-def stacks(account_id: str) -> list[Stack]:
-    """What is deployed in an account."""
-    return [
-        Stack(name, account_id)
-        for name in (("hub.yaml",) if account_id == HUB else ()) + ("member.yaml", "region.yaml")
-    ]
+def stacks(account_id: str, values: Mapping[str, str] | None = None) -> list[Stack]:
+    """What is deployed in an account. `values` are parameters where they differ from `GIVEN`."""
+    values = values or {}
+    hub = ("hub.yaml",) if account_id == values.get("HubAccountId", HUB) else ()
+    return [Stack(name, account_id, values) for name in (*hub, "member.yaml", "region.yaml")]
 
 
-def roles(account_id: str) -> dict[str, Any]:
+def roles(account_id: str, values: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The properties of every role of ours in an account, by "portal/PortalReader"."""
     return {
         f"{one['Path']}{one['RoleName']}".lstrip("/"): one
-        for stack in stacks(account_id)
+        for stack in stacks(account_id, values)
         for one in stack.of_kind("AWS::IAM::Role").values()
     }
 
 
-def policies(account_id: str) -> dict[str, Any]:
+def policies(account_id: str, values: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The documents of every managed policy of ours in an account, by ARN."""
     return {
         f"arn:aws:iam::{account_id}:policy{one['Path']}{one['ManagedPolicyName']}": one["PolicyDocument"]
-        for stack in stacks(account_id)
+        for stack in stacks(account_id, values)
         for one in stack.of_kind("AWS::IAM::ManagedPolicy").values()
     }
 
 
-def documents(role: str, account_id: str) -> list[Any]:
+def documents(role: str, account_id: str, values: Mapping[str, str] | None = None) -> list[Any]:
     """The policies of one of our roles in an account. AWS's own stay out."""
-    about = roles(account_id)[role]
+    about = roles(account_id, values)[role]
     inline = [one["PolicyDocument"] for one in about.get("Policies", ())]
     attached = [one for one in about.get("ManagedPolicyArns", ()) if ":iam::aws:" not in one]
-    return inline + [policies(account_id)[arn] for arn in attached]
+    return inline + [policies(account_id, values)[arn] for arn in attached]
 
 
 def length(document: Any) -> int:
