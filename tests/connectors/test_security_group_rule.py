@@ -627,7 +627,7 @@ def test_a_removal_that_aws_does_not_show_is_unproven(
 
 def test_it_says_plainly_what_it_is(alice: Target, provisioner: SecurityGroupRule) -> None:
     promise = SecurityGroupRule.promise
-    assert not promise.may_be_privileged
+    assert not promise.may_be_privileged and not promise.denies
     assert "Connections that are open" in promise.survives
     (way,) = provisioner.ways_in(alice)
     assert (way.kind, "tcp 5432 from 10.1.0.0/24" in way.url_or_text) == ("note", True)

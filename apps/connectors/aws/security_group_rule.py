@@ -64,6 +64,7 @@ class SecurityGroupRule:
         holders=("idc_user",),
         opens=("network_rule",),
         may_be_privileged=False,
+        denies=False,
     )
 
     def __init__(self, config: Mapping[str, Any]) -> None:
