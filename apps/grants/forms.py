@@ -17,12 +17,12 @@ class StopForm(forms.Form):
     """Whose access stops, or what. What was typed may fit several: then `candidates` says which, and one is picked by its
     `id`."""
 
-    scope = forms.ChoiceField(label="Stop", choices=Scope.choices, initial=Scope.PERSON, widget=forms.RadioSelect)
+    scope = forms.ChoiceField(label="Stop", choices=Scope.choices, initial=Scope.PERSON)
     what = forms.CharField(
         label="Who or what",
         max_length=200,
         required=False,
-        help_text="A person's e-mail or name, an entitlement's name, an account's name or number. Nothing for everything.",
+        help_text="A person's e-mail or name, an entitlement's name, an account's name or number. Empty for everything.",
     )
     id = forms.IntegerField(required=False, min_value=1, max_value=2**62, widget=forms.HiddenInput)
 
@@ -77,9 +77,7 @@ class StopForm(forms.Form):
 class OrderForm(forms.Form):
     """The order itself."""
 
-    reason = forms.CharField(
-        label="Why", max_length=1000, strip=True, widget=forms.Textarea(attrs={"rows": 2}), required=False
-    )
+    reason = forms.CharField(label="Why", max_length=1000, strip=True, widget=forms.Textarea(attrs={"rows": 2}))
     attach_policy = forms.BooleanField(required=False, label="Also attach the organization's stop policy")
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
@@ -51,10 +51,13 @@ def order(request: HttpRequest) -> HttpResponse:
     """Stop it, with a fresh passkey."""
     user = _administrator(request)
     asked, form = StopForm(request.POST), OrderForm(request.POST)
-    if not asked.is_decided or not form.is_valid():
+    if not asked.is_decided:
         raise Http404
     scope = Scope(asked.cleaned_data["scope"])
     page = stops.imagine(scope=scope, subject=asked.subject).preview_url
+    if not form.is_valid():
+        messages.error(request, "Say in a few words why. Whoever finds this stop was not there.")
+        return redirect(page)
     if not stepup.has_fresh(request, within=FRESH, privileged=True):
         request.session[DRAFT] = {"page": page, **form.cleaned_data}
         return stepup.ask(request, privileged=True)
@@ -77,7 +80,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One stop: what it ended, where AWS was read back to deny it, and where not yet."""
     user = _overseer(request)
     stop = _load(pk)
-    writes = list(stop.writes.with_names().order_by("read_at", "pk")[:MOST_WRITES])
+    writes = list(stop.writes.with_names().order_by(F("read_at").asc(nulls_first=True), "pk")[:MOST_WRITES])
     ended = Grant.objects.filter(stop.covers(), end_reason=EndReason.EMERGENCY, revoking_at__gte=stop.ordered_at)
     counts = ended.aggregate(
         ended=Count("pk"),
