@@ -1,4 +1,5 @@
-// Approving privileged access: the passkey signs the digest of exactly this request, and the form is sent with that.
+// Privileged access: the passkey signs the digest of exactly what the form asks for, and the form is sent with that. A no
+// needs no signature.
 const decode = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 
 const encode = (buffer) =>
@@ -28,7 +29,7 @@ const sign = async (options) => {
 document.addEventListener("submit", async (event) => {
   const form = event.target.closest("form[data-sign]");
   const button = event.submitter;
-  if (!form || button?.value !== "approve" || form.elements.credential.value) return;
+  if (!form || button?.value === "deny" || form.elements.credential.value) return;
   event.preventDefault();
   const problem = form.querySelector("[data-sign-problem]");
   problem.hidden = true;

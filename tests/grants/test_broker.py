@@ -28,13 +28,15 @@ from apps.connectors.base import Target
 from apps.connectors.errors import Denied, Unreachable
 from apps.connectors.minting import Minted
 from apps.grants import services
-from apps.grants.broker import client, minting, server, wire
+from apps.grants.broker import client, minting, server, signing, wire
 from apps.grants.broker.minting import Asked, NotGiven, hand_out
 from apps.grants.models import EndReason, Grant, Minting, State, Warrant
+from apps.users import assertions
 from tests.factories.users import UserFactory
 from tests.grants.signing import draft as drafted
 from tests.grants.signing import give_key, signed_by
 from tests.grants.system import System
+from tests.users.soft_key import SoftKey
 
 KEY = "0123456789abcdef0123456789abcdef"
 SECRET, TOKEN, URL = (
@@ -238,12 +240,87 @@ def test_a_method_that_is_no_step_up_is_none(grant: Grant) -> None:
     assert "Confirm" in refused(grant, step_up={"method": "password", "at": timezone.now().isoformat()})
 
 
-def test_privileged_access_takes_a_passkey(system: System) -> None:
+@pytest.fixture
+def admin(system: System) -> Grant:
+    """Alice's, approved with Bob's passkey."""
     bob = system.bob.identity.user  # type: ignore[union-attr]
     authority = signed_by(bob, give_key(bob), drafted(system.alice, system.admin, ticket_ref="INC-1"))
-    grant = system.active(what=system.admin, authority=authority, ticket_ref="INC-1")
-    assert "passkey" in refused(grant)
-    assert hand_out(asking(grant, step_up={"method": "passkey", "at": timezone.now().isoformat()}))
+    return system.active(what=system.admin, authority=authority, ticket_ref="INC-1")
+
+
+def signed_for(grant: Grant, key: SoftKey, **changes: str) -> dict[str, Any]:
+    """The holder's passkey asks for one session of this grant. `changes` are made after it signed."""
+    assert grant.identity is not None and grant.identity.user is not None
+    page = signing.asked_of(grant, grant.identity.user)
+    assertion = assertions.kept(key.sign(page["passkey"]["challenge"]))
+    return {"assertion": assertion, "nonce": page["nonce"], "expires": page["expires"], **changes}
+
+
+def test_privileged_access_takes_the_holders_passkey_over_exactly_this_session(admin: Grant) -> None:
+    key = give_key(admin.identity.user)  # type: ignore[union-attr, arg-type]
+    assert hand_out(asking(admin, step_up={}, signed=signed_for(admin, key)))
+    [event] = AuditEvent.objects.filter(event="grants.grant.credentials_minted")
+    assert event.data["step_up"]["method"] == "passkey"
+
+
+def test_for_privileged_access_the_webs_word_is_nothing(admin: Grant) -> None:
+    for method in ("totp", "passkey"):
+        step_up = {"method": method, "at": timezone.now().isoformat(), "authenticator": 1}
+        assert "your passkey" in refused(admin, step_up=step_up)
+
+
+def test_a_signature_serves_once(admin: Grant) -> None:
+    signed = signed_for(admin, give_key(admin.identity.user))  # type: ignore[union-attr, arg-type]
+    hand_out(asking(admin, signed=signed))
+    with pytest.raises(NotGiven, match="served before"):
+        hand_out(asking(admin, signed=signed))
+    with pytest.raises(NotGiven, match="served before"):
+        hand_out(asking(admin, signed=signed, kind=Minting.Kind.CONSOLE))
+    assert len(FakeMinter.asked) == 1
+
+
+def test_two_that_come_at_once_with_one_signature_are_one(admin: Grant, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = signed_for(admin, give_key(admin.identity.user))  # type: ignore[union-attr, arg-type]
+
+    def meanwhile() -> None:
+        FakeMinter.during = None
+        hand_out(asking(admin, signed=signed))
+
+    FakeMinter.during = meanwhile  # type: ignore[assignment]
+    with pytest.raises(NotGiven, match="served before"):
+        hand_out(asking(admin, signed=signed))
+    assert Minting.objects.count() == 1
+
+
+def test_what_is_signed_for_something_else_gives_nothing(admin: Grant, system: System, clock: Any) -> None:
+    holder = admin.identity.user  # type: ignore[union-attr]
+    key = give_key(holder)  # type: ignore[arg-type]
+    bobs = give_key(system.bob.identity.user)  # type: ignore[union-attr, arg-type]
+    later = (timezone.now() + timedelta(hours=1)).isoformat()
+    good = signed_for(admin, key)
+    other = signed_for(replace_reference(admin), key)
+    cases = [
+        {},
+        {"assertion": good["assertion"]},
+        {**good, "nonce": "another"},
+        {**good, "expires": later},
+        {**good, "expires": "now"},
+        {**good, "assertion": {}},
+        {**good, "assertion": {**good["assertion"], "signature": "AAAA"}},
+        signed_for(admin, bobs),
+        other,
+    ]
+    for signed in cases:
+        assert "your passkey" in refused(admin, signed=signed)
+    clock.shift(timedelta(minutes=10, seconds=1))
+    assert "another time" in refused(admin, signed=good)
+
+
+def replace_reference(grant: Grant) -> Grant:
+    """The same grant under another name, as another grant would be."""
+    other = Grant.objects.with_names().get(pk=grant.pk)
+    other.reference = "aaaaaaaaaaaaaaaa"
+    return other
 
 
 def test_a_row_without_a_warrant_gives_nothing_and_raises_an_alarm(
@@ -294,6 +371,7 @@ def test_what_aws_refuses_is_said_without_what_it_answered(
         {"grant": "a", "user": "1", "kind": "root", "step_up": {}, "origin": {}},
         {"grant": "a", "user": "1", "kind": "cli", "step_up": [], "origin": {}},
         {"grant": "a", "user": "1", "kind": "cli", "step_up": {}, "origin": "x"},
+        {"grant": "a", "user": "1", "kind": "cli", "step_up": {}, "origin": {}, "signed": "x"},
     ],
 )
 def test_what_is_no_request_is_refused(body: dict[str, Any]) -> None:

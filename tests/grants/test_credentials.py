@@ -17,9 +17,11 @@ from django.utils import timezone
 from apps.connectors import registry
 from apps.grants import services
 from apps.grants.broker import client as broker
+from apps.grants.broker import signing
 from apps.grants.broker.client import NoBroker, Refused, Session
 from apps.grants.models import EndReason, Grant, Minting
 from apps.users import stepup
+from tests.grants.signing import give_key
 from tests.grants.system import System
 from tests.grants.test_broker import SECRET, SPILLS, TOKEN, URL, tables_with
 
@@ -146,12 +148,48 @@ def test_it_takes_a_step_up(grant: Grant, asked: list[Any]) -> None:
     assert not asked
 
 
-@pytest.mark.usefixtures("stepped_up")
-def test_privileged_access_takes_a_passkey(grant: Grant, asked: list[Any]) -> None:
+@pytest.fixture
+def privileged(grant: Grant) -> Grant:
     grant.entitlement.privilege = "privileged"
     grant.entitlement.save()
-    page = post(grant, holder(grant))
-    assert page.status_code == 302 and "passkey=1" in page["Location"]
+    return grant
+
+
+@pytest.mark.usefixtures("stepped_up")
+def test_for_privileged_access_the_page_asks_for_a_signature_first(privileged: Grant, asked: list[Any]) -> None:
+    give_key(holder(privileged))
+    page: Any = post(privileged, holder(privileged))
+    assert page.status_code == 200 and "Sign and show credentials" in page.content.decode()
+    assert page.context["passkey"]["challenge"]
+    assert not asked
+    assert "Sign and open the console" in post(privileged, holder(privileged), "console").content.decode()
+
+
+@pytest.mark.usefixtures("stepped_up")
+def test_without_a_passkey_that_counts_the_page_says_so(privileged: Grant, asked: list[Any]) -> None:
+    assert "no passkey that can sign" in post(privileged, holder(privileged)).content.decode()
+    assert not asked
+
+
+def test_what_the_passkey_signed_goes_to_the_broker(privileged: Grant, asked: list[dict[str, Any]]) -> None:
+    key = give_key(holder(privileged))
+    client = signed_in(holder(privileged))
+    page: Any = post(privileged, holder(privileged), client=client)
+    credential = json.dumps(key.sign(page.context["passkey"]["challenge"]))
+    fields = {name: page.context[name] for name in ("nonce", "expires")}
+    answer = client.post(f"/grants/{privileged.pk}/session/", {"kind": "cli", "credential": credential, **fields})
+    assert SECRET in answer.content.decode()
+    [call] = asked
+    assert call["step_up"] == {}
+    assert signing.verify(privileged, holder(privileged), call["signed"]).step_up["method"] == "passkey"
+
+
+@pytest.mark.parametrize("credential", ["x", "[]", "{}", "null", '{"id": 1}'])
+def test_what_is_no_signature_is_asked_for_again(privileged: Grant, asked: list[Any], credential: str) -> None:
+    give_key(holder(privileged))
+    client = signed_in(holder(privileged))
+    page = client.post(f"/grants/{privileged.pk}/session/", {"kind": "cli", "credential": credential})
+    assert "Sign and show" in page.content.decode()
     assert not asked
 
 

@@ -14,7 +14,7 @@ from apps.grants.broker.minting import NotGiven, hand_out
 from apps.grants.models import Grant, Minting, State, Warrant
 from tests.grants.signing import draft, give_key, signed_by
 from tests.grants.system import System
-from tests.grants.test_broker import asking
+from tests.grants.test_broker import asking, signed_for
 from tests.security.conftest import Acting
 
 
@@ -27,8 +27,9 @@ def test_it_can_do_its_work(system: System, acting: Acting) -> None:
     bob = system.bob.identity.user  # type: ignore[union-attr]
     authority = signed_by(bob, give_key(bob), draft(system.alice, system.admin, ticket_ref="INC-1"))
     grants = [system.active(), system.active(what=system.admin, authority=authority, ticket_ref="INC-1")]
+    alice = give_key(system.alice.identity.user)  # type: ignore[union-attr, arg-type]
     for grant in grants:
-        asked = asking(grant, step_up={"method": "passkey", "at": timezone.now().isoformat()})
+        asked = asking(grant, signed=signed_for(grant, alice))
         with acting("broker"):
             hand_out(asked)
     assert Minting.objects.count() == 2

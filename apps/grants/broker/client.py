@@ -47,13 +47,23 @@ class Session:
 
 
 def ask(
-    grant: Grant, *, by: User, kind: Minting.Kind, step_up: Mapping[str, Any], origin: Mapping[str, Any]
+    grant: Grant,
+    *,
+    by: User,
+    kind: Minting.Kind,
+    origin: Mapping[str, Any],
+    step_up: Mapping[str, Any] | None = None,
+    signed: Mapping[str, Any] | None = None,
 ) -> Session:
-    """A session of this grant for `by`. Raises `NoBroker`, and `Refused` with the broker's own reason."""
+    """A session of this grant for `by`, who stepped up, or for privileged access `signed` exactly this.
+
+    Raises `NoBroker`, and `Refused` with the broker's own reason.
+    """
     if not settings.BROKER_SOCKET or len(settings.BROKER_KEY) < wire.SHORTEST_KEY:
         raise NoBroker("Sessions are not set up here. An administrator sets BROKER_KEY and BROKER_SOCKET.")
     nonce = secrets.token_hex(16)
-    said = {"grant": grant.reference, "user": str(by.pk), "kind": str(kind), "step_up": dict(step_up)}
+    proofs = {"step_up": dict(step_up or {}), "signed": dict(signed or {})}
+    said = {"grant": grant.reference, "user": str(by.pk), "kind": str(kind), **proofs}
     request = {"nonce": nonce, "at": time.time(), "origin": dict(origin), **said}
     line = _exchange(wire.seal(request, settings.BROKER_KEY, wire.REQUEST))
     if not line:

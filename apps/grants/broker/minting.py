@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
@@ -20,6 +20,8 @@ from apps.connectors import registry
 from apps.connectors.errors import ConnectorError
 from apps.connectors.minting import Minted
 from apps.grants import narrowing, warrants, windows
+from apps.grants.broker import signing
+from apps.grants.broker.signing import Confirmed
 from apps.grants.models import Grant, Minting, State
 from apps.users.models import User
 
@@ -29,6 +31,7 @@ BROKER = replace(audit.WORKER, name="the broker")
 STEP_UP_FOR = timedelta(minutes=15)
 METHODS = frozenset({"passkey", "totp"})
 LONGEST_FACT = 200
+SERVED = "This signature served before. Sign again."
 
 
 class NotGiven(Exception):
@@ -37,20 +40,22 @@ class NotGiven(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asks for a session of which grant. `step_up` and `origin` are the web's word: see docs/security.md."""
+    """Who asks for a session of which grant. `step_up` and `origin` are the web's word (docs/security.md), `signed` is the
+    holder's own."""
 
     reference: str
     user_id: str
     kind: Minting.Kind
     step_up: Mapping[str, Any]
     origin: Mapping[str, str]
+    signed: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Asked:
         """Raises `NotGiven` for what is not a request."""
-        step_up, origin = body.get("step_up"), body.get("origin")
+        step_up, origin, signed = (body.get(name) for name in ("step_up", "origin", "signed"))
         try:
-            if not isinstance(step_up, dict) or not isinstance(origin, dict):
+            if not (isinstance(step_up, dict) and isinstance(origin, dict) and isinstance(signed, dict | None)):
                 raise TypeError
             return cls(
                 reference=str(body["grant"]),
@@ -58,6 +63,7 @@ class Asked:
                 kind=Minting.Kind(body["kind"]),
                 step_up={name: step_up.get(name) for name in ("method", "at")},
                 origin={str(name)[:40]: str(value)[:LONGEST_FACT] for name, value in list(origin.items())[:10]},
+                signed=signed or {},
             )
         except (KeyError, TypeError, ValueError):
             raise NotGiven("This is no request for a session.") from None
@@ -69,7 +75,7 @@ def hand_out(asked: Asked) -> dict[str, str]:
     What is recorded is the key's id; the secret is in what is returned and nowhere else.
     """
     grant, holder = _read(asked)
-    _require_step_up(asked.step_up, is_privileged=grant.entitlement.is_privileged)
+    confirmed = _confirmed(asked, grant, holder)
     _require_authority(grant)
     now = timezone.now()
     try:
@@ -77,7 +83,7 @@ def hand_out(asked: Asked) -> dict[str, str]:
         if asked.kind == Minting.Kind.CONSOLE:
             minter.require_console()
         minted = minter.mint(windows.target_of(grant), _end_of(grant), person=holder.email, now=now)
-        _record(grant, holder, asked, minted, now)
+        _record(grant, holder, asked, minted, confirmed, now)
         url = minter.console_url(minted) if asked.kind == Minting.Kind.CONSOLE else ""
     except ConnectorError as error:
         # Without its traceback: what AWS answered may be quoted in it.
@@ -119,17 +125,25 @@ def _end_of(grant: Grant) -> datetime:
     return min(ends) if len(ends) == 2 else grant.created_at
 
 
-def _require_step_up(given: Mapping[str, Any], *, is_privileged: bool) -> None:
-    """Fresh, and with a passkey where the access is privileged. It is the web's word: this only refuses what it admits."""
+def _confirmed(asked: Asked, grant: Grant, holder: User) -> Confirmed:
+    """That the holder is there. For privileged access their passkey says so; for the rest the web process does, and this
+    only refuses what it admits."""
+    if grant.entitlement.is_privileged:
+        try:
+            confirmed = signing.verify(grant, holder, asked.signed)
+        except signing.NotSigned as error:
+            raise NotGiven(f"Privileged access takes your passkey. {error} Try again.") from error
+        if Minting.objects.filter(signed_digest=confirmed.digest).exists():
+            raise NotGiven(SERVED)
+        return confirmed
     try:
-        at = datetime.fromisoformat(str(given.get("at")))
+        at = datetime.fromisoformat(str(asked.step_up.get("at")))
         is_fresh = timedelta(0) <= timezone.now() - at <= STEP_UP_FOR
     except (ValueError, TypeError):
         is_fresh = False
-    if not is_fresh or given.get("method") not in METHODS:
+    if not is_fresh or asked.step_up.get("method") not in METHODS:
         raise NotGiven("Confirm that it is you, then ask again.")
-    if is_privileged and given.get("method") != "passkey":
-        raise NotGiven("Privileged access takes a passkey. Confirm with one, then ask again.")
+    return Confirmed(asked.step_up, "")
 
 
 def _require_authority(grant: Grant) -> None:
@@ -147,30 +161,34 @@ def _require_authority(grant: Grant) -> None:
         raise NotGiven(f"This grant gives no session. {error}") from error
 
 
-def _record(grant: Grant, holder: User, asked: Asked, minted: Minted, now: datetime) -> None:
+def _record(grant: Grant, holder: User, asked: Asked, minted: Minted, confirmed: Confirmed, now: datetime) -> None:
     """One row and one event, before the session leaves this process. A grant that ended while AWS was asked gets nothing
-    (and AWS denies what was made for it)."""
-    with transaction.atomic(), audit.origin(**asked.origin):
-        if not Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).exists():
-            raise NotGiven("The grant ended just now.")
-        Minting.objects.create(
-            grant=grant,
-            kind=asked.kind,
-            access_key_id=minted.access_key_id,
-            session_name=minted.session_name,
-            minted_at=now,
-            expires_at=minted.expires_at,
-        )
-        audit.record(
-            "grants.grant.credentials_minted",
-            by=holder,
-            subject=grant,
-            about=[grant.identity or grant.principal, grant.entitlement],
-            data={
-                "kind": asked.kind,
-                "access_key_id": minted.access_key_id,
-                "session_name": minted.session_name,
-                "expires_at": minted.expires_at.isoformat(),
-                "step_up": dict(asked.step_up),
-            },
-        )
+    (and AWS denies what was made for it), nor does a signature that served before."""
+    try:
+        with transaction.atomic(), audit.origin(**asked.origin):
+            if not Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).exists():
+                raise NotGiven("The grant ended just now.")
+            Minting.objects.create(
+                grant=grant,
+                kind=asked.kind,
+                access_key_id=minted.access_key_id,
+                session_name=minted.session_name,
+                signed_digest=confirmed.digest or None,
+                minted_at=now,
+                expires_at=minted.expires_at,
+            )
+            audit.record(
+                "grants.grant.credentials_minted",
+                by=holder,
+                subject=grant,
+                about=[grant.identity or grant.principal, grant.entitlement],
+                data={
+                    "kind": asked.kind,
+                    "access_key_id": minted.access_key_id,
+                    "session_name": minted.session_name,
+                    "expires_at": minted.expires_at.isoformat(),
+                    "step_up": dict(confirmed.step_up),
+                },
+            )
+    except IntegrityError:
+        raise NotGiven(SERVED) from None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MOST_ASKED = 8 * 1024  # bytes of a request
+MOST_ASKED = 24 * 1024  # bytes of a request, with a passkey's signature
 MOST_ANSWERED = 64 * 1024
 FRESH_FOR = 30.0  # seconds a request may be old, or early
 SHORTEST_KEY = 32  # characters

@@ -20,6 +20,9 @@ class Minting(models.Model):
     kind = models.CharField(max_length=8, choices=Kind.choices)
     access_key_id = models.CharField(max_length=128)
     session_name = models.CharField(max_length=64)
+    signed_digest = models.CharField(
+        max_length=64, null=True, unique=True, help_text="What the holder's passkey signed to get it: it serves once."
+    )
     minted_at = models.DateTimeField()
     expires_at = models.DateTimeField()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from datetime import timedelta
+from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -13,10 +14,10 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST
 
 from apps.grants import permissions
-from apps.grants.broker import client
+from apps.grants.broker import client, signing
 from apps.grants.broker.client import NoBroker, Refused, Session
 from apps.grants.models import Grant, Minting
-from apps.users import devices, stepup
+from apps.users import assertions, devices, passkeys, stepup
 from apps.users.models import User
 
 FRESH = timedelta(minutes=15)  # how fresh a step-up must be
@@ -32,13 +33,24 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
     kind = request.POST.get("kind", "")
     if not permissions.can_ask_for_session(request.user, grant) or kind not in Minting.Kind.values:
         raise Http404
-    is_privileged = grant.entitlement.is_privileged
-    proof = stepup.proof(request, within=FRESH, privileged=is_privileged)
-    if not proof:
-        return stepup.ask(request, privileged=is_privileged)
+    proof: dict[str, Any] = {}
+    signed: dict[str, Any] = {}
+    if grant.entitlement.is_privileged:
+        signed = _signed(request)
+        if not signed:
+            return _to_sign(request, grant, kind)
+    else:
+        proof = stepup.proof(request, within=FRESH)
+        if not proof:
+            return stepup.ask(request)
     try:
         given = client.ask(
-            grant, by=request.user, kind=Minting.Kind(kind), step_up=proof, origin=devices.origin(request)
+            grant,
+            by=request.user,
+            kind=Minting.Kind(kind),
+            origin=devices.origin(request),
+            step_up=proof,
+            signed=signed,
         )
     except (NoBroker, Refused) as problem:
         status = 503 if isinstance(problem, NoBroker) else 409
@@ -55,6 +67,23 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
         "process": _process(given),
     }
     return render(request, "grants/session.html", context)
+
+
+def _signed(request: HttpRequest) -> dict[str, Any]:
+    """What the holder's passkey signed, for the broker to judge; empty when nothing did yet."""
+    try:
+        assertion = assertions.kept(json.loads(request.POST.get("credential") or "null"))
+    except (assertions.Invalid, ValueError):
+        return {}
+    return {"assertion": assertion, **{name: request.POST.get(name, "")[:64] for name in ("nonce", "expires")}}
+
+
+def _to_sign(request: HttpRequest, grant: Grant, kind: str) -> HttpResponse:
+    """The page on which the holder's passkey signs that they want this session."""
+    assert isinstance(request.user, User)  # LoginRequiredMiddleware
+    waiting = passkeys.waiting(request.user)
+    context = {"grant": grant, "kind": kind, "waiting": waiting, **signing.asked_of(grant, request.user)}
+    return render(request, "grants/sign_session.html", context)
 
 
 def _exports(given: Session) -> str:
