@@ -38,7 +38,7 @@ def create(password: str | None = None) -> None:
     for role in ROLES.values():
         verb = "CREATE" if role in absent else "ALTER"
         how = sql.SQL("LOGIN PASSWORD {}").format(sql.Literal(password)) if password else sql.SQL("NOLOGIN")
-        _run(sql.SQL(verb + " ROLE {} {}").format(sql.Identifier(role), how))  # type: ignore[arg-type]
+        _run(sql.SQL(verb + " ROLE {} {}").format(sql.Identifier(role), how))
 
 
 @transaction.atomic
@@ -49,12 +49,12 @@ def apply() -> None:
     for process, role in ROLES.items():
         name = sql.Identifier(role)
         for things in ("TABLES", "SEQUENCES", "FUNCTIONS"):
-            _run(sql.SQL("REVOKE ALL ON ALL {} IN SCHEMA public FROM {}").format(sql.SQL(things), name))  # type: ignore[arg-type]
+            _run(sql.SQL("REVOKE ALL ON ALL {} IN SCHEMA public FROM {}").format(sql.SQL(things), name))
         _run(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
         for model, table in tables.items():
             may = TABLES[model].get(process)
             if may:
-                _run(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(may), sql.Identifier(table), name))  # type: ignore[arg-type]
+                _run(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(may), sql.Identifier(table), name))
 
 
 def _listed() -> Iterator[tuple[str, str]]:
@@ -68,4 +68,4 @@ def _listed() -> Iterator[tuple[str, str]]:
 
 def _run(statement: str | sql.Composable) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(statement)  # type: ignore[arg-type]
+        cursor.execute(statement)

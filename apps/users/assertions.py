@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidSignature
@@ -72,7 +72,7 @@ def verify(assertion: Mapping[str, str], *, challenge: bytes, user_id: str, at: 
         client_data = CollectedClientData(websafe_decode(assertion["client_data"]))
         authenticator_data = AuthenticatorData(websafe_decode(assertion["authenticator_data"]))
         signature = websafe_decode(assertion["signature"])
-        public_key = CoseKey.parse(cbor.decode(websafe_decode(key.public_key)))
+        public_key = CoseKey.parse(cast("Mapping[int, Any]", cbor.decode(websafe_decode(key.public_key))))
         _require_ours(client_data, authenticator_data, challenge)
         public_key.verify(authenticator_data + client_data.hash, signature)
     except InvalidSignature:

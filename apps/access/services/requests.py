@@ -190,7 +190,8 @@ def approve(
     request. Everything else takes a fresh step-up. Of two approvers the first decides; the other gets `Conflict`.
     """
     _require_decider(request, by)
-    signed, step_up = {}, dict(place.step_up)
+    signed: dict[str, Any] = {}
+    step_up = dict(place.step_up)
     if request.entitlement.is_privileged:
         signed, step_up = signing.sign(request, by, credential)
     if not step_up:
