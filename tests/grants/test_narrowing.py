@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -317,6 +317,20 @@ def test_a_person_can_doubt_the_database_by_a_command(lived: System, clock, caps
         clock.shift(MINUTE)
         compare(lived)
     assert not is_narrowing()
+
+
+def test_the_command_does_it_without_celery(lived: System, clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lived.active()
+    restore()
+    for opens in (False, True):
+        clock.shift(MINUTE)
+        SyncRunFactory(connection=lived.connection, finished_at=timezone.now())
+        call_command("reconcile", lived.connection.name)
+        said = capsys.readouterr().out
+        assert "Done, 0 differences" in said
+        assert ("Access may open." in said) == opens
+    with pytest.raises(CommandError, match="No baselined"):
+        call_command("reconcile", "nowhere")
 
 
 def test_the_clock_does_all_of_it(lived: System, clock) -> None:
