@@ -40,7 +40,7 @@ TITLES = {
     "iam_timeboxed_policy": "Dated inline policy",
     "group_membership": "Group membership",
     "iam_jit_role": "Role for one grant",
-    "security_group_rule": "Network opening",
+    "security_group_rule": "Security group rule",
     "sts_broker": "Sessions on demand",
 }
 
