@@ -15,7 +15,7 @@ from apps.grants import services as grants
 from apps.grants.models import EndReason, State
 from apps.inventory.models import Entitlement
 from tests.access.conftest import LAPTOP, Company
-from tests.factories.inventory import EntitlementFactory, PrincipalFactory
+from tests.factories.inventory import ConnectionFactory, EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.grants.system import START
 
 
@@ -129,6 +129,20 @@ def test_the_page_shows_each_way_with_what_it_promises(company: Company, erin: C
         assert way.promise.survives in page
     assert page.count('name="provisioner"') == 1
     assert "checked" in page  # the only way there is
+
+
+def test_where_several_fit_the_administrator_chooses(erin: Client) -> None:
+    connection = ConnectionFactory(kind="aws", writable=True)
+    account = ResourceFactory(connection=connection)
+    dated = EntitlementFactory(connection=connection, resource=account, kind="dated_policy", privilege="read")
+    names = {way.name for way in offers.ways_to_open(dated)}
+    assert names >= {"iam_timeboxed_policy", "iam_jit_role"}
+    page = erin.get(f"/offers/add/{dated.pk}/").content.decode()
+    assert page.count('name="provisioner"') == len(names)
+    assert "checked" not in page.partition("</fieldset>")[0].partition("Opened and ended by")[2]
+    assert erin.post(f"/offers/add/{dated.pk}/", {"hours": 4}).status_code == 422
+    assert erin.post(f"/offers/add/{dated.pk}/", {"provisioner": "iam_jit_role", "hours": 4}).status_code == 302
+    assert dated.offers.get().provisioner == "iam_jit_role"
 
 
 def test_a_way_that_may_not_is_shown_with_its_reason_and_cannot_be_posted(company: Company, erin: Client) -> None:
