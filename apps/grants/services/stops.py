@@ -48,7 +48,8 @@ def order(
     attach_policy: bool = False,
 ) -> Stop:
     """Stop everything in the scope: every live grant there ends, nothing new is issued or opened there, and every guard
-    in it denies it with one write, also what no row names. One event says how many grants and which.
+    in it denies it with one write, also what no row names. One event says how many grants and which. Its reason stays with
+    administrators and auditors.
 
     `attach_policy` also asks for the organization's stop policy, which everybody in every member account feels. Raises
     `NotPossible` for a missing reason or proof of presence. What a race let through is ended by the next sweep.
@@ -83,7 +84,7 @@ def order(
         },
     )
     _wake(writes)  # before the removals that end_many enqueues: one write denies what they then clean up
-    end_many(live, reason=EndReason.EMERGENCY, by=by, note=f"{stop.number}: {reason}")
+    end_many(live, reason=EndReason.EMERGENCY, by=by, note=stop.number)  # no word of why: holders read it
     return stop
 
 

@@ -6,13 +6,14 @@ has become pointless meanwhile is not made.
 
 from __future__ import annotations
 
-from apps.notifications.notes import access, drift, grants, inventory, people, reviews
+from apps.notifications.notes import access, drift, grants, inventory, people, reviews, stops
 from apps.notifications.notes.base import Note, Teller, administrators, one_line
 
 TELLERS: dict[str, Teller] = {
     **access.TELLERS,
     **grants.TELLERS,
     **drift.TELLERS,
+    **stops.TELLERS,
     **people.TELLERS,
     **inventory.TELLERS,
     **reviews.TELLERS,
@@ -23,6 +24,7 @@ SETTLES: dict[str, tuple[str, ...]] = {
     **access.SETTLES,
     **grants.SETTLES,
     **drift.SETTLES,
+    **stops.SETTLES,
     **inventory.SETTLES,
     **reviews.SETTLES,
 }
