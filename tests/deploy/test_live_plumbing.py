@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.live.sandbox import signed_in
 from tests.plugins.aws import Aws
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -109,6 +111,23 @@ def _left(aws: Aws, account_id: str) -> list[str]:
     ec2 = aws.client("ec2", **keys)
     found += [one for one in ec2.describe_security_groups()["SecurityGroups"] if one["GroupName"] != "default"]
     return [json.dumps(one, default=str) for one in found]
+
+
+def test_the_test_person_is_whoever_the_command_line_signed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the AWS command line keeps the token of a session, and under which name."""
+    home = tmp_path / ".aws"
+    (home / "sso" / "cache").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "config"))
+    start = "https://example.awsapps.com/start"
+    (home / "config").write_text(f"[sso-session me]\nsso_start_url = {start}\nsso_region = eu-west-1\n")
+    with pytest.raises(pytest.skip.Exception, match="aws sso login --sso-session me first"):
+        signed_in("me")
+    token = {"accessToken": "a-token", "expiresAt": "2031-03-05T09:00:00Z"}
+    (home / "sso" / "cache" / f"{sha1(b'me').hexdigest()}.json").write_text(json.dumps(token))
+    assert signed_in("me") == ("eu-west-1", "a-token")
+    with pytest.raises(pytest.skip.Exception, match="not set or unknown"):
+        signed_in("somebody")
 
 
 def test_without_a_sandbox_every_live_test_says_what_it_lacks(tmp_path: Path) -> None:

@@ -163,6 +163,13 @@ def test_a_process_can_become_exactly_the_roles_that_let_it_in(process: str) -> 
     assert _allowed([document]) <= {"sts:AssumeRole", "sts:SetSourceIdentity"}
 
 
+@pytest.mark.parametrize("process", ["PortalHub", "PortalEnderHub", "PortalBrokerHub"])
+def test_only_the_hubs_own_compute_runs_as_a_process(process: str) -> None:
+    (statement,) = roles(HUB)[f"portal/{process}"]["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    assert statement["Condition"] == {"StringEqualsIfExists": {"aws:SourceAccount": HUB}}
+
+
 def test_tier_roles_pass_what_the_broker_asks_of_them() -> None:
     tiers = {name: about for name, about in roles(MEMBER).items() if name.startswith("jit/tier/")}
     assert tiers

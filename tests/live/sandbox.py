@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
-from botocore.utils import SSOTokenLoader
+from botocore.exceptions import ClientError, SSOTokenLoadError
+from botocore.utils import JSONFileCache, SSOTokenLoader
 
 PATH = "/gatehouse-live/"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
@@ -82,11 +83,8 @@ class Sandbox:
         """A session of the signed-in test person in the sandbox, through Identity Center."""
         if not self.enforces:
             pytest.skip("moto signs nobody in: built and taken down, not proved")
-        if not self.sso_session:
-            pytest.skip("LIVE_SSO_SESSION is not set: nobody is signed in (aws sso login --sso-session NAME)")
-        config = boto3.Session()._session.full_config["sso_sessions"][self.sso_session]
-        token = SSOTokenLoader()(config["sso_start_url"], session_name=self.sso_session)["accessToken"]
-        portal = boto3.client("sso", region_name=config["sso_region"])
+        region, token = signed_in(self.sso_session)
+        portal = boto3.client("sso", region_name=region)
 
         def ask() -> Any:
             try:
@@ -96,6 +94,8 @@ class Sandbox:
             except ClientError as error:
                 if code(error) in {"ForbiddenException", "ResourceNotFoundException"}:
                     return None
+                if code(error) == "UnauthorizedException":
+                    pytest.skip(f"Sign in again with aws sso login --sso-session {self.sso_session}")
                 raise
 
         found = until(ask, within=180, what=f"the test person can use {permission_set}")
@@ -230,6 +230,18 @@ class Sandbox:
             InstanceArn=words["InstanceArn"], AccountId=words["TargetId"], PermissionSetArn=words["PermissionSetArn"]
         )["AccountAssignments"]
         return words["PrincipalId"] in {one["PrincipalId"] for one in found}
+
+
+def signed_in(name: str) -> tuple[str, str]:
+    """The Region and the token that `aws sso login --sso-session NAME` left behind."""
+    config = boto3.Session()._session.full_config.get("sso_sessions", {}).get(name)
+    if not config:
+        pytest.skip("LIVE_SSO_SESSION is not set or unknown: nobody is signed in (aws sso login --sso-session NAME)")
+    cache = JSONFileCache(str(Path("~/.aws/sso/cache").expanduser()))
+    try:
+        return config["sso_region"], SSOTokenLoader(cache)(config["sso_start_url"], session_name=name)["accessToken"]
+    except SSOTokenLoadError as error:
+        pytest.skip(f"Sign in with aws sso login --sso-session {name} first: {error}")
 
 
 # ---- documents
