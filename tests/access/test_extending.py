@@ -16,6 +16,7 @@ from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State
 from apps.inventory.models import Entitlement
 from tests.access.conftest import LAPTOP, PASSKEY, TOTP, Company
+from tests.grants.signing import give_key
 from tests.grants.system import START
 
 HOUR = timedelta(hours=1)
@@ -145,3 +146,29 @@ def test_what_cannot_be_extended_leads_back_to_the_grant(company: Company, clien
     client.force_login(company.alice_user)
     answer = client.get(reverse("access:extend", args=[grant.pk]))
     assert answer["Location"] == grant.get_absolute_url()
+
+
+def test_holding_privileged_access_longer_takes_a_passkey_over_exactly_that(company: Company) -> None:
+    key = give_key(company.bob_user)
+    request = requests.ask(
+        company.offer(company.admin),
+        principal=company.alice,
+        duration=HOUR / 2,
+        reason="Slow payments.",
+        ticket_ref="INC-1",
+        by=company.alice_user,
+        place=PASSKEY,
+    )
+    request = AccessRequest.objects.with_names().get(pk=request.pk)
+    first = company.sign(request, company.bob_user, key)
+    grant = requests.approve(request, by=company.bob_user, place=PASSKEY, credential=first).grant
+    assert grant is not None
+    provisioning.provision(grant.pk)
+    grant = Grant.objects.with_names().get(pk=grant.pk)
+    asked = extensions.ask_longer(grant, longer=HOUR / 2, reason="Still slow.", by=company.alice_user, place=PASSKEY)
+    asked = AccessRequest.objects.with_names().get(pk=asked.pk)
+    with pytest.raises(NotAllowed, match="something else"), transaction.atomic():
+        requests.approve(asked, by=company.bob_user, place=PASSKEY, credential=first)
+    second = company.sign(asked, company.bob_user, key)
+    requests.approve(asked, by=company.bob_user, place=PASSKEY, credential=second)
+    assert end_of(grant) == START + HOUR
