@@ -128,6 +128,11 @@ def _came_back(event: AuditEvent) -> Step:
     )
 
 
+def _ended_by_ender(event: AuditEvent) -> Step:
+    text = f"{_proof(event)} It was past its end, and no worker had ended it."
+    return Step(event.at, "shield-lock", "Taken away by the ender", "ok", text, ("read back from AWS",))
+
+
 def _failed(event: AuditEvent) -> Step:
     return Step(event.at, "alert-triangle", "It could not be opened", "risk", str(event.data.get("problem", "")))
 
@@ -208,6 +213,7 @@ _STEPS: dict[str, Callable[[AuditEvent], Step]] = {
     "grants.grant.credentials_minted": _minted,
     "grants.grant.credentials_refused": _not_minted,
     "grants.grant.came_back": _came_back,
+    "grants.grant.ended_by_ender": _ended_by_ender,
     "grants.grant.failed": _failed,
     "grants.grant.warrant_refused": _failed,
     "grants.grant.cancelled": _cancelled,

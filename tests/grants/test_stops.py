@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.connectors.fake_world import Call, lost_response, stale, throttled
-from apps.grants import periodic, provisioning, services
+from apps.grants import narrowing, periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
 from apps.inventory.models import Assignment, Entitlement
@@ -490,6 +490,22 @@ def test_lifting_lifts_nothing_that_was_ended(system: System, erin: User, frank:
     system.run_clock()
     assert not system.can_use()
     system.issue(what=system.permission_set("Next", "read"))
+
+
+def test_a_doubted_database_takes_no_stop_out_of_aws(
+    system: System, erin: User, frank: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = stops.order(scope=Scope.ACCOUNT, subject=system.account, reason=WHY, by=erin, step_up=PASSKEY)
+    write_all(stop)
+    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
+    stops.lift(stop, by=frank, step_up=PASSKEY)
+    with monkeypatch.context() as patch:
+        patch.setattr(narrowing, "reason", lambda: "The database was restored.")
+        write_all(stop)
+    assert system.world.guards[ACCOUNT]
+    StopWrite.objects.update(next_try_at=timezone.now())
+    write_all(stop)
+    assert not system.world.guards[ACCOUNT]
 
 
 def test_a_write_under_way_while_it_is_lifted_is_written_again(system: System, erin: User, frank: User) -> None:

@@ -13,6 +13,7 @@ from apps.connectors import budget, registry
 from apps.connectors.base import Proof, Target
 from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
+from apps.grants import narrowing
 from apps.grants.models import Grant, StopWrite
 from apps.grants.provisioning.denying import note_denied
 from apps.grants.provisioning.turns import BACKOFF, BACKOFF_CAP, HANDOVER, whole_now
@@ -41,7 +42,11 @@ def write_stop(write_id: int) -> None:
 
 
 def _write_shared(row: StopWrite) -> Proof:
-    """Under the object's lock, so that whoever writes it next has read the stop too."""
+    """Under the object's lock, so that whoever writes it next has read the stop too. A Deny is not taken back while the
+    database may have forgotten what else it is for."""
+    why_narrow = "" if row.stop.is_in_force else narrowing.reason()
+    if why_narrow:
+        raise narrowing.OnlyNarrowing(why_narrow)
     provisioner = registry.provisioner(row.connection.kind, row.provisioner, row.connection.config)
     with exclusive("shared", row.shared_key):
         ending = list(Grant.objects.undenied().filter(shared_key=row.shared_key).with_names())

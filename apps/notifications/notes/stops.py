@@ -20,7 +20,9 @@ def ordered(event: AuditEvent) -> Iterator[Note]:
             to=user,
             even_own=True,
             title=f"{event.actor_name} stopped access: {stop.title}",
-            text=sentences(quoted(stop.reason), f"{stop.count} grants end. See where AWS denies it, and where not yet."),
+            text=sentences(
+                quoted(stop.reason), f"{stop.count} grants end. See where AWS denies it, and where not yet."
+            ),
             url=stop.get_absolute_url(),
         )
 
@@ -47,7 +49,9 @@ def lifted(event: AuditEvent) -> Iterator[Note]:
         yield Note(
             to=user,
             title=f"{event.actor_name} lifted {stop}",
-            text=sentences(quoted(stop.lift_reason), "New access can be asked for again. Nothing that ended came back."),
+            text=sentences(
+                quoted(stop.lift_reason), "New access can be asked for again. Nothing that ended came back."
+            ),
             url=stop.get_absolute_url(),
         )
 
