@@ -31,6 +31,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 BOUNDARY = f"arn:aws:iam::{MEMBER}:policy/jit/JitBoundary"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+CREATE = "identitystore:CreateGroupMembership"
 
 GRANTS_ROLE = f"arn:aws:iam::{MEMBER}:role/jit/jit-abcdefgh"
 TIER_ROLE = f"arn:aws:iam::{MEMBER}:role/jit/tier/JitReadOnly"
@@ -282,6 +283,33 @@ def test_aws_scheduler_only_takes_away(account_id: str) -> None:
     spared = {"sqs:SendMessage", "lambda:InvokeFunction"}
     done = {action for action, _ in reach("PortalScheduler", account_id)} - spared
     assert all(action.partition(":")[2].startswith(TAKES_AWAY) for action in done)
+
+
+@pytest.mark.parametrize("role", ["PortalProvisioner", "PortalScheduler", "PortalEnder"])
+@pytest.mark.parametrize(
+    ("opening", "ending", "account_id"),
+    [
+        ("sso:CreateAccountAssignment", "sso:DeleteAccountAssignment", HUB),
+        ("iam:AddUserToGroup", "iam:RemoveUserFromGroup", MEMBER),
+        ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress", MEMBER),
+    ],
+)
+def test_whatever_can_be_opened_can_be_ended_by_each_of_them(
+    role: str, opening: str, ending: str, account_id: str
+) -> None:
+    marked = {"aws:ResourceTag/jit:ports": "allowed"}
+    opener, closer = documents("portal/PortalProvisioner", account_id), documents(f"portal/{role}", account_id)
+    places = [one.replace(MEMBER, account_id) for one in ANYTHING]
+    opened = {one for one in places if _allows(opener, opening, one, marked)}
+    assert opened
+    assert opened <= {one for one in places if _allows(closer, ending, one, {})}
+
+
+def test_whoever_can_be_put_into_a_group_of_the_directory_can_be_taken_out_by_all() -> None:
+    opened = {one for one in ANYTHING if _allows(documents("portal/PortalProvisioner", HUB), CREATE, one, {})}
+    assert opened == {GROUP}
+    for role in ("PortalProvisioner", "PortalEnder", "PortalRemover", "PortalEnderFunction"):
+        assert _allows(documents(f"portal/{role}", HUB), "identitystore:DeleteGroupMembership", GROUP, {}), role
 
 
 @pytest.mark.parametrize("process", ["PortalHub", "PortalEnderHub", "PortalBrokerHub"])
