@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.db.models import Q
 
-from apps.connectors import registry
+from apps.connectors import budget, registry
 from apps.connectors.base import Look, Remover
 from apps.core.locks import exclusive
 from apps.grants.models import Drift, Grant, State
@@ -37,7 +37,7 @@ def _compare_held(comparison: Comparison, grant: Grant) -> None:
     comparison.looked()
     if _look(turn).is_present:
         return
-    with exclusive("object", turn.hand.lock_key(turn.target)):
+    with exclusive("object", turn.hand.lock_key(turn.target)), budget.purpose("grant"):
         look = _look(turn)
         rows = [grant, *Grant.objects.same_access(grant).with_names()]
         missing = Grant.objects.filter(pk__in=[row.pk for row in rows], state=State.ACTIVE)
@@ -76,7 +76,7 @@ def _compare_ended(comparison: Comparison, grant: Grant) -> None:
     comparison.looked()
     if not _look(turn).is_present:
         return
-    with exclusive("object", turn.hand.lock_key(turn.target)):
+    with exclusive("object", turn.hand.lock_key(turn.target)), budget.purpose("grant"):
         look = _look(turn)
         if not look.is_present or _is_explained(grant):
             return

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q
 
+from apps.connectors import budget
 from apps.connectors.base import Examination, Examiner, Window
 from apps.core.locks import exclusive
 from apps.grants.models import COMMITTED, Drift, Grant, State
@@ -36,7 +37,7 @@ def _compare_object(comparison: Comparison, first: Grant) -> None:
     found = provisioner.examine(target, windows_of(key))
     if not found.differences:
         return
-    with exclusive("shared", key):
+    with exclusive("shared", key), budget.purpose("grant"):  # removals may wait for this lock
         found = provisioner.examine(target, windows_of(key))
         moving = _moving(key, comparison.now)
     late = [window for window in found.weaker if _pair(window) not in moving]

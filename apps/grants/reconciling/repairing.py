@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.connectors import budget
 from apps.connectors.base import Proof
 from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
@@ -20,6 +21,7 @@ from apps.grants.windows import windows_of
 logger = logging.getLogger(__name__)
 
 
+@budget.purpose("revoke")
 def repair(drift_id: int) -> None:
     """Write what was decided about one difference: a shared object as the rows say, or a removal once more. Tried again
     until AWS shows it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Exists, OuterRef, Q
 
-from apps.connectors import registry
+from apps.connectors import budget, registry
 from apps.connectors.base import Look, Target
 from apps.core.locks import exclusive
 from apps.grants.models import LIVE, Drift, Grant, State
@@ -73,7 +73,7 @@ def _look_again(comparison: Comparison, assignment: Assignment) -> Look | None:
         return None
     remover, target = registry.remover(connection.kind, kind, connection.config), _target_of(assignment)
     comparison.looked()
-    with exclusive("object", remover.lock_key(target)):
+    with exclusive("object", remover.lock_key(target)), budget.purpose("grant"):
         return remover.look(target)
 
 

@@ -85,8 +85,8 @@ def _mend(drift: Drift) -> Grant | None:
     """What many share is written again. What a grant has for itself was changed by somebody who wanted in: that grant
     ends, denied first."""
     grant = drift.grant
-    others = Grant.objects.sharing(drift.shared_key).exclude(pk=grant.pk if grant else None)
-    if grant is None or not grant.is_live or not grant.is_alone_in_aws or others.exists():
+    is_shared = Grant.objects.sharing(drift.shared_key).count() > 1
+    if grant is None or is_shared or not (grant.is_live and grant.is_alone_in_aws):
         _write_again(drift)
         return None
     return end(grant, by=audit.CLOCK, reason=EndReason.DRIFT, note=f"{drift.number}: {drift.what}")

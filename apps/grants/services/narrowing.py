@@ -73,7 +73,8 @@ def _is_compared(connection: Connection, home: Home) -> bool:
     runs = Reconciliation.objects.filter(connection=connection)
     if runs.held().exists():
         return False
-    last = runs.settled().filter(database=home.name, started_at__gte=home.doubted_at).first()
+    ended = runs.settled().filter(finished_at__isnull=False, problems=[])  # not only by what its state says
+    last = ended.filter(database=home.name, started_at__gte=home.doubted_at).first()
     if last is None or last.only_reports or last.repairs:
         return False
     read = connection.runs.complete().filter(started_at__gte=home.doubted_at, finished_at__lte=last.started_at)
