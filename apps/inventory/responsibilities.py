@@ -40,8 +40,10 @@ def _note(kind: str, rows: str, now: datetime) -> None:
         cursor.execute(
             "INSERT INTO inventory_responsibility (user_id, kind, about, first_seen_at, counts_from)"  # noqa: S608  our own
             f" SELECT DISTINCT user_id, %s, about, %s::timestamptz, %s::timestamptz FROM ({rows}) answers"
-            " ON CONFLICT DO NOTHING",
-            [kind, now, now + settings.STEP_UP_WAITING_TIME],
+            " WHERE NOT EXISTS (SELECT FROM inventory_responsibility seen WHERE seen.ended_at IS NULL"
+            " AND seen.kind = %s AND seen.user_id = answers.user_id AND seen.about = answers.about)"
+            " ON CONFLICT DO NOTHING",  # another worker was first
+            [kind, now, now + settings.STEP_UP_WAITING_TIME, kind],
         )
 
 
