@@ -101,7 +101,8 @@ class Command(BaseCommand):
         with self.step("Web and workers") as done:
             for program, is_ready in begun:
                 self.programs.wait_for(program, is_ready, seconds=90)
-            done("web, worker, clock and broker")
+            apart = ", each with a database role of its own" if self.password else ""
+            done(f"web, worker, clock and broker{apart}")
         self.say(f"\n  {'Ready':<17}{'':<60}{time.monotonic() - began:5.1f} s")
         self.say(self.how_to_sign_in())
 
