@@ -412,6 +412,7 @@ def test_nothing_is_removed_where_gatehouse_may_only_look(compared: System) -> N
     compare(compared)
     found = only(Kind.ROGUE)
     assert found.is_critical and found.removal is None
+    assert not found.is_repairable
     assert ("bob", compared.read.external_id) in compared.world.assignments
 
 
