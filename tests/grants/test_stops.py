@@ -22,7 +22,7 @@ from apps.users.models import User
 from tests.conftest import Enqueued
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
-from tests.grants.system import ACCOUNT, System, make_due
+from tests.grants.system import ACCOUNT, System
 
 PASSKEY = {"method": "passkey", "authenticator": 1, "at": "2026-11-22T09:00:00+00:00"}
 WHY = "Alice's laptop was stolen."
@@ -523,7 +523,8 @@ def test_a_write_under_way_while_it_is_lifted_is_written_again(system: System, e
     system.world.hook = None
     row.refresh_from_db()
     assert row.cleared_at is None
-    make_due()
+    assert row in StopWrite.objects.unsettled()
+    StopWrite.objects.update(next_try_at=timezone.now())
     provisioning.write_stop(row.pk)
     row.refresh_from_db()
     assert row.cleared_at is not None

@@ -82,14 +82,12 @@ def _write_policy(row: StopWrite) -> Proof:
 
 
 def _settle(row: StopWrite, proof: Proof) -> None:
-    """Keep what was read back, unless the stop was lifted while it was being written: then it is written again."""
+    """Keep what was read back. One that was lifted while it was being written is still to be cleared after this."""
     field = "read_at" if row.stop.is_in_force else "cleared_at"
     event = "grants.stop.written" if row.stop.is_in_force else "grants.stop.cleared"
     with transaction.atomic():
-        mine = StopWrite.objects.unsettled().filter(pk=row.pk, stop__lifted_at=row.stop.lifted_at)
-        if not mine.update(**{field: proof.read_at}, proof=proof.what[:1000], problem="", problem_count=0):
-            StopWrite.objects.filter(pk=row.pk).update(next_try_at=timezone.now())
-            return
+        mine = StopWrite.objects.filter(pk=row.pk)
+        mine.update(**{field: proof.read_at}, proof=proof.what[:1000], problem="", problem_count=0)
         data = {"object": row.shared_key or "organization", "proof": proof.what, "read_at": proof.read_at.isoformat()}
         audit.record(event, by=audit.WORKER, subject=row.stop, data=data)
 
