@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-from django.db.models import Q, QuerySet
 
 from apps.connectors import registry
 from apps.connectors.base import Provisioner, Target, Window
 from apps.grants import narrowing, warrants
 from apps.grants.models import Grant, State, StopWrite
 from apps.inventory.models import Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Something that a principal holds, whoever gave it."""
+
+    entitlement_id: int
+    is_standing: bool
+    documents: list[Any]
 
 
 def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant | None = None) -> list[Window]:
@@ -32,7 +41,8 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
         if grant != without:
             own = grant.reference if grant.is_alone_in_aws else ""
             rows.setdefault((grant.principal_id, grant.entitlement_id, own), []).append(grant)
-    windows = [*map(_window, rows.values()), *_stops_in(shared_key)]
+    held = _held_by({grant.principal_id for grants in rows.values() for grant in grants})
+    windows = [*(_window(grants, held) for grants in rows.values()), *_stops_in(shared_key)]
     return narrowing.strictest(_writer_of(shared_key, rows), windows) if why_narrow else windows
 
 
@@ -68,7 +78,7 @@ def is_open(grant: Grant) -> bool:
 
 def is_held_standing(grant: Grant) -> bool:
     """Whether the holder has exactly this all the time, directly or through a group."""
-    return _standing_of(grant).filter(entitlement=grant.entitlement, is_standing=True).exists()
+    return _is_among(grant, _held_by({grant.principal_id})[grant.principal_id])
 
 
 def provisioner_of(grant: Grant) -> Provisioner:
@@ -96,14 +106,14 @@ def target_of(grant: Grant) -> Target:
     )
 
 
-def _window(grants: list[Grant]) -> Window:
+def _window(grants: list[Grant], held: Mapping[int, list[_Held]]) -> Window:
     open_ends = [_end_of(grant) for grant in grants if is_open(grant)]
     ended = [grant.revoking_at or grant.revoked_at or grant.claimed_at or grant.created_at for grant in grants]
     return Window(
         target=target_of(grants[-1]),
         not_after=max(open_ends or ended).replace(microsecond=0),
         is_open=bool(open_ends),
-        holds_standing=bool(open_ends) and _holds_standing(grants[-1]),
+        holds_standing=bool(open_ends) and _holds_standing(grants[-1], held[grants[-1].principal_id]),
         lapses_at=max((grant.not_after for grant in grants if grant.not_after), default=None),
     )
 
@@ -116,16 +126,26 @@ def _end_of(grant: Grant) -> datetime:
     return min(at for at in (grant.not_after, grant.ends_at) if at is not None)
 
 
-def _holds_standing(grant: Grant) -> bool:
+def _holds_standing(grant: Grant, held: list[_Held]) -> bool:
     """Whether a Deny on what this grant allows could cut something its principal holds all the time."""
-    held = _standing_of(grant).values_list("entitlement__documents", flat=True)
-    documents = [entry["document"] for row in held for entry in row]
-    return is_held_standing(grant) or provisioner_of(grant).would_cut(target_of(grant), documents)
+    documents = [entry["document"] for one in held for entry in one.documents]
+    return _is_among(grant, held) or provisioner_of(grant).would_cut(target_of(grant), documents)
 
 
-def _standing_of(grant: Grant) -> QuerySet[Assignment]:
-    """What its principal holds, directly or through a group, that is not Gatehouse's own."""
-    groups = Assignment.objects.open().filter(principal=grant.principal, entitlement__group__isnull=False)
-    return Assignment.objects.open().filter(
-        Q(principal=grant.principal) | Q(principal__in=groups.values("entitlement__group")), entitlement__is_ours=False
-    )
+def _is_among(grant: Grant, held: list[_Held]) -> bool:
+    return any(one.is_standing and one.entitlement_id == grant.entitlement_id for one in held)
+
+
+def _held_by(principals: Collection[int]) -> Mapping[int, list[_Held]]:
+    """What each of them holds, directly or through a group, that is not Gatehouse's own. Two queries for all of them: an
+    object is written often, under its lock, and may be about many people."""
+    holders = defaultdict(set, {principal: {principal} for principal in principals})
+    memberships = Assignment.objects.open().filter(principal__in=principals, entitlement__group__isnull=False)
+    for group, member in memberships.values_list("entitlement__group", "principal"):
+        holders[group].add(member)
+    found: dict[int, list[_Held]] = defaultdict(list)
+    rows = Assignment.objects.open().filter(principal__in=holders, entitlement__is_ours=False)
+    for holder, *facts in rows.values_list("principal", "entitlement", "is_standing", "entitlement__documents"):
+        for principal in holders[holder]:
+            found[principal].append(_Held(*facts))
+    return found
