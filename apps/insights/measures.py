@@ -97,7 +97,7 @@ def standing(now: datetime) -> list[Standing]:
     mine = ~Q(remover=Grant.BY_OWNER)
     ending, overdue = Q(state=State.REVOKING), _among(Grant.objects.overdue(now))
     due, missed = _among(Grant.objects.due(now)), _among(Grant.objects.expired(now))
-    rows = (
+    rows: Any = (
         Grant.objects.unfinished()
         .order_by()
         .values("provisioner")

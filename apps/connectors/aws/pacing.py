@@ -121,5 +121,5 @@ def _purpose_of(operation: str) -> budget.Purpose | None:
 
 def _status_of(answer: _Answer) -> tuple[str, str]:
     """The number and the state of an assignment that AWS works on."""
-    status = next((value for name, value in answer.items() if name.endswith("Status")), {})
+    status: _Answer = next((value for name, value in answer.items() if name.endswith("Status")), {})
     return str(status.get("RequestId", "")), str(status.get("Status", ""))
