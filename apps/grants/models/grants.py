@@ -311,6 +311,10 @@ class Grant(models.Model):
             ),
             models.Index(fields=["identity", "-id"], name="grant_of_identity"),
             models.Index(fields=["principal", "entitlement"], name="grant_same_access"),
+            # what insights measures over a period
+            models.Index(fields=["active_at"], condition=Q(active_at__isnull=False), name="grant_opened"),
+            models.Index(fields=["denied_at"], condition=Q(denied_at__isnull=False), name="grant_denied"),
+            models.Index(fields=["revoked_at"], condition=Q(revoked_at__isnull=False), name="grant_gone"),
         ]
 
     def __str__(self) -> str:
