@@ -67,11 +67,18 @@ def test_what_the_rules_give_at_once_is_extended_at_once(company: Company) -> No
     assert Grant.objects.count() == 1
 
 
-def test_a_longer_time_than_the_rule_allows_is_not_given(company: Company) -> None:
+def test_past_the_cap_of_the_rule_somebody_else_must_say_yes(company: Company) -> None:
+    grant = held(company, duration=3 * HOUR)
+    assert longer(company, grant).state == "allowed"  # four hours altogether, as long as the rule gives by itself
+    assert end_of(grant) == START + 4 * HOUR
+    assert longer(company, grant, span=timedelta(minutes=30)).state == "waiting"
+    assert end_of(grant) == START + 4 * HOUR
+
+
+def test_past_what_is_offered_at_a_time_it_is_not_given(company: Company) -> None:
     grant = held(company, duration=4 * HOUR)
-    longer(company, grant, span=4 * HOUR)
-    assert end_of(grant) == START + 8 * HOUR
-    with pytest.raises(NotAllowed, match="8 h at a time"):
+    company.read.offers.update(max_for=4 * HOUR)
+    with pytest.raises(NotAllowed, match="offered for 4 h"):
         longer(company, grant, span=timedelta(minutes=30))
 
 

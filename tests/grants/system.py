@@ -52,7 +52,7 @@ class System:
         return person
 
     def permission_set(self, name: str, privilege: str) -> Entitlement:
-        record = self.world.add_permission_set(name, ACCOUNT, GIVES[privilege])
+        record = self.world.add_permission_set(name, ACCOUNT, GIVES.get(privilege))
         return EntitlementFactory(
             connection=self.connection,
             resource=self.account,
