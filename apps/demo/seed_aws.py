@@ -20,6 +20,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from apps.demo.company import policies
 from apps.demo.company.model import Account, Company, Document, IamUser, PermissionSet, Person, Policy, Role
 from apps.demo.company.policies import GUARD_NAME, GUARD_PATH
 from apps.demo.company.portal import ENDER_FUNCTION, PATH, SCHEDULE_GROUP
@@ -135,6 +136,12 @@ class _Seeding:
                     created = organizations.create_organizational_unit(ParentId=units[path[:-1]], Name=path[-1])
                     units[path] = created["OrganizationalUnit"]["Id"]
             self._account(organizations, account, organization["MasterAccountId"], root, units[account.ou])
+        organizations.create_policy(
+            Name=policies.STOP_NAME,
+            Description="Attached by an emergency stop, and to nothing before",
+            Type="SERVICE_CONTROL_POLICY",
+            Content=json.dumps(policies.STOP),
+        )
         self.counts["organizational_units"] = len(units) - 1
         self.counts["accounts"] = len(self.ids)
 

@@ -162,6 +162,23 @@ JIT_BASE = document(  # the right to knock: the role of a grant lets in its own 
 GUARD_PATH, GUARD_NAME = "/jit/", "jit-guard"
 GUARD = document(deny("*", Sid="Anchor", Condition={"DateLessThan": {"aws:CurrentTime": "2000-01-01T00:00:00Z"}}))
 
+# The organization's stop: attached to its root, it denies everything that just-in-time access could do.
+STOP_NAME = "GatehouseStop"
+STOP = document(
+    deny(
+        "*",
+        Sid="Stop",
+        Condition={
+            "ArnLike": {
+                "aws:PrincipalArn": [
+                    "arn:aws:iam::*:role/jit/*",
+                    "arn:aws:iam::*:role/aws-reserved/sso.amazonaws.com*/AWSReservedSSO_*",
+                ]
+            }
+        },
+    )
+)
+
 # ---- Known ways to more. Names in brackets are path ids of DataDog's pathfinding.cloud.
 
 ADMIN = document(allow("*"))
