@@ -30,7 +30,8 @@ from apps.connectors.minting import Minted
 from apps.grants import services
 from apps.grants.broker import client, minting, server, signing, wire
 from apps.grants.broker.minting import Asked, NotGiven, hand_out
-from apps.grants.models import EndReason, Grant, Minting, State, Warrant
+from apps.grants.models import EndReason, Grant, Minting, Scope, State, Warrant
+from apps.grants.services import stops
 from apps.users import assertions
 from tests.factories.users import UserFactory
 from tests.grants.signing import draft as drafted
@@ -179,6 +180,17 @@ def test_who_asked_for_somebody_else_gets_no_session_of_theirs(grant: Grant) -> 
 def test_a_grant_that_is_not_active_gives_nothing(grant: Grant, state: str) -> None:
     Grant.objects.filter(pk=grant.pk).update(state=state, end_reason=EndReason.DONE)
     assert "not active" in refused(grant)
+
+
+def test_a_grant_that_a_stop_covers_gives_nothing_also_before_the_clock_ended_it(grant: Grant) -> None:
+    stops.order(
+        scope=Scope.ALL,
+        reason="Somebody is inside.",
+        by=UserFactory(administrator=True),
+        step_up={"method": "passkey", "authenticator": 1, "at": timezone.now().isoformat()},
+    )
+    Grant.objects.filter(pk=grant.pk).update(state=State.ACTIVE)  # what a race let through
+    assert "stop" in refused(grant).lower()
 
 
 @pytest.mark.parametrize("field", ["ends_at", "not_after"])

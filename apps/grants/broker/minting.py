@@ -22,7 +22,7 @@ from apps.connectors.minting import Minted
 from apps.grants import narrowing, warrants, windows
 from apps.grants.broker import signing
 from apps.grants.broker.signing import Confirmed
-from apps.grants.models import Grant, Minting, State
+from apps.grants.models import Grant, Minting, State, Stop
 from apps.users.models import User
 
 logger = logging.getLogger(__name__)
@@ -150,6 +150,8 @@ def _require_authority(grant: Grant) -> None:
     """The same questions that are asked before anything is opened in AWS. A warrant that does not hold is an alarm."""
     if why := narrowing.reason():
         raise NotGiven(why)
+    if stop := Stop.objects.in_force().against(grant).first():
+        raise NotGiven(stop.refusal)
     try:
         warrants.check(grant)
         warrants.ask_rules_again(grant)
