@@ -426,7 +426,10 @@ def our_tasks() -> list[Any]:
     return [task for name, task in sorted(current_app.tasks.items()) if name.startswith("apps.")]
 
 
-@pytest.mark.parametrize("task", [task for task in our_tasks() if task.name.startswith("apps.grants.tasks")], ids=lambda task: task.name)
+GRANT_TASKS = [task for task in our_tasks() if task.name.startswith("apps.grants.tasks")]
+
+
+@pytest.mark.parametrize("task", GRANT_TASKS, ids=lambda task: task.name)
 def test_a_task_for_anything_else_does_nothing(attack: Attack, task: Any) -> None:
     for value in IDS:
         with attack.acting("worker"), transaction.atomic():

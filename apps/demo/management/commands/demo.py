@@ -102,7 +102,7 @@ class Command(BaseCommand):
             for program, is_ready in begun:
                 self.programs.wait_for(program, is_ready, seconds=90)
             apart = ", each with a database role of its own" if self.password else ""
-            done(f"web, worker, clock and broker{apart}")
+            done(f"web, worker, clock, broker and ender{apart}")
         self.say(f"\n  {'Ready':<17}{'':<60}{time.monotonic() - began:5.1f} s")
         self.say(self.how_to_sign_in())
 
@@ -124,7 +124,8 @@ class Command(BaseCommand):
         return f"{counts['accounts']} accounts, {counts['people']} people, {counts['roles']} roles"
 
     def start_portal(self) -> list[tuple[Program, Callable[[], bool]]]:
-        """Web, worker, clock and broker, each with what says that it is up. They come up while people are signed up."""
+        """The portal's programs, with what says that those which people wait for are up. They come up while people are
+        signed up."""
         celery = ["-m", "celery", "-A", "config"]
         queues = ",".join(queue.name for queue in current_app.conf.task_queues)
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is only one worker
@@ -134,6 +135,9 @@ class Command(BaseCommand):
         worker = start("worker", [*celery, *work], self.environ("worker"))
         clock = start("clock", [*celery, "beat", "--pidfile="], self.environ("clock"))
         broker = start("broker", ["manage.py", "broker"], self.environ("broker"))
+        start(
+            "ender", ["manage.py", "ender"], self.environ("ender")
+        )  # nobody waits for it: it is there when others fail
         return [
             (web, self.is_healthy),
             (worker, lambda: worker.said(" ready.")),
@@ -160,6 +164,7 @@ class Command(BaseCommand):
             "STEP_UP_WAITING_HOURS": "0",
             "TRUSTED_PROXY_COUNT": "0",
             **(meeting if process in ("web", "broker") else {}),
+            **({"LEDGER_PATH": f"{self.private.name}/ledger"} if process in ("worker", "ender") else {}),
             **database_roles.environ(process, self.password),
         }
 
