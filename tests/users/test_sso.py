@@ -232,7 +232,8 @@ def test_the_sign_in_page_offers_it(client: Client, idp: FakeIdp) -> None:
 
 def test_the_settings_follow_the_environment() -> None:
     program = (
-        "from config import settings as s; print(s.CONTENT_SECURITY_POLICY['DIRECTIVES']['form-action'], s.OIDC_NAME)"
+        "from config import settings as s;"
+        "print(s.CONTENT_SECURITY_POLICY['DIRECTIVES']['form-action'][:2], s.OIDC_NAME)"
     )
     environment = {
         **os.environ,
