@@ -15,6 +15,6 @@ def only_narrowing(request: HttpRequest) -> dict[str, Any]:
 
     def why() -> str:
         user = getattr(request, "user", None)
-        return narrowing.reason() if isinstance(user, User) and user.is_administrator else ""
+        return narrowing.reason() if isinstance(user, User) and user.pk and user.is_administrator else ""
 
     return {"only_narrowing": why}

@@ -1,6 +1,7 @@
 """The fixture `aws`: moto's server on a loopback port, one for each test process, empty at the start of every test."""
 
 import copy
+import os
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -43,16 +44,20 @@ class Aws:
 
 def _parse_aws_policies_once(patch: pytest.MonkeyPatch) -> None:
     """moto parses AWS's 1,582 policies anew for every account and partition after every reset, which is most of what a
-    test of AWS costs. Here they are parsed once, and every account of partition `aws` gets copies."""
+    test of AWS costs. Here each set of them is parsed once (a test may have a few only, or none), and every account of
+    partition `aws` gets copies."""
+    from moto.iam import models
     from moto.iam.models import AWSManagedPolicy, IAMBackend
 
-    load, parsed = IAMBackend._init_aws_policies, []
+    load, parsed = IAMBackend._init_aws_policies, {}
 
     def copies(backend: IAMBackend) -> list[AWSManagedPolicy]:
-        if backend.region_name != "aws":
+        if backend.region_name != "aws" or os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] != "true":
             return []
-        parsed[:] = parsed or load(backend)
-        own = [copy.copy(policy) for policy in parsed]
+        source = models.aws_managed_policies_data
+        if source not in parsed:
+            parsed[source] = load(backend)
+        own = [copy.copy(policy) for policy in parsed[source]]
         for policy in own:
             policy.account_id = backend.account_id
         return own

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
-from apps.inventory.models import Assignment, Entitlement, Identity, Principal, SyncRun
+from apps.inventory.models import Assignment, Entitlement, Identity, Principal, Resource, SyncRun
 from apps.reviews import population
 from apps.reviews.models import Campaign, ReviewItem
 from apps.reviews.services import campaigns
@@ -303,6 +303,7 @@ def test_a_group_is_not_reviewed_by_an_owner_who_is_a_member(company: Company) -
 
 
 def test_a_group_is_not_reviewed_by_a_fallback_who_is_a_member(company: Company) -> None:
+    Resource.objects.update(owner=None)
     membership = company.group("admins", company.admin)
     company.stands(company.frank, membership)
     group = membership.group
