@@ -40,7 +40,7 @@ TABLES: Mapping[str, Table] = {
     "audit.AuditEvent": {"web": ADD, "worker": ADD, "broker": ADD, "ender": ADD},
     # Who signs in. Nobody but the web process knows sessions and passwords.
     "sessions.Session": _SIGN_IN,
-    "account.EmailAddress": _SIGN_IN,
+    "account.EmailAddress": {**_SIGN_IN, "worker": ADD},  # allauth notes an address when an invitation's link is made
     "account.EmailConfirmation": _SIGN_IN,
     "socialaccount.SocialApp": {"web": READ},  # empty: providers come from the environment
     "socialaccount.SocialToken": {},

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.core.mail import EmailMessage
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
@@ -18,6 +19,8 @@ from apps.grants.models import EndReason, Grant, State, Warrant
 from apps.inventory.models import Assignment, Entitlement
 from apps.users import passkeys
 from apps.users.models import Passkey
+from apps.users.tasks import send_invitation
+from tests.factories.users import UserFactory
 from tests.grants.signing import give_key
 from tests.grants.system import System
 from tests.security.conftest import Acting
@@ -272,6 +275,13 @@ def test_standing_access_is_removed(acting: Acting, system: System) -> None:
         system.run_clock()
     assert not system.can_use(what=system.admin)
     assert not Assignment.objects.open().filter(pk=held.pk).exists()
+
+
+def test_workers_send_invitations(acting: Acting, mailoutbox: list[EmailMessage]) -> None:
+    somebody = UserFactory(last_login=None)
+    with acting("worker"):
+        send_invitation(somebody.pk)
+    assert [mail.to for mail in mailoutbox] == [[somebody.email]]
 
 
 def test_workers_follow_passkeys(acting: Acting, system: System) -> None:
