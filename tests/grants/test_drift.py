@@ -17,7 +17,7 @@ from apps.grants.services import drift as deciding
 from apps.inventory.models import Assignment
 from apps.users.models import User
 from tests.conftest import Enqueued
-from tests.factories.inventory import IdentityFactory, PrincipalFactory, SyncRunFactory
+from tests.factories.inventory import AssignmentFactory, IdentityFactory, PrincipalFactory, SyncRunFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
 
@@ -429,12 +429,20 @@ def test_a_role_under_our_path_that_no_grant_made_is_told_and_left_to_people(com
         external_id=f"arn:aws:iam::{ACCOUNT}:role/jit/jit-mallory",
         attributes={"path": "/jit/"},
     )
-    PrincipalFactory(
+    tier = PrincipalFactory(
         connection=compared.connection,
         kind="iam_role",
         name="JitReadOnly",
         external_id=f"arn:aws:iam::{ACCOUNT}:role/jit/tier/JitReadOnly",
         attributes={"path": "/jit/tier/"},
+    )
+    AssignmentFactory(  # a tier role keeps its guard when nobody is let in
+        connection=compared.connection,
+        principal=tier,
+        entitlement__kind="iam_inline_policy",
+        entitlement__name="jit-guard",
+        entitlement__is_ours=True,
+        is_standing=False,
     )
     compare(compared)
     found = only(Kind.ROGUE)
