@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from apps.connectors import registry
 from apps.connectors.base import Provisioner, Target, Window
 from apps.grants import narrowing, warrants
 from apps.grants.models import Grant, State, StopWrite
-from apps.inventory.models import Assignment
+from apps.inventory.models import Assignment, Entitlement, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,16 @@ def provisioner_of(grant: Grant) -> Provisioner:
 
 def target_of(grant: Grant) -> Target:
     """The grant's pair in the provider's words."""
-    entitlement, principal = grant.entitlement, grant.principal
+    return replace(
+        target_for(grant.principal, grant.entitlement),
+        assignment_attributes=grant.assignment.attributes if grant.assignment else {},
+        reference=grant.reference if grant.is_alone_in_aws else "",
+        made_as=grant.made_as,
+    )
+
+
+def target_for(principal: Principal, entitlement: Entitlement) -> Target:
+    """Any pair in the provider's words."""
     resource = entitlement.resource or principal.resource
     return Target(
         account_id=resource.external_id if resource else "",
@@ -100,9 +109,6 @@ def target_of(grant: Grant) -> Target:
         entitlement_name=entitlement.name,
         entitlement_attributes=entitlement.attributes,
         principal_attributes=principal.attributes,
-        assignment_attributes=grant.assignment.attributes if grant.assignment else {},
-        reference=grant.reference if grant.is_alone_in_aws else "",
-        made_as=grant.made_as,
     )
 
 

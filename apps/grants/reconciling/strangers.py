@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.db.models import Exists, OuterRef, Q
 
 from apps.connectors import budget, registry
-from apps.connectors.base import Look, Target
+from apps.connectors.base import Look
 from apps.core.locks import exclusive
 from apps.grants.models import LIVE, Drift, Grant, State
 from apps.grants.reconciling.comparing import Comparison, Finding
 from apps.grants.reconciling.holdings import came_back
+from apps.grants.windows import target_for
 from apps.inventory.models import Assignment, Connection, Entitlement, Principal
 from apps.inventory.models.access import AssignmentQuerySet
 
@@ -71,27 +74,13 @@ def _look_again(comparison: Comparison, assignment: Assignment) -> Look | None:
     connection, kind = comparison.connection, assignment.entitlement.kind
     if not registry.has_remover(connection.kind, kind):
         return None
-    remover, target = registry.remover(connection.kind, kind, connection.config), _target_of(assignment)
+    remover = registry.remover(connection.kind, kind, connection.config)
+    target = replace(
+        target_for(assignment.principal, assignment.entitlement), assignment_attributes=assignment.attributes
+    )
     comparison.looked()
     with exclusive("object", remover.lock_key(target)), budget.purpose("grant"):
         return remover.look(target)
-
-
-def _target_of(assignment: Assignment) -> Target:
-    principal, entitlement = assignment.principal, assignment.entitlement
-    resource = entitlement.resource or principal.resource
-    return Target(
-        account_id=resource.external_id if resource else "",
-        principal_kind=principal.kind,
-        principal_external_id=principal.external_id,
-        principal_name=principal.name,
-        entitlement_kind=entitlement.kind,
-        entitlement_external_id=entitlement.external_id,
-        entitlement_name=entitlement.name,
-        entitlement_attributes=entitlement.attributes,
-        principal_attributes=principal.attributes,
-        assignment_attributes=assignment.attributes,
-    )
 
 
 def _unintended(assignment: Assignment) -> Finding:

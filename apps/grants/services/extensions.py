@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.grants import narrowing, signatures, tasks, warrants
+from apps.grants import narrowing, tasks, warrants
 from apps.grants.models import Extension, Grant, State, Stop
 from apps.grants.services.grants import Authority, NotPossible
 
@@ -49,16 +49,7 @@ def extend(
     if stop:
         raise NotPossible(stop.refusal)
     spec = warrants.spec_of_extension(grant, longer)
-    extension = Extension.objects.create(
-        grant=grant,
-        duration=longer,
-        spec=spec,
-        digest=warrants.digest(spec),
-        signed_digest=signatures.digest_of(spec, authority.approvals),
-        requester=spec["requester"],
-        approvals=list(authority.approvals),
-        verdict=dict(authority.verdict),
-    )
+    extension = Extension.objects.create(grant=grant, duration=longer, **authority.over(spec))
     try:
         warrants.check_extension(extension)
     except warrants.InvalidWarrant as error:

@@ -35,6 +35,17 @@ class Authority:
     verdict: Mapping[str, Any]
     approvals: tuple[Mapping[str, Any], ...] = ()
 
+    def over(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What an `Authorization` keeps of it, for exactly `spec`."""
+        return {
+            "spec": spec,
+            "digest": warrants.digest(spec),
+            "signed_digest": signatures.digest_of(spec, self.approvals),
+            "requester": spec["requester"],
+            "approvals": list(self.approvals),
+            "verdict": dict(self.verdict),
+        }
+
 
 @transaction.atomic
 def issue(
@@ -77,15 +88,7 @@ def issue(
         requested_by=asked_by,
     )
     spec = warrants.spec_of(grant)
-    Warrant.objects.create(
-        grant=grant,
-        spec=spec,
-        digest=warrants.digest(spec),
-        signed_digest=signatures.digest_of(spec, authority.approvals),
-        requester=spec["requester"],
-        approvals=list(authority.approvals),
-        verdict=dict(authority.verdict),
-    )
+    Warrant.objects.create(grant=grant, **authority.over(spec))
     try:
         warrants.check(grant)
     except warrants.InvalidWarrant as error:
