@@ -13,6 +13,7 @@ from apps.access.services.offers import NotAllowed, identity_of, judge
 from apps.audit import services as audit
 from apps.grants import services as grants
 from apps.grants.models import Grant
+from apps.inventory.models import Identity
 from apps.rules import evaluation
 from apps.users.models import User
 
@@ -26,7 +27,9 @@ def offer_of(grant: Grant) -> Offer | None:
 
 def what_if(grant: Grant, offer: Offer, *, by: User) -> list[tuple[timedelta, evaluation.Verdict]]:
     """For each length somebody may pick, what the rules say of the whole time then."""
-    return [(longer, _judge(grant, offer, longer, by=by, has_ticket=bool(grant.ticket_ref))) for longer in CHOICES]
+    asker, so_far = _asker(by), grants.whole_time(grant, timedelta())
+    has_ticket = bool(grant.ticket_ref)
+    return [(longer, _judge(grant, offer, so_far + longer, asker=asker, has_ticket=has_ticket)) for longer in CHOICES]
 
 
 @transaction.atomic
@@ -48,7 +51,8 @@ def ask_longer(
     if len(reason) < requests.MIN_REASON:
         raise NotAllowed("Say in a few words why you need it longer. Whoever checks this later was not there.")
     ticket_ref = ticket_ref.strip() or grant.ticket_ref
-    verdict = _judge(grant, offer, longer, by=by, has_ticket=bool(ticket_ref))
+    whole = grants.whole_time(grant, longer)
+    verdict = _judge(grant, offer, whole, asker=_asker(by), has_ticket=bool(ticket_ref))
     if verdict.tier is None:
         raise NotAllowed(verdict.why_not)
     requests.require_step_up(verdict, grant.entitlement, place)
@@ -91,9 +95,12 @@ def ask_longer(
     return request
 
 
-def _judge(grant: Grant, offer: Offer, longer: timedelta, *, by: User, has_ticket: bool) -> evaluation.Verdict:
+def _asker(by: User) -> Identity:
     identity = identity_of(by)
     if identity is None:
         raise NotAllowed("You are not linked to anybody in the inventory. Ask an administrator to link you.")
-    whole = grants.whole_time(grant, longer)
-    return judge(identity, offer, duration=whole, has_ticket=has_ticket, for_another=grant.identity_id != identity.pk)
+    return identity
+
+
+def _judge(grant: Grant, offer: Offer, whole: timedelta, *, asker: Identity, has_ticket: bool) -> evaluation.Verdict:
+    return judge(asker, offer, duration=whole, has_ticket=has_ticket, for_another=grant.identity_id != asker.pk)
