@@ -21,9 +21,9 @@ PROVISIONERS = {
     ("aws", "iam_jit_role"): "apps.connectors.aws.iam_jit_role:IamJitRole",
     ("aws", "security_group_rule"): "apps.connectors.aws.security_group_rule:SecurityGroupRule",
     ("aws", "sts_broker"): "apps.connectors.aws.sts_broker:StsBroker",
-    ("fake", "idc_assignment"): "apps.connectors.fake:FakeProvisioner",
-    ("fake", "group_membership"): "apps.connectors.fake:FakeMembershipProvisioner",
-    ("fake", "iam_timeboxed_policy"): "apps.connectors.fake:FakePolicyProvisioner",
+    ("fake", "idc_assignment"): "apps.connectors.fake_provisioners:FakeProvisioner",
+    ("fake", "group_membership"): "apps.connectors.fake_provisioners:FakeMembershipProvisioner",
+    ("fake", "iam_timeboxed_policy"): "apps.connectors.fake_provisioners:FakePolicyProvisioner",
 }
 
 # Whose shared object is the guard of an account: it can deny more than grants name (`*` is anybody, or anything).

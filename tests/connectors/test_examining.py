@@ -18,7 +18,8 @@ from apps.connectors.aws.iam_jit_role import IamJitRole
 from apps.connectors.aws.iam_timeboxed_policy import OUR_POLICY, IamTimeboxedPolicy
 from apps.connectors.aws.idc_assignment import IdcAssignment
 from apps.connectors.base import Examination, Examiner, Window
-from apps.connectors.fake import FakeConnector, FakePolicyProvisioner, FakeProvisioner
+from apps.connectors.fake import FakeConnector
+from apps.connectors.fake_provisioners import FakePolicyProvisioner, FakeProvisioner
 from apps.connectors.fake_world import Line, World, forget, world
 from tests.connectors.conftest import CONFIG, HUB, Org, Stubs, trust
 from tests.connectors.contract import END, START

@@ -12,13 +12,8 @@ import pytest
 from apps.connectors import fake_world
 from apps.connectors.base import Look, Target, Window
 from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Throttled, Unproven, Unreachable
-from apps.connectors.fake import (
-    FakeConnector,
-    FakeMembershipProvisioner,
-    FakePolicyProvisioner,
-    FakeProvisioner,
-    FakeRemover,
-)
+from apps.connectors.fake import FakeConnector, FakeRemover
+from apps.connectors.fake_provisioners import FakeMembershipProvisioner, FakePolicyProvisioner, FakeProvisioner
 from apps.connectors.fake_world import World
 from tests.connectors.contract import (
     END,

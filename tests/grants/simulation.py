@@ -22,7 +22,8 @@ from apps.connectors import budget
 from apps.connectors.aws import pacing
 from apps.connectors.base import Look, Proof, Target, Ticket
 from apps.connectors.errors import Throttled, Unreachable
-from apps.connectors.fake import FakeProvisioner, _pair
+from apps.connectors.fake import pair_of
+from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.connectors.fake_world import Fault, Pair, Request, World
 from apps.core.locks import Taken, exclusive
 
@@ -234,13 +235,13 @@ class PacedProvisioner(FakeProvisioner):
     def status(self, target: Target, ticket: Ticket) -> Ticket:
         with pacing.room(HUB, "sso-admin", "describe_account_assignment_creation_status") as answered:
             self._reach("status", "DescribeAccountAssignmentCreationStatus")
-            self.limits.progress(self.world, _pair(target))
+            self.limits.progress(self.world, pair_of(target))
             found = super().status(target, ticket)
             answered(_answer(found))
         return found
 
     def look(self, target: Target) -> Look:
-        pair = _pair(target)
+        pair = pair_of(target)
         self._reach("look", "ListAccountAssignments")
         self.limits.progress(self.world, pair)
         fault = self.limits.fault("look")
@@ -248,7 +249,7 @@ class PacedProvisioner(FakeProvisioner):
         return super().look(target)
 
     def _start(self, operation: str, call: str, target: Target) -> Ticket:
-        pair, verb = _pair(target), "Create" if operation == "open" else "Delete"
+        pair, verb = pair_of(target), "Create" if operation == "open" else "Delete"
         self._reach("look", "ListAccountAssignments")
         self.limits.progress(self.world, pair)
         with pacing.room(HUB, "sso-admin", call) as answered:

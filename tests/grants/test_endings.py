@@ -8,7 +8,7 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Denied, Gone
-from apps.connectors.fake import FakeProvisioner
+from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.core.locks import Taken
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State

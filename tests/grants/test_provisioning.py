@@ -12,7 +12,7 @@ from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.connectors.base import Proof, Target, Window
 from apps.connectors.errors import Denied, Refused
-from apps.connectors.fake import FakeProvisioner
+from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
 from apps.grants.windows import windows_of

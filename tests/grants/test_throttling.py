@@ -92,7 +92,9 @@ class Company:
 
     def active(self, number: int) -> list[Grant]:
         """People who hold something; from then on AWS is slow and has limits."""
-        self.patch.setitem(registry.PROVISIONERS, ("fake", "idc_assignment"), "apps.connectors.fake:FakeProvisioner")
+        self.patch.setitem(
+            registry.PROVISIONERS, ("fake", "idc_assignment"), "apps.connectors.fake_provisioners:FakeProvisioner"
+        )
         grants = self.people("old", number)
         with time_machine.travel(START, tick=False):
             for grant in grants:
