@@ -1,0 +1,61 @@
+"""What an audit trail says somebody did: the one shape in which the rest of Gatehouse sees an event.
+
+An adapter (`aws/trails.py`) makes these of the provider's files and keeps nothing else: request parameters can hold secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a call ended. `FAILED` is an error of another kind than a refusal: it proves that the action was allowed."""
+
+    DONE = "done"
+    DENIED = "denied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TrailEvent:
+    """One call. Text is bounded and printable; what the trail does not say is empty."""
+
+    event_id: str  # the provider's own; two files may hold the same event
+    at: datetime
+    account_id: str  # where it happened
+    region: str
+    service: str  # "iam", from eventSource
+    name: str  # "CreateUser", as the trail says it
+    action: str  # "iam:CreateUser", the permission it needed; empty where no such action is known
+    outcome: Outcome
+    is_write: bool
+    is_data_event: bool
+    actor_kind: str  # "IAMUser", "AssumedRole", "Root", "AWSService", "IdentityCenterUser", "AWSAccount", ...
+    actor_arn: str  # with the session's name: arn:aws:sts::...:assumed-role/Name/session
+    actor_id: str  # unique id; of a session "AROA...:session"
+    actor_account_id: str
+    issuer_arn: str  # the role behind a session
+    issuer_id: str  # its unique id, AROA...
+    session_name: str
+    session_began_at: datetime | None
+    source_identity: str
+    access_key_id: str
+    on_behalf_of: str  # the Identity Center user behind it, where AWS says so
+    invoked_by: str  # an AWS service that acted for the actor: not the actor's own need
+    source_address: str
+    user_agent: str
+    error_code: str = ""
+    resources: tuple[str, ...] = ()  # ARNs
+    made_access_key_id: str = ""  # AssumeRole: the key of the session that began
+    target_role_arn: str = ""  # AssumeRole: of which role
+    target_session_name: str = ""
+    target_source_identity: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)  # session tags that were passed along
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the actor needed it, rather than an AWS service acting for them."""
+        return not self.invoked_by
