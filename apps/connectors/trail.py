@@ -1,6 +1,6 @@
 """What an audit trail says somebody did: the one shape in which the rest of Gatehouse sees an event.
 
-An adapter (`aws/trails.py`) makes these of the provider's files and keeps nothing else: request parameters can hold secrets.
+An adapter (`aws/trails.py`) makes these of the provider's files and keeps nothing else: request parameters hold secrets.
 """
 
 from __future__ import annotations
