@@ -30,6 +30,8 @@ def _may_set(*columns: str) -> str:
 NARROW = _may_set(
     *("state", "end_reason", "end_note", "ended_by_id", "revoking_at", "next_try_at", "problem", "problem_count")
 )
+# How an administrator says whose login an IAM user is.
+ANSWER = _may_set("decision", "person_id", "decided_by_id", "decided_at", "until", "reason", "rule", "unique_id")
 _FACT = {"web": READ, "worker": ALL, "broker": READ, "ender": READ}
 _SIGN_IN = {"web": ALL}
 
@@ -70,7 +72,16 @@ TABLES: Mapping[str, Table] = {
     },
     "inventory.Identity": {
         **_FACT,
-        "web": _may_set("owner_id", "owner_source", "manager_id", "manager_source", "user_id", "user_source"),
+        "web": _may_set(
+            *("owner_id", "owner_source", "manager_id", "manager_source", "user_id", "user_source"),
+            *("successor_id", "successor_source", "purpose", "consumers"),
+        ),
+    },
+    # What people say about machines and logins. Workers ask whose a login is, and carry the answer out.
+    "inventory.Correction": {"web": ALL, "worker": READ},
+    "inventory.Correlation": {
+        "web": f"{ANSWER}, INSERT",
+        "worker": ALL,
     },
     "inventory.Principal": {**_FACT, "web": _may_set("owner_id")},
     "inventory.Entitlement": {**_FACT, "web": "SELECT, INSERT, UPDATE (owner_id)"},  # a trigger says which may be added

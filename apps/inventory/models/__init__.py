@@ -3,6 +3,9 @@
 
 from apps.inventory.models.access import Assignment, Credential, Entitlement, Path
 from apps.inventory.models.connections import Connection, ScopeScan, SyncRun
+from apps.inventory.models.corrections import Correction
+from apps.inventory.models.correlations import Correlation
+from apps.inventory.models.departures import Departure, Employment, HrFile
 from apps.inventory.models.holders import Identity, Principal
 from apps.inventory.models.resources import Resource
 from apps.inventory.models.responsibilities import Responsibility
@@ -10,8 +13,13 @@ from apps.inventory.models.responsibilities import Responsibility
 __all__ = [
     "Assignment",
     "Connection",
+    "Correction",
+    "Correlation",
     "Credential",
+    "Departure",
+    "Employment",
     "Entitlement",
+    "HrFile",
     "Identity",
     "Path",
     "Principal",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.fields.json import KeyTransform
 from django.db.models.functions import Upper
 from django.urls import reverse
 from django.utils import timezone
 
 from apps.inventory.models.connections import Connection
 from apps.inventory.models.resources import Resource
+
+if TYPE_CHECKING:
+    from apps.inventory.models.corrections import Correction
 
 
 class Classification(models.TextChoices):
@@ -23,6 +29,7 @@ class Classification(models.TextChoices):
     UNREADABLE = "unreadable", "Trust policy cannot be read"
     ACCOUNT_ACCESS = "account_access", "Account access manager"  # people reach it, and no API says which
     ROOT = "root", "Root user"
+    MIXED_USER = "iam_user_mixed", "User with a password and keys"
     USER_WITH_KEYS = "iam_user_with_keys", "User with access keys"
     CONSOLE_USER = "iam_user_console", "User with a password"
     IDLE_USER = "iam_user", "User without credentials"
@@ -31,11 +38,22 @@ class Classification(models.TextChoices):
     OIDC = "oidc", "OpenID Connect"
     IRSA = "irsa", "Kubernetes service account"
     POD_IDENTITY = "pod_identity", "Kubernetes pod identity"
+    SPIFFE = "spiffe", "SPIFFE workload"
     ROLES_ANYWHERE = "roles_anywhere", "Certificate holder"
     CROSS_ACCOUNT = "cross_account", "Another account of ours"
     SAME_ACCOUNT = "same_account", "Same account"
     SERVICE = "service", "AWS service"
+    IDENTITY_CENTER = "identity_center", "Identity Center role"  # AWS made it for a permission set: people use it
+    SERVICE_LINKED = "service_linked", "Service-linked role"  # AWS made it for itself, and nobody can change it
     CLOSED = "closed", "Trusts nobody"
+
+
+class Confidence(models.TextChoices):
+    """How sure the evidence makes a classification."""
+
+    HIGH = "high", "Certain"
+    MEDIUM = "medium", "Likely"
+    LOW = "low", "A guess"
 
 
 class IdentityQuerySet(models.QuerySet["Identity"]):
@@ -49,9 +67,20 @@ class IdentityQuerySet(models.QuerySet["Identity"]):
     def machine(self) -> IdentityQuerySet:
         return self.filter(kind=Identity.Kind.MACHINE)
 
+    def classified(self, classification: str) -> IdentityQuerySet:
+        """Machines that are this: because a person says so, else because AWS shows it."""
+        return self.filter(
+            Q(correction__classification=classification)
+            | Q(Q(correction=None) | Q(correction__classification=""), classification=classification)
+        )
+
+    def answerable(self, person: Identity) -> IdentityQuerySet:
+        """Machines that `person` answers for: their owner, or the successor of an owner who left."""
+        return self.machine().filter(answered_by(person))
+
     def unowned(self) -> IdentityQuerySet:
-        """Machines that nobody answers for: no owner, or one who left."""
-        return self.machine().filter(Q(owner=None) | Q(owner__ended_at__isnull=False))
+        """Machines that nobody answers for: no owner and no successor, or both left."""
+        return self.machine().filter(_nobody("owner"), _nobody("successor"))
 
     def peers_of(self, identity: Identity) -> IdentityQuerySet:
         """People beside `identity`: in the same department, or where none is known, with the same manager."""
@@ -59,6 +88,17 @@ class IdentityQuerySet(models.QuerySet["Identity"]):
         if not identity.is_human or not any(same.values()):
             return self.none()
         return self.present().human().filter(connection=identity.connection_id, **same).exclude(pk=identity.pk)
+
+
+def answered_by(person: Identity, to: str = "") -> Q:
+    """Condition: `person` answers for the machine at `to` (a path that ends in "__")."""
+    succeeds = Q(**{f"{to}successor": person}) & _nobody("owner", to)
+    return Q(**{f"{to}owner": person}) | succeeds
+
+
+def _nobody(role: str, to: str = "") -> Q:
+    """Condition: nobody has this role, or who had it left."""
+    return Q(**{f"{to}{role}": None}) | Q(**{f"{to}{role}__ended_at__isnull": False})
 
 
 class Identity(models.Model):
@@ -79,10 +119,36 @@ class Identity(models.Model):
         max_length=40, blank=True, choices=Classification.choices, help_text="What kind of machine; empty for people."
     )
     evidence = models.CharField(max_length=500, blank=True, help_text="The fact in AWS the classification rests on.")
+    confidence = models.CharField(max_length=6, blank=True, db_default="", default="", choices=Confidence.choices)
+    signs = models.JSONField(
+        default=list,
+        blank=True,
+        db_default=Value([], models.JSONField()),
+        help_text="Every class it shows: [{classification, confidence, evidence, statement, concerns}].",
+    )
+    purpose = models.CharField(max_length=1000, blank=True, default="", db_default="", help_text="What it is for.")
+    consumers = models.CharField(max_length=1000, blank=True, default="", db_default="", help_text="Who relies on it.")
     manager = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="reports")
     manager_source = models.CharField(max_length=120, blank=True, help_text="Identity Center, or the CSV's name.")
     owner = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="owned_identities")
     owner_source = models.CharField(max_length=120, blank=True)
+    successor = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="succeeding_identities",
+        help_text="Answers for it once its owner has left; a person says who.",
+    )
+    successor_source = models.CharField(max_length=120, blank=True, default="", db_default="")
+    creator = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="created_identities",
+        help_text="Who made it, where the audit trail says so.",
+    )
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,
         models.SET_NULL,
@@ -123,10 +189,32 @@ class Identity(models.Model):
     def is_human(self) -> bool:
         return self.kind == self.Kind.HUMAN
 
+    @property
+    def said(self) -> Correction | None:
+        """What a person said it is, where AWS's evidence is not the last word. `select_related("correction")` first."""
+        return getattr(self, "correction", None)
+
+    @property
+    def what(self) -> str:
+        """What it is in words: as a person said, else as AWS shows."""
+        said = self.said
+        value = (said.classification if said else "") or self.classification
+        return str(dict(Classification.choices).get(value, value))
+
+    @property
+    def answerer(self) -> Identity | None:
+        """Who answers for it now: its owner, or once they left their successor."""
+        return next((one for one in (self.owner, self.successor) if one and one.ended_at is None), None)
+
 
 class PrincipalQuerySet(models.QuerySet["Principal"]):
     def present(self) -> PrincipalQuerySet:
         return self.filter(ended_at=None)
+
+    def matched_by_rule(self) -> PrincipalQuerySet:
+        """IAM users whose name alone says whose they are: good enough to show and to review them as that person's, never
+        to let that person ask for more with them. Whoever runs an account chooses the names in it."""
+        return self.filter(correlation__decision="person", correlation__decided_by=None)
 
 
 class Principal(models.Model):
@@ -166,7 +254,17 @@ class Principal(models.Model):
     class Meta:
         ordering = ["name", "pk"]
         constraints = [models.UniqueConstraint(fields=["connection", "external_id"], name="principal_once")]
-        indexes = [models.Index(fields=["identity"], condition=Q(ended_at=None), name="principal_of_identity")]
+        indexes = [
+            models.Index(fields=["identity"], condition=Q(ended_at=None), name="principal_of_identity"),
+            GinIndex(
+                OpClass(KeyTransform("external_ids", "attributes"), name="jsonb_path_ops"),
+                condition=Q(kind="idc_user"),
+                name="principal_by_provider_id",
+            ),
+            models.Index(
+                "connection", Upper("name"), condition=Q(ended_at=None, kind="iam_user"), name="principal_iam_user"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
