@@ -54,6 +54,8 @@ class TrailEvent:
     target_session_name: str = ""
     target_source_identity: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)  # session tags that were passed along
+    made_arn: str = ""  # CreateRole, CreateUser: what was made, and its unique id
+    made_id: str = ""
 
     @property
     def is_own(self) -> bool:
