@@ -157,14 +157,17 @@ def _report(size: int, world: Any, limits: Any, took: float) -> dict[str, float]
 
 
 class _Queue:
-    """What workers were woken for, each thing once, removals first."""
+    """What workers were woken for, each thing once, in the order of the queues that `config.celery` sends it to."""
 
     def __init__(self) -> None:
-        self._tasks: dict[bool, dict[tuple[str, Any], None]] = {True: {}, False: {}}
+        from config.celery import QUEUES, app
+
+        self._route = app.amqp.router.route
+        self._tasks: dict[str, dict[tuple[str, Any], None]] = {name: {} for name in QUEUES}
 
     def put(self, task: Any, key: Any) -> None:
-        name = task.__name__
-        self._tasks[name.startswith("de")].setdefault((name, key))
+        queue = self._route({}, task.name)["queue"].name
+        self._tasks[queue].setdefault((task.__name__, key))
 
     def take(self) -> tuple[str, Any] | None:
         for tasks in self._tasks.values():

@@ -12,7 +12,7 @@ def nothing() -> None: ...
 
 
 def test_access_ends_before_it_begins() -> None:
-    assert [queue.name for queue in app.conf.task_queues] == QUEUES == ["revoke", "default", "sync"]
+    assert [queue.name for queue in app.conf.task_queues] == QUEUES == ["urgent", "revoke", "default", "sync"]
     assert app.conf.broker_transport_options["queue_order_strategy"] == "priority"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.celery import CLOCK, ROUTES, app
+from config.celery import CLOCK, QUEUES, ROUTES, app
 
 NEEDED = {
     "apps.grants.periodic.sweep": 15,
@@ -27,5 +27,10 @@ def test_every_line_names_a_task_that_exists() -> None:
 
 
 def test_ends_do_not_wait_behind_anything_else() -> None:
-    assert ROUTES["apps.grants.periodic.*"] == {"queue": "revoke"}
-    assert ROUTES["apps.grants.tasks.de*"] == {"queue": "revoke"}  # deny, deprovision
+    assert ROUTES["apps.grants.periodic.*"] == {"queue": "urgent"}
+    assert ROUTES["apps.grants.tasks.deprovision"] == {"queue": "revoke"}
+
+
+@pytest.mark.parametrize("task", ["deny", "write_stop"])
+def test_one_write_that_denies_does_not_wait_behind_removals(task: str) -> None:
+    assert app.amqp.router.route({}, f"apps.grants.tasks.{task}")["queue"].name == QUEUES[0] == "urgent"
