@@ -131,6 +131,8 @@ class Scan:
     problems: list[str] = field(default_factory=list)  # sentences; any problem makes the scan incomplete
     notes: list[str] = field(default_factory=list)  # worth saying, does not make it incomplete
     calls: int = 0
+    throttles: int = 0  # answers that we ask too much
+    waited: float = 0.0  # seconds in our own queue, so that others (what ends access) could go first
 
     @property
     def is_complete(self) -> bool:

@@ -61,6 +61,40 @@ def current() -> Purpose:
     return _purpose.get()
 
 
+@dataclass(slots=True)
+class Spent:
+    """What one piece of work asked of the provider. `waited`: seconds in our own queue; `throttles`: answers that it was
+    too much, those that a second try made good included."""
+
+    calls: int = 0
+    throttles: int = 0
+    waited: float = 0.0
+
+    def add(self, other: Spent) -> None:
+        self.calls += other.calls
+        self.throttles += other.throttles
+        self.waited += other.waited
+
+
+_spent: ContextVar[Spent | None] = ContextVar("spent", default=None)
+
+
+@contextmanager
+def counting(spent: Spent | None = None) -> Iterator[Spent]:
+    """Count what is asked inside the block into `spent`. Threads started inside count only what is handed to them."""
+    counted = Spent() if spent is None else spent
+    token = _spent.set(counted)
+    try:
+        yield counted
+    finally:
+        _spent.reset(token)
+
+
+def spending() -> Spent:
+    """Where calls made now are counted; a count that nobody reads outside of `counting`."""
+    return _spent.get() or Spent()
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Something of which only so much may be in use at a time.
@@ -149,6 +183,7 @@ class Budget:
             wait = min(wait, LOOK_AGAIN)
             (self._sleep or time.sleep)(wait)
             waited += wait
+            spending().waited += wait
 
     def give_back(self, pool: Pool, of: str, lease: str) -> None:
         """What was taken is free again."""

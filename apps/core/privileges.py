@@ -53,17 +53,27 @@ TABLES: Mapping[str, Table] = {
     "auth.Group": {},
     "auth.Group_permissions": {},
     "contenttypes.ContentType": {"web": READ, "worker": READ},
-    "users.User": {"web": "SELECT, INSERT, UPDATE", "worker": READ, "broker": READ, "ender": READ},
+    "users.User": {
+        "web": "SELECT, INSERT, UPDATE",
+        "worker": _may_set("is_active"),  # shuts leavers out; a trigger keeps it from letting anybody in
+        "broker": READ,
+        "ender": READ,
+    },
     "users.PortalRole": {"web": ALL, "worker": READ, "broker": READ, "ender": READ},
     "users.Passkey": {"web": READ, "worker": "SELECT, INSERT, UPDATE (ended_at)", "broker": READ, "ender": READ},
     # What AWS shows, which workers read; and beside it what people say about it.
     "inventory.Connection": {
         **_FACT,
+        # Triggers say how one begins, and that what was baselined stays where it is.
         "web": _may_set(
-            *("paused_at", "baselined_at", "baselined_by_id"),
+            *("paused_at", "baselined_at", "baselined_by_id", "region", "options", "drop_percent"),
             *("write_proposed_at", "write_proposed_by_id", "write_approved_at", "write_approved_by_id"),
-        ),
+        )
+        + ", INSERT",
     },
+    "inventory.ConnectionTest": {"web": ADD, "worker": ALL},
+    "inventory.ChangeFeed": {"web": READ, "worker": ALL},
+    "inventory.ChangeMark": {"web": READ, "worker": ALL},
     "inventory.SyncRun": {**_FACT, "web": _may_set("confirmed_drops")},
     "inventory.ScopeScan": _FACT,
     "inventory.Resource": {

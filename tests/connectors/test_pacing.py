@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -270,3 +271,21 @@ def test_credentials_are_not_minted_by_a_clock_that_is_wrong(mine: Budget) -> No
     broker = aws_session.Api(aws_session.session({**CONFIG, "broker_role": "portal/Broker"}), "broker_role")
     assert broker._opens
     assert not aws_session.Api(aws_session.session(CONFIG), "reader_role")._opens
+
+
+def test_what_one_reading_costs_is_counted_with_the_throttles_that_a_retry_made_good(mine: Budget, time: Time) -> None:
+    client = client_of("sso-admin", (400, THROTTLED, {"retry-after": "2"}), (200, b'{"Instances":[]}', {}))
+    with budget.counting() as spent, budget.counting() as other:
+        pass
+    with budget.counting(spent):
+        client.list_instances()
+    assert (spent.throttles, other.throttles) == (1, 0)
+    assert spent.waited >= 1
+
+
+def test_an_api_counts_where_it_was_made_whichever_thread_calls(org: Org) -> None:
+    with budget.counting() as spent:
+        api = aws_session.Api(aws_session.session(CONFIG), "reader_role")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(api.call, HUB, "iam", "get_account_summary").result()
+    assert (spent.calls, api.calls) == (1, 1)

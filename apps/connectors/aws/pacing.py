@@ -60,6 +60,7 @@ def attach(client: Any, account_id: str, service: str) -> None:
             clock.note(response_dict.get("headers", {}).get("date", ""))
         code = (parsed_response or {}).get("Error", {}).get("Code", "")
         if code in THROTTLED_CODES:
+            budget.spending().throttles += 1
             budget.here().pause(pool, account_id, _asked_to_wait(response_dict or {}))
 
     client.meta.events.register("before-send", before)

@@ -49,7 +49,8 @@ class Reading:
         scan.entitlements.sort(key=lambda record: (record.kind, record.external_id))
         scan.credentials.sort(key=lambda record: (record.principal_external_id, record.kind, record.external_id))
         scan.assignments = _each_once(scan.assignments)
-        scan.calls = self._api.calls
+        spent = self._api.spent
+        scan.calls, scan.throttles, scan.waited = spent.calls, spent.throttles, spent.waited
         self._progress(self._of, self._of, "done")
         return scan
 

@@ -171,7 +171,11 @@ class Api:
     def __init__(self, session: Session, role: Role) -> None:
         self.session = session
         self.role = role
-        self.calls = 0
+        self.spent = budget.spending()
+
+    @property
+    def calls(self) -> int:
+        return self.spent.calls
 
     @property
     def hub_id(self) -> str:
@@ -180,8 +184,12 @@ class Api:
 
     def call(self, account_id: str, service: str, operation: str, **params: Any) -> dict[str, Any]:
         """One call, for example `call(id, "iam", "get_role", RoleName="x")`."""
+        with budget.counting(self.spent):
+            return self._call(account_id, service, operation, params)
+
+    def _call(self, account_id: str, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
         client = self.session.client(account_id, service, self.role)
-        self.calls += 1
+        self.spent.calls += 1
         name = f"{service}:{_camel(operation)}"
         if self._opens:
             clock.require_right()

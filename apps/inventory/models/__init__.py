@@ -2,6 +2,8 @@
 (identities, principals, assignments, credentials)."""
 
 from apps.inventory.models.access import Assignment, Credential, Entitlement, Path
+from apps.inventory.models.changes import ChangeFeed, ChangeMark
+from apps.inventory.models.connection_tests import ConnectionTest
 from apps.inventory.models.connections import Connection, ScopeScan, SyncRun
 from apps.inventory.models.corrections import Correction
 from apps.inventory.models.correlations import Correlation
@@ -12,7 +14,10 @@ from apps.inventory.models.responsibilities import Responsibility
 
 __all__ = [
     "Assignment",
+    "ChangeFeed",
+    "ChangeMark",
     "Connection",
+    "ConnectionTest",
     "Correction",
     "Correlation",
     "Credential",

@@ -7,12 +7,21 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import pgtrigger
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
+
+from apps.core.privileges import ROLES
+
+# What may be changed as long as a connection lives: none of it says where Gatehouse writes, or as whom.
+FREE_OPTIONS = ("change_queue", "start_url")
+
+is_region = RegexValidator(r"^[a-z]{2}(-[a-z]+)+-[0-9]\Z", "A Region is called like us-east-1 or eu-central-1.")
 
 
 def _external_id() -> str:
@@ -39,8 +48,10 @@ class Connection(models.Model):
 
     name = models.SlugField(max_length=60, unique=True)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.AWS)
-    region = models.CharField(max_length=30, default="us-east-1", help_text="Home Region of Identity Center.")
-    external_id = models.CharField(max_length=64, default=_external_id, editable=False)
+    region = models.CharField(
+        max_length=30, default="us-east-1", validators=[is_region], help_text="Home Region of Identity Center."
+    )
+    external_id = models.CharField(max_length=64, default=_external_id, editable=False, unique=True)
     options = models.JSONField(default=dict, blank=True, help_text="Role names and the like; never a secret.")
     drop_percent = models.PositiveSmallIntegerField(
         default=30, help_text="A scan that would end more than this share of an account's assignments stops and asks."
@@ -75,6 +86,35 @@ class Connection(models.Model):
                 condition=Q(drop_percent__gte=1, drop_percent__lte=100), name="connection_drop_percent_range"
             ),
         ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="added_to_look",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func=f"""
+                IF current_user = '{ROLES["web"]}' AND (NEW.kind <> 'aws' OR NEW.baselined_at IS NOT NULL
+                    OR NEW.write_proposed_at IS NOT NULL OR NEW.write_approved_at IS NOT NULL) THEN
+                    RAISE EXCEPTION 'A connection begins observe-only.' USING ERRCODE = 'insufficient_privilege';
+                END IF;
+                RETURN NEW;
+                """,
+            ),
+            pgtrigger.Trigger(
+                name="points_where_it_was_baselined",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                declare=[("free", "text[]")],
+                func=f"""
+                free := ARRAY[{", ".join(f"'{name}'" for name in FREE_OPTIONS)}];
+                IF OLD.baselined_at IS NOT NULL AND current_user = '{ROLES["web"]}' AND (NEW.region <> OLD.region
+                    OR NEW.baselined_at IS DISTINCT FROM OLD.baselined_at
+                    OR (NEW.options - free) IS DISTINCT FROM (OLD.options - free)) THEN
+                    RAISE EXCEPTION 'What was baselined stays where it is.' USING ERRCODE = 'insufficient_privilege';
+                END IF;
+                RETURN NEW;
+                """,
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -97,6 +137,17 @@ class Connection(models.Model):
         return self.write_approved_at is not None and self.paused_at is None
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether it must go on pointing where it points: what stands was taken as standing there, and grants may rest
+        on its roles. Another place is another connection."""
+        return self.baselined_at is not None
+
+    @property
+    def change_queue(self) -> str:
+        """The queue in the hub that changes are announced in; "" without a feed."""
+        return str(self.options.get("change_queue", ""))
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """What a connector needs to reach the system. Holds no secret: credentials come from the environment."""
         defaults = {
@@ -105,6 +156,7 @@ class Connection(models.Model):
             "remover_role": "portal/PortalRemover",
             "ender_role": "portal/PortalEnder",
             "broker_role": "portal/PortalBroker",
+            "feed_role": "portal/PortalFeed",
             "guard_policy": "/jit/jit-guard",
             "boundary_policy": "/jit/JitBoundary",
             "schedule_group": "jit",
@@ -156,6 +208,10 @@ class SyncRun(models.Model):
     problem = models.TextField(blank=True, help_text="Why it failed as a whole, and what to do.")
     changes = models.JSONField(default=dict, help_text="Rows added, changed and ended, by table.")
     calls = models.PositiveIntegerField(default=0)
+    throttles = models.PositiveIntegerField(default=0, help_text="Answers of the provider that we ask too much.")
+    waited_for = models.DurationField(
+        default=timedelta, help_text="Time in our own queue, summed over what was read at the same time."
+    )
     confirmed_drops = models.BooleanField(
         default=False, help_text="A person said its suspicious drops are real: the next run may end exactly those rows."
     )
@@ -223,6 +279,8 @@ class ScopeScan(models.Model):
         default=dict, help_text='The rows that are held: {"assignments": [ids], "identities": [ids]}.'
     )
     calls = models.PositiveIntegerField(default=0)
+    throttles = models.PositiveIntegerField(default=0)
+    waited_for = models.DurationField(default=timedelta)
 
     objects = ScopeScanQuerySet.as_manager()
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.connectors import registry
+from apps.connectors import budget, registry
 from apps.connectors.base import AccountRecord, Connector, Scan
 from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
@@ -64,6 +64,7 @@ class _Read:
     started_at: datetime
     finished_at: datetime
     scan: Scan
+    spent: budget.Spent
     error: str = ""
 
 
@@ -74,13 +75,14 @@ class _Run:
         self.changes = Changes()
         self.states: list[str] = []
         self.digests: list[str] = []
-        self.calls = 0
+        self.spent = budget.Spent()
         self.confirmed = _confirmed(connection)
 
     def go(self) -> SyncRun:
         self.progress.save(now=True)
         connector = registry.connector(self.connection.kind, self.connection.config)
-        accounts = connector.accounts()
+        with budget.counting(self.spent):
+            accounts = connector.accounts()
         resources = self.write_accounts(accounts)
         readable = [account for account in accounts if account.state == "active"]
         self.known_accounts = frozenset(account.external_id for account in accounts)
@@ -135,7 +137,9 @@ class _Run:
         """An account that left the organization holds nothing any more, as far as we can know. The same brake holds."""
         now = timezone.now()
         state = self.write(
-            _Read(resource, self.run.started_at, now, Scan(notes=["The organization no longer lists it."]))
+            _Read(
+                resource, self.run.started_at, now, Scan(notes=["The organization no longer lists it."]), budget.Spent()
+            )
         )
         if state == ScopeScan.State.COMPLETE:
             end(Resource, [resource.pk], now, self.changes)
@@ -189,7 +193,7 @@ class _Run:
         self.changes.merge(outcome.changes)
         self.states.append(outcome.state)
         self.digests.append(outcome.digest)
-        self.calls += read.scan.calls
+        self.spent.add(read.spent)
         self.progress.done += 1
         self.progress.save(now=True)
         return outcome.state
@@ -216,7 +220,7 @@ class _Run:
             notes=outcome.notes,
             would_end=outcome.would_end,
             would_end_rows=outcome.held,
-            calls=read.scan.calls,
+            **_costs(read.spent),
         )
 
     def finish(self) -> SyncRun:
@@ -232,10 +236,10 @@ class _Run:
                 by=self.by,
                 event=claims.EVENT,
                 about=[self.connection],
-                data={"changes": changes, "scopes": scopes, "digest": digest, "calls": self.calls},
+                data={"changes": changes, "scopes": scopes, "digest": digest, "calls": self.spent.calls},
                 finished_at=timezone.now(),
                 changes=changes,
-                calls=self.calls,
+                **_costs(self.spent),
                 done=self.progress.total,
                 total=self.progress.total,
                 doing="",
@@ -253,16 +257,26 @@ def _left_out(account: AccountRecord) -> str:
 
 
 def _read(resource: Resource | None, scan: Callable[[Any], Scan]) -> _Read:
-    """In a thread: call the provider."""
+    """In a thread: call the provider, and count what it cost whatever became of it."""
     started_at = timezone.now()
-    try:
-        found, error = scan(resource), ""
-    except ConnectorError as refused:
-        found, error = Scan(), str(refused) or type(refused).__name__
-    except Exception as bug:
-        log.exception("Reading %s", resource or "the directory")
-        found, error = Scan(), _failed(bug)
-    return _Read(resource, started_at, timezone.now(), found, error)
+    with budget.counting() as spent:
+        try:
+            found, error = scan(resource), ""
+        except ConnectorError as refused:
+            found, error = Scan(), str(refused) or type(refused).__name__
+        except Exception as bug:
+            log.exception("Reading %s", resource or "the directory")
+            found, error = Scan(), _failed(bug)
+    spent.calls = max(spent.calls, found.calls)  # a connector that counts for itself
+    return _Read(resource, started_at, timezone.now(), found, spent, error)
+
+
+def _costs(spent: budget.Spent) -> dict[str, Any]:
+    return {
+        "calls": spent.calls,
+        "throttles": spent.throttles,
+        "waited_for": timedelta(seconds=round(spent.waited, 1)),
+    }
 
 
 def _failed(bug: Exception) -> str:
