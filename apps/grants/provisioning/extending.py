@@ -96,11 +96,8 @@ def _refuse(extension: Extension, event: str, error: Exception) -> None:
     """It stays as it was. The person is told why."""
     logger.warning("%s is not extended: %s", extension.grant.number, error)
     with transaction.atomic():
-        if (
-            not Extension.objects.unsettled()
-            .filter(pk=extension.pk)
-            .update(refused_at=timezone.now(), problem=str(error)[:1000])
-        ):
+        mine = Extension.objects.unsettled().filter(pk=extension.pk)
+        if not mine.update(refused_at=timezone.now(), problem=str(error)[:1000]):
             return
         audit.record(
             event,
