@@ -17,7 +17,7 @@ from django.db.models import Model, Q, QuerySet
 from apps.connectors.base import ControlTotal, CredentialRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource, ScopeScan
 from apps.inventory.models.holders import IdentityQuerySet
-from apps.inventory.sync import assignments, groups, people
+from apps.inventory.sync import assignments, groups, people, said
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes, Known, end, known, upsert
 
@@ -139,6 +139,8 @@ class _Writer:
         ]
 
     def write_identities(self) -> None:
+        if self.scope.resource is None:
+            said.hold(self.scope.connection)
         before = known(self.scope.identities, "external_id")
         records = self.kept(self.scan.principals, Principal, Principal.Kind.values, told=False)
         rows = (
@@ -146,6 +148,8 @@ class _Writer:
             if self.scope.resource
             else people.humans(records, before, self.scope.at)
         )
+        if self.scope.resource is None:
+            said.overlay(self.scope.connection, rows, before, self.scope.at)
         self.put(Identity, before, rows, keys=["external_id"], fixed={"connection_id": self.scope.connection.pk})
         people.link(self.scope.principals)
 
