@@ -98,6 +98,15 @@ TABLES: Mapping[str, Table] = {
     "inventory.Assignment": {**_FACT, "web": _may_set("is_standing")},
     "inventory.Credential": _FACT,
     "inventory.Responsibility": _FACT,
+    # What the audit trail says, which the sync worker reads.
+    "inventory.TrailRun": {"web": READ, "worker": ALL},
+    "inventory.TrailDay": {"web": READ, "worker": ALL},
+    "inventory.TrailHour": {"worker": ALL},
+    "inventory.Actor": {"web": READ, "worker": ALL},
+    "inventory.Usage": {"web": READ, "worker": ALL},
+    "inventory.Creation": {"web": READ, "worker": ALL},
+    "inventory.AccessReport": {"web": READ, "worker": ALL},
+    "inventory.LastAccess": {"web": READ, "worker": ALL},
     # What people ask and answer.
     "access.Offer": {"web": "SELECT, INSERT, UPDATE", "worker": READ},
     "access.AccessRequest": {"web": "SELECT, INSERT, UPDATE", "worker": "SELECT, UPDATE (state, decided_at)"},

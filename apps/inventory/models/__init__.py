@@ -11,8 +11,21 @@ from apps.inventory.models.departures import Departure, Employment, HrFile
 from apps.inventory.models.holders import Identity, Principal
 from apps.inventory.models.resources import Resource
 from apps.inventory.models.responsibilities import Responsibility
+from apps.inventory.models.usage import (
+    AccessReport,
+    Actor,
+    Creation,
+    LastAccess,
+    TrailDay,
+    TrailHour,
+    TrailRun,
+    Usage,
+)
+from apps.inventory.models.ways import Escalation, Knock, Tracing, Trust
 
 __all__ = [
+    "AccessReport",
+    "Actor",
     "Assignment",
     "ChangeFeed",
     "ChangeMark",
@@ -20,16 +33,26 @@ __all__ = [
     "ConnectionTest",
     "Correction",
     "Correlation",
+    "Creation",
     "Credential",
     "Departure",
     "Employment",
     "Entitlement",
+    "Escalation",
     "HrFile",
     "Identity",
+    "Knock",
+    "LastAccess",
     "Path",
     "Principal",
     "Resource",
     "Responsibility",
     "ScopeScan",
     "SyncRun",
+    "Tracing",
+    "TrailDay",
+    "TrailHour",
+    "TrailRun",
+    "Trust",
+    "Usage",
 ]

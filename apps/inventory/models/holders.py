@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q, Value
-from django.db.models.fields.json import KeyTransform
+from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Upper
 from django.urls import reverse
 from django.utils import timezone
@@ -264,6 +264,7 @@ class Principal(models.Model):
             models.Index(
                 "connection", Upper("name"), condition=Q(ended_at=None, kind="iam_user"), name="principal_iam_user"
             ),
+            models.Index("connection", KeyTextTransform("unique_id", "attributes"), name="principal_by_unique_id"),
         ]
 
     def __str__(self) -> str:
