@@ -13,6 +13,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.privileges import ROLES
 
 
 class UserManager(BaseUserManager["User"]):
@@ -61,6 +62,20 @@ class User(AbstractBaseUser):
     class Meta:
         ordering = ["name", "pk"]
         constraints = [models.UniqueConstraint(Lower("email"), name="user_email_ignoring_case")]
+        triggers = [
+            pgtrigger.Trigger(
+                name="workers_only_shut_out",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__is_active=False, new__is_active=True),
+                func=f"""
+                IF current_user = '{ROLES["worker"]}' THEN
+                    RAISE EXCEPTION 'People let each other in again.' USING ERRCODE = 'insufficient_privilege';
+                END IF;
+                RETURN NEW;
+                """,
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name or self.email

@@ -91,13 +91,31 @@ def deactivate_user(*, user: User, by: By) -> None:
     _not_oneself(user, by)
     with transaction.atomic():
         _another_administrator_stays(user)
-        if User.objects.filter(pk=user.pk, is_active=True).update(is_active=False):
-            user.is_active = False
-            sessions = list(UserSession.objects.filter(user=user))
-            for session in sessions:
-                session.end()
-            audit.record("users.user.deactivated", by=by, subject=user, data={"sessions_ended": len(sessions)})
+        sessions = UserSession.objects.filter(user=user).count()
+        _shut_out(user, by, {"sessions_ended": sessions})
     _forget_roles(user)
+
+
+def shut_out_leaver(*, user: User, by: By) -> bool:
+    """Keep out whoever left the company, the last administrator too: a portal that waits for a new one is better than one
+    that is open to who is gone (`manage.py createsuperuser` makes one). Returns whether they could come in until now."""
+    with transaction.atomic():
+        given = PortalRole.objects.filter(role=PortalRole.Role.ADMINISTRATOR, user__is_active=True)
+        is_last = list(given.values_list("user_id", flat=True)) == [user.pk]
+        was_in = _shut_out(user, by, {"why": "left", "was_last_administrator": is_last})
+    if was_in and is_last:
+        log.error("The last administrator, user %s, left. Make another one with manage.py createsuperuser.", user.pk)
+    _forget_roles(user)
+    return was_in
+
+
+def _shut_out(user: User, by: By, data: dict[str, Any]) -> bool:
+    """From this moment on. A trigger of the database ends every session of theirs with it, whichever process does it."""
+    if not User.objects.filter(pk=user.pk, is_active=True).update(is_active=False):
+        return False
+    user.is_active = False
+    audit.record("users.user.deactivated", by=by, subject=user, data=data)
+    return True
 
 
 def reactivate_user(*, user: User, by: By) -> None:
