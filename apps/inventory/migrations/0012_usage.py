@@ -89,12 +89,6 @@ class Migration(migrations.Migration):
                     models.PositiveIntegerField(default=0, help_text="Files that could not be read to their end."),
                 ),
                 (
-                    "last_key",
-                    models.CharField(
-                        blank=True, help_text="The latest file; listing goes on near it.", max_length=1024
-                    ),
-                ),
-                (
                     "read_keys",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.BigIntegerField(),
@@ -155,6 +149,13 @@ class Migration(migrations.Migration):
                 ("files", models.PositiveIntegerField(default=0)),
                 ("events", models.PositiveBigIntegerField(default=0)),
                 ("repeated", models.PositiveBigIntegerField(default=0, help_text="Events that had been read before.")),
+                (
+                    "of_nobody",
+                    models.PositiveBigIntegerField(
+                        default=0,
+                        help_text="Events of AWS services, other accounts and the like, which are no principal's usage.",
+                    ),
+                ),
                 ("skipped_count", models.PositiveBigIntegerField(default=0)),
                 (
                     "skipped",

@@ -49,6 +49,9 @@ class TrailRun(models.Model):
     files = models.PositiveIntegerField(default=0)
     events = models.PositiveBigIntegerField(default=0)
     repeated = models.PositiveBigIntegerField(default=0, help_text="Events that had been read before.")
+    of_nobody = models.PositiveBigIntegerField(
+        default=0, help_text="Events of AWS services, other accounts and the like, which are no principal's usage."
+    )
     skipped_count = models.PositiveBigIntegerField(default=0)
     skipped = models.JSONField(default=list, help_text='[{"file": …, "reason": …, "count": …}], the first ones.')
     calls = models.PositiveIntegerField(default=0)
@@ -86,7 +89,6 @@ class TrailDay(models.Model):
     files = models.PositiveIntegerField(default=0)
     events = models.PositiveBigIntegerField(default=0)
     damaged = models.PositiveIntegerField(default=0, help_text="Files that could not be read to their end.")
-    last_key = models.CharField(max_length=1024, blank=True, help_text="The latest file; listing goes on near it.")
     read_keys = ArrayField(
         models.BigIntegerField(),
         default=list,
