@@ -19,7 +19,7 @@ from apps.audit import services as audit
 from apps.connectors import registry
 from apps.connectors.errors import ConnectorError
 from apps.connectors.minting import Minted
-from apps.grants import narrowing, warrants, windows
+from apps.grants import narrowing, presence, warrants, windows
 from apps.grants.broker import signing
 from apps.grants.broker.signing import Confirmed
 from apps.grants.models import Grant, Minting, State, Stop
@@ -170,6 +170,8 @@ def _record(grant: Grant, holder: User, asked: Asked, minted: Minted, confirmed:
         with transaction.atomic(), audit.origin(**asked.origin):
             if not Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).exists():
                 raise NotGiven("The grant ended just now.")
+            if not presence.is_here(grant):
+                raise NotGiven("Whoever has left gets no session.")
             Minting.objects.create(
                 grant=grant,
                 kind=asked.kind,

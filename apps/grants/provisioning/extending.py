@@ -13,7 +13,7 @@ from apps.audit import services as audit
 from apps.connectors import budget
 from apps.connectors.errors import ConnectorError, Refused
 from apps.core.locks import Taken, exclusive
-from apps.grants import warrants
+from apps.grants import presence, warrants
 from apps.grants.models import Extension, Grant, State
 from apps.grants.provisioning.opening import require_authority
 from apps.grants.provisioning.turns import Turn, about_of, leave_for_later, tell
@@ -60,6 +60,7 @@ def _move_the_end(extension: Extension) -> datetime | None:
             return None
         if grant.state != State.ACTIVE or grant.ends_at is None or grant.ends_at <= timezone.now():
             raise Refused("It was over before it could be extended.")
+        presence.require(grant)
         was = grant.ends_at
         _set_end(extension.grant, was + extension.duration, narrowed_at=None)
         Extension.objects.filter(pk=extension.pk).update(applied_at=timezone.now())

@@ -12,7 +12,7 @@ from apps.connectors.base import Look
 from apps.connectors.errors import Busy, ConnectorError, Denied, Gone, Refused, Unproven
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
-from apps.grants import narrowing, warrants
+from apps.grants import narrowing, presence, warrants
 from apps.grants.models import EndReason, Grant, State, Stop
 from apps.grants.provisioning.turns import (
     HANDOVER,
@@ -76,9 +76,10 @@ def _begin(grant: Grant) -> Turn | None:
 
 
 def require_authority(grant: Grant) -> None:
-    """Raise unless it may be opened at all: by its warrant, by the rules in force, where no stop covers it, in a system
-    that we may write, from a database that remembers everything (else it waits)."""
+    """Raise unless it may be opened at all: for people who are here, by its warrant, by the rules in force, where no stop
+    covers it, in a system that we may write, from a database that remembers everything (else it waits)."""
     narrowing.require_may_open()
+    presence.require(grant)
     warrants.check(grant)
     warrants.ask_rules_again(grant)
     stop = Stop.objects.in_force().against(grant).first()
@@ -139,6 +140,7 @@ def _open(turn: Turn) -> None:
         going = Grant.objects.taking_away(grant).first()
         if going:  # what AWS still shows of that is about to vanish
             raise Busy(f"AWS is still removing the same access for {going.number}. It opens right after that.")
+        presence.require(grant)  # once more: reading and writing AWS took a while
         turn.asked("open")
         ticket = turn.provisioner.open(turn.target)
         # Kept under the object's lock, also when the turn was lost meanwhile: whoever takes it away must know.
@@ -211,7 +213,7 @@ def _give_up(turn: Turn, error: Exception) -> None:
             about=about_of(grant),
             data=data,
             expect={"attempt": grant.attempt},
-            end_reason=EndReason.FAILED,
+            end_reason=EndReason.LEAVER if isinstance(error, presence.Left) else EndReason.FAILED,
             end_note=str(error)[:1000],
             problem=str(error)[:1000],
             next_try_at=whole_now(),

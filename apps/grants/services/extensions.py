@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.grants import narrowing, tasks, warrants
 from apps.grants.models import Extension, Grant, State, Stop
-from apps.grants.services.grants import Authority, NotPossible
+from apps.grants.services.grants import Authority, NotPossible, require_here
 
 
 def can_extend(grant: Grant) -> bool:
@@ -45,6 +45,7 @@ def extend(
         raise NotPossible("This cannot be extended any more, or an extension is under way. Look at it again.")
     if why_narrow := narrowing.reason():
         raise NotPossible(why_narrow)
+    require_here(grant.identity, grant.requested_by)
     stop = Stop.objects.in_force().against(grant).first()
     if stop:
         raise NotPossible(stop.refusal)

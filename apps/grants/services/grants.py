@@ -71,6 +71,7 @@ def issue(
     Principal.objects.select_for_update(of=("self",)).get(pk=principal.pk)  # one decision about a holder at a time
     _require_grantable(principal, entitlement, provisioner)
     asked_by = requester or by
+    require_here(identity, asked_by)
     why_not = why_stopped(identity=identity, principal=principal, entitlement=entitlement, requester=asked_by)
     why_not = why_not or standing_path(principal, entitlement)
     if why_not:
@@ -317,6 +318,16 @@ def why_stopped(*, identity: Identity | None, principal: Principal, entitlement:
     wanted = Grant(identity=identity, principal=principal, entitlement=entitlement, requested_by=requester)
     stop = Stop.objects.in_force().against(wanted).first()
     return stop.refusal if stop else ""
+
+
+def require_here(identity: Identity | None, asked_by: Any) -> None:
+    """Raise unless who is to hold it and who asked are here, and hold their rows until the decision is made: whoever ends
+    either meanwhile waits, and then finds what there is to end."""
+    people = Q(pk__in=[identity.pk] if identity else []) | Q(user__in=[asked_by.pk] if hasattr(asked_by, "pk") else [])
+    rows = Identity.objects.filter(people).select_for_update(no_key=True, of=("self",)).order_by("pk")
+    for name, ended_at in list(rows.values_list("name", "ended_at")):
+        if ended_at is not None:
+            raise NotPossible(f"{name} has left. Nobody who left is given anything.")
 
 
 def _require_grantable(principal: Principal, entitlement: Entitlement, provisioner: str) -> None:
