@@ -98,6 +98,11 @@ TABLES: Mapping[str, Table] = {
     "inventory.Assignment": {**_FACT, "web": _may_set("is_standing")},
     "inventory.Credential": _FACT,
     "inventory.Responsibility": _FACT,
+    # Who can become whom, derived from trusts and policies.
+    "inventory.Trust": _FACT,
+    "inventory.Knock": _FACT,
+    "inventory.Escalation": _FACT,
+    "inventory.Tracing": _FACT,
     # What the audit trail says, which the sync worker reads.
     "inventory.TrailRun": {"web": READ, "worker": ALL},
     "inventory.TrailDay": {"web": READ, "worker": ALL},
