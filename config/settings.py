@@ -291,6 +291,7 @@ RECONCILE_EVERY_MINUTES = env.number("RECONCILE_EVERY_MINUTES", 15)
 DRIFT_MOST_REPAIRS = env.number("DRIFT_MOST_REPAIRS", 10)  # more at once wait for two administrators
 DRIFT_MOST_PERCENT = env.number("DRIFT_MOST_PERCENT", 30)  # of what grants hold; more at once wait too
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
+STACK_TAGS = env.words("STACK_TAGS", ["aws:cloudformation:stack-name", "terraform-stack", "terraform-workspace"])
 OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
 OU_ENVIRONMENTS = dict(
     pair.partition("=")[::2] for pair in env.words("OU_ENVIRONMENTS")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from apps.connectors.base import AccountRecord, CredentialRecord, PrincipalRecord
+from apps.connectors.base import AccountRecord, CredentialRecord
 from apps.inventory.checks import ou_environments
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
-from apps.inventory.models.holders import Classification
 from apps.inventory.sync.environments import environment_of
-from apps.inventory.sync.machines import classify
 from tests.inventory.conftest import ADMIN, PROD, READ, SANDBOX, trust
 
 
@@ -102,94 +100,6 @@ def test_roles_that_aws_made_for_itself_are_nobody(read, world, path):
     read()
     assert not Identity.objects.filter(external_id="reserved").exists()
     assert Principal.objects.get(external_id="reserved").is_reserved
-
-
-GITHUB = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"
-EKS = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC"
-
-
-@pytest.mark.parametrize(
-    ("principal", "condition", "classification", "evidence"),
-    [
-        ({"Service": "ec2.amazonaws.com"}, {}, "service", "ec2.amazonaws.com"),
-        ({"Service": ["pods.eks.amazonaws.com"]}, {}, "pod_identity", "pods.eks"),
-        ({"Service": "rolesanywhere.amazonaws.com"}, {}, "roles_anywhere", "rolesanywhere"),
-        ({"Service": "account-access.amazonaws.com"}, {}, "account_access", "account-access"),
-        ({"Federated": "arn:aws:iam::111122223333:saml-provider/Okta"}, {}, "saml", "sign in through Okta"),
-        (
-            {"Federated": GITHUB},
-            {"StringEquals": {"token.actions.githubusercontent.com:sub": "repo:shop/api:ref:refs/heads/main"}},
-            "github_oidc",
-            "lets repo:shop/api:ref:refs/heads/main of token",
-        ),
-        (
-            {"Federated": GITHUB},
-            {"StringLike": {"token.actions.githubusercontent.com:sub": ["repo:shop/*"]}},
-            "github_oidc",
-            "lets every repo:shop/* of token",
-        ),
-        ({"Federated": GITHUB}, {}, "github_oidc", "anything that token.actions.githubusercontent.com vouches for"),
-        (
-            {"Federated": EKS},
-            {"StringEquals": {"oidc.eks.eu-west-1.amazonaws.com/id/ABC:sub": "system:serviceaccount:shop:api"}},
-            "irsa",
-            "system:serviceaccount:shop:api",
-        ),
-        ({"Federated": "accounts.google.com"}, {}, "oidc", "accounts.google.com"),
-        ({"AWS": "arn:aws:iam::111122223333:root"}, {}, "same_account", "its own account"),
-        ({"AWS": "444455556666"}, {}, "cross_account", "another of our accounts"),
-        ({"AWS": "arn:aws:iam::999900001111:role/x"}, {}, "third_party", "without an external id"),
-        (
-            {"AWS": "arn:aws:iam::999900001111:role/x"},
-            {"StringEquals": {"sts:ExternalId": "s"}},
-            "third_party",
-            "with an external id",
-        ),
-        ({"AWS": "AROAEXAMPLEEXAMPLE123"}, {}, "orphan", "was deleted"),
-        ({"AWS": "*"}, {}, "anybody", "anybody in any AWS account assume it."),
-        ("*", {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}, "anybody", "under conditions"),
-        ({"Service": "ec2.amazonaws.com", "AWS": ["*"]}, {}, "anybody", "ec2.amazonaws.com"),
-    ],
-)
-def test_a_trust_policy_says_what_a_role_is(principal, condition, classification, evidence):
-    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal, "Condition": condition}
-    record = PrincipalRecord(
-        "iam_role", "r", "r", PROD, attributes={"trust": {"Version": "2012-10-17", "Statement": statement}}
-    )
-    sign = classify(record, [], {PROD, SANDBOX})
-    assert sign.classification == classification
-    assert evidence in sign.evidence
-
-
-@pytest.mark.parametrize(
-    ("document", "classification"),
-    [
-        ({"Statement": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Principal": "*"}]}, "closed"),
-        ("{broken", "unreadable"),
-        (None, "unreadable"),
-        ({"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "NotPrincipal": {"AWS": "x"}}]}, "anybody"),
-    ],
-)
-def test_a_trust_policy_that_is_closed_broken_or_inverted(document, classification):
-    record = PrincipalRecord("iam_role", "r", "r", PROD, attributes={"trust": document})
-    assert classify(record, [], {PROD}).classification == classification
-
-
-@pytest.mark.parametrize(
-    ("credentials", "classification"),
-    [
-        ([("access_key", True), ("password", True)], "iam_user_with_keys"),
-        ([("password", True), ("access_key", False)], "iam_user_console"),
-        ([("access_key", False), ("mfa", True)], "iam_user"),
-    ],
-)
-def test_its_credentials_say_what_an_iam_user_is(credentials, classification):
-    records = [CredentialRecord("u", kind, f"{n}", is_active) for n, (kind, is_active) in enumerate(credentials)]
-    assert classify(PrincipalRecord("iam_user", "u", "u", PROD), records, ()).classification == classification
-
-
-def test_the_root_user_is_said():
-    assert classify(PrincipalRecord("iam_root", "u", "u", PROD), [], ()).classification == Classification.ROOT
 
 
 # ---- owners

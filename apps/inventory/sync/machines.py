@@ -1,27 +1,38 @@
-"""What kind of machine a principal is, and the fact in AWS that says so.
+"""What kind of machine a principal is, and the facts in AWS that say so.
 
-The classes and their signs are those of AWS's trust policies; a role can show several, and then the one to worry about
-most is its class, and all of them are in the evidence.
+The classes and their signs are those of AWS's trust policies and credentials. A role can show several: then the one to
+worry about most is its class, and all of them are kept, each with how sure it is, the statement it comes from and what is
+wrong with it. Nothing here is trusted: whoever runs an account writes these documents.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from apps.connectors.aws.policy.documents import MalformedPolicy, parse
+from apps.connectors.aws.policy.documents import MalformedPolicy, Statement, parse
 from apps.connectors.base import CredentialRecord, PrincipalRecord
-from apps.inventory.models.holders import Classification
+from apps.inventory.models.concerns import Concern
+from apps.inventory.models.holders import Classification, Confidence
+from apps.inventory.sync import trusts
+from apps.inventory.sync.rows import text
 
 ACCOUNT_ID = re.compile(r"^(?:arn:[^:]*:(?:iam|sts)::)?(\d{12})(?::|$)")
 UNIQUE_ID = re.compile(r"^A(?:ROA|IDA)[A-Z0-9]{12,}$")  # AWS shows it in place of an ARN once the principal is deleted
+WHOLE_ACCOUNT = re.compile(r"^(?:\d{12}|arn:[^:]*:iam::\d{12}:root)$")
+SERVICE_NAME = re.compile(r"^(.+?)(?:\.[a-z]{2}(?:-[a-z]+)+-\d)?\.amazonaws\.com(?:\.cn)?$")
 
-SERVICES = {
-    "pods.eks.amazonaws.com": Classification.POD_IDENTITY,
-    "rolesanywhere.amazonaws.com": Classification.ROLES_ANYWHERE,
-    "account-access.amazonaws.com": Classification.ACCOUNT_ACCESS,
-}
+PODS = "pods.eks.amazonaws.com"
+CERTIFICATES = "rolesanywhere.amazonaws.com"
+ACCOUNT_ACCESS = "account-access.amazonaws.com"
+# Services whose guides show aws:SourceAccount or aws:SourceArn in the trust policy of the role they are given ("cross-
+# service confused deputy"). The others send neither or are not known to, and nobody is blamed for what cannot be written.
+SAYING_THEIR_SOURCE = frozenset(
+    "bedrock cloudtrail codebuild config ecs-tasks events firehose monitoring.rds pipes sagemaker scheduler ssm states"
+    " transfer vpc-flow-logs".split()
+)
 # what the provider's ARN contains, the first that fits
 FEDERATIONS = (
     (":saml-provider/", Classification.SAML),
@@ -29,112 +40,230 @@ FEDERATIONS = (
     ("/oidc.eks.", Classification.IRSA),
     ("", Classification.OIDC),
 )
+AUDIENCES = frozenset({"sts.amazonaws.com", "sts.amazonaws.com.cn"})
 WORST_FIRST = tuple(Classification)
+MOST_SIGNS = 12
+MOST_NAMED = 5  # subjects, namespaces or certificates in one sentence
+HIGH, MEDIUM, LOW = Confidence.HIGH, Confidence.MEDIUM, Confidence.LOW
 
 
 class Sign(NamedTuple):
-    """One thing that says what a machine is."""
+    """One thing that says what a machine is; `statement` is the trust statement it comes from, by Sid or number."""
 
     classification: Classification
     evidence: str
+    confidence: Confidence = HIGH
+    concerns: tuple[Concern, ...] = ()
+    statement: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "classification": self.classification.value,
+            "confidence": self.confidence.value,
+            "evidence": text(self.evidence, 400),
+            "statement": text(self.statement, 130),
+            "concerns": [concern.value for concern in self.concerns],
+        }
 
 
-def classify(record: PrincipalRecord, credentials: Sequence[CredentialRecord], known_accounts: Collection[str]) -> Sign:
-    """The class of an IAM user, a role or a root user. `known_accounts` are the connection's own account ids."""
+@dataclass(frozen=True)
+class Classified:
+    """All the signs of a machine, the one to worry about most first."""
+
+    signs: tuple[Sign, ...]
+
+    @property
+    def classification(self) -> Classification:
+        return self.signs[0].classification
+
+    @property
+    def confidence(self) -> Confidence:
+        return self.signs[0].confidence
+
+    @property
+    def evidence(self) -> str:
+        return " ".join(sign.evidence for sign in self.signs)
+
+
+def classify(
+    record: PrincipalRecord, credentials: Sequence[CredentialRecord], known_accounts: Collection[str]
+) -> Classified:
+    """What an IAM user, a role or a root user is. `known_accounts` are the connection's own account ids."""
     if record.kind == "iam_root":
-        return Sign(Classification.ROOT, "It is the root user of its account.")
+        return Classified((Sign(Classification.ROOT, "It is the root user of its account."),))
     if record.kind == "iam_user":
-        return _of_user(credentials)
-    return _of_role(record, known_accounts)
+        return Classified((_of_user(credentials),))
+    return Classified(_bounded(_of_role(record, known_accounts)))
+
+
+def _bounded(signs: Iterable[Sign]) -> tuple[Sign, ...]:
+    found = sorted(dict.fromkeys(signs), key=lambda sign: WORST_FIRST.index(sign.classification))
+    if len(found) <= MOST_SIGNS:
+        return tuple(found)
+    shown, left = found[: MOST_SIGNS - 1], len(found) - MOST_SIGNS + 1
+    return *shown, Sign(found[MOST_SIGNS - 1].classification, f"It has {left} more signs that are not listed.", LOW)
+
+
+# ---- users
 
 
 def _of_user(credentials: Sequence[CredentialRecord]) -> Sign:
     keys = sum(1 for one in credentials if one.kind == "access_key" and one.is_active)
     has_password = any(one.kind == "password" and one.is_active for one in credentials)
+    has_mfa = any(one.kind == "mfa" and one.is_active for one in credentials)
     said = {0: "no active access key", 1: "an active access key"}.get(keys, f"{keys} active access keys")
+    no_mfa = () if has_mfa else (Concern.NO_MFA,)
+    if keys and has_password:
+        concerns = (Concern.PASSWORD_AND_KEY, *no_mfa)
+        return Sign(Classification.MIXED_USER, f"It has {said} and a console password.", LOW, concerns)
     if keys:
-        also = " and a console password" if has_password else ""
-        return Sign(Classification.USER_WITH_KEYS, f"It has {said}{also}.")
+        return Sign(Classification.USER_WITH_KEYS, f"It has {said}.")
     if has_password:
-        return Sign(Classification.CONSOLE_USER, f"It has a console password and {said}.")
-    return Sign(Classification.IDLE_USER, "It has neither a console password nor an active access key.")
+        also = "an MFA device" if has_mfa else "no MFA device"
+        sentence = f"It has a console password, {also} and {said}."
+        return Sign(Classification.CONSOLE_USER, sentence, HIGH if has_mfa else MEDIUM, no_mfa)
+    return Sign(Classification.IDLE_USER, "It has neither a console password nor an active access key.", LOW)
 
 
-def _of_role(record: PrincipalRecord, known_accounts: Collection[str]) -> Sign:
+# ---- roles
+
+
+def _of_role(record: PrincipalRecord, known_accounts: Collection[str]) -> list[Sign]:
+    path = str(record.attributes.get("path") or "")
+    if path.startswith("/aws-service-role/"):
+        return [Sign(Classification.SERVICE_LINKED, "AWS made it for one of its services, and only AWS can change it.")]
+    if path.startswith("/aws-reserved/sso.amazonaws.com/"):
+        return [Sign(Classification.IDENTITY_CENTER, "Identity Center made it for a permission set.")]
     try:
         statements = parse(record.attributes.get("trust") or "").statements
     except MalformedPolicy as error:
-        return Sign(Classification.UNREADABLE, f"Its trust policy cannot be read: {error}")
-    allowed = [statement.raw for statement in statements if statement.effect == "Allow"]
-    signs = [sign for raw in allowed for sign in _signs(raw, record.account_id, known_accounts)]
-    if not signs:
-        return Sign(Classification.CLOSED, "Its trust policy lets nobody assume it.")
-    signs = sorted(dict.fromkeys(signs), key=lambda sign: WORST_FIRST.index(sign.classification))
-    return Sign(signs[0].classification, " ".join(sign.evidence for sign in signs))
+        return [Sign(Classification.UNREADABLE, f"Its trust policy cannot be read: {error}", LOW)]
+    signs = [
+        sign._replace(statement=statement.sid or f"statement {statement.index + 1}")
+        for statement in statements
+        if trusts.lets_in(statement)
+        for sign in _signs(statement, record.account_id, known_accounts)
+    ]
+    return signs or [Sign(Classification.CLOSED, "Its trust policy lets nobody assume it.")]
 
 
-def _signs(statement: Mapping[str, Any], account_id: str, known_accounts: Collection[str]) -> Iterator[Sign]:
-    if "NotPrincipal" in statement:
-        yield Sign(Classification.ANYBODY, "Its trust policy names who may not assume it, so everybody else may.")
-    principals = statement.get("Principal")
+def _signs(statement: Statement, account_id: str, known_accounts: Collection[str]) -> Iterator[Sign]:
+    if "NotPrincipal" in statement.raw:
+        sentence = "Its trust policy names who may not assume it, so everybody else may."
+        yield Sign(Classification.ANYBODY, sentence, HIGH, (Concern.ANYBODY,))
+    principals = statement.raw.get("Principal")
     if isinstance(principals, str):
         principals = {"AWS": principals}
     if not isinstance(principals, Mapping):
         return
     for service in _listed(principals.get("Service")):
-        yield Sign(SERVICES.get(service, Classification.SERVICE), f"Its trust policy lets {service} assume it.")
+        yield _of_service(service, statement)
     for provider in _listed(principals.get("Federated")):
         yield _of_federation(provider, statement)
     for named in _listed(principals.get("AWS")):
         yield _of_aws(named, account_id, known_accounts, statement)
 
 
-def _of_federation(provider: str, statement: Mapping[str, Any]) -> Sign:
+def _of_service(service: str, statement: Statement) -> Sign:
+    name = service.lower()
+    if name == PODS:
+        return _of_pods(statement)
+    if name == CERTIFICATES:
+        return _of_certificates(statement)
+    if name == ACCOUNT_ACCESS:
+        sentence = f"Its trust policy lets {service} assume it. No API says for which people."
+        return Sign(Classification.ACCOUNT_ACCESS, sentence, MEDIUM)
+    found = SERVICE_NAME.match(name)
+    is_open = found and found[1] in SAYING_THEIR_SOURCE and not trusts.of_key(statement, *trusts.SOURCES)
+    concerns = (Concern.NO_SOURCE,) if is_open else ()
+    return Sign(Classification.SERVICE, f"Its trust policy lets {service} assume it.", HIGH, concerns)
+
+
+def _of_pods(statement: Statement) -> Sign:
+    spaces, is_wide = trusts.narrowest(trusts.of_key(statement, trusts.NAMESPACE), trusts.has_wildcard)
+    accounts, is_open = trusts.narrowest(trusts.of_key(statement, trusts.SERVICE_ACCOUNT), trusts.has_wildcard)
+    said = [f"namespace {_named(spaces)}"] if spaces else []
+    said += [f"service account {_named(accounts)}"] if accounts else []
+    limit = " and ".join(said) or "whatever an association in the account names"
+    concerns = (Concern.NO_POD,) if is_wide or is_open else ()
+    sentence = f"Its trust policy lets {PODS} assume it for {limit}."
+    return Sign(Classification.POD_IDENTITY, sentence, HIGH, concerns)
+
+
+def _of_certificates(statement: Statement) -> Sign:
+    anchors, any_anchor = trusts.narrowest(trusts.of_key(statement, *trusts.ANCHORS), trusts.has_wildcard)
+    names, is_spiffe = _subjects_of_certificates(statement)
+    concerns = [Concern.NO_ANCHOR] if any_anchor else []
+    concerns += [] if names else [Concern.NO_CERTIFICATE]
+    whose = f"certificates of {_named(names)}" if names else "every certificate"
+    anchor = f" under {_named(anchors)}" if anchors else " under any trust anchor of the account"
+    sentence = f"Its trust policy lets {CERTIFICATES} assume it for {whose}{anchor}."
+    return Sign(Classification.SPIFFE if is_spiffe else Classification.ROLES_ANYWHERE, sentence, HIGH, tuple(concerns))
+
+
+def _subjects_of_certificates(statement: Statement) -> tuple[Sequence[str], bool]:
+    """Which certificates the statement names, without those that name them all; and whether by SPIFFE ids."""
+    limits = trusts.beginning(statement, trusts.CERTIFICATES[0])
+    fine = [values for values in limits if not any(value.strip("*?") == "" for value in values)]
+    uris = trusts.of_key(statement, trusts.SPIFFE_ID)
+    is_spiffe = any(value.lower().startswith("spiffe://") for values in uris for value in values)
+    return (fine[0] if fine else ()), is_spiffe
+
+
+def _of_federation(provider: str, statement: Statement) -> Sign:
     classification = next(found for part, found in FEDERATIONS if part in provider)
     issuer = provider.partition("-provider/")[2] or provider
     if classification == Classification.SAML:
         return Sign(classification, f"Its trust policy lets people sign in through {issuer}.")
-    subjects = sorted(_values(statement, ":sub"))
+    is_wide_subject = trusts.is_wide_repository if classification == Classification.GITHUB else trusts.has_wildcard
+    subjects, is_wide = trusts.narrowest(trusts.ending(statement, ":sub"), is_wide_subject)
+    concerns: list[Concern] = []
     if not subjects:
-        return Sign(classification, f"Its trust policy lets anything that {issuer} vouches for assume it.")
-    if any("*" in subject or "?" in subject for subject in subjects):
-        return Sign(classification, f"Its trust policy lets every {', '.join(subjects)} of {issuer} assume it.")
-    return Sign(classification, f"Its trust policy lets {', '.join(subjects)} of {issuer} assume it.")
+        who = "anything"
+        concerns.append(Concern.OPEN_SUBJECT)
+    else:
+        who = f"{'every ' if any(map(trusts.has_wildcard, subjects)) else ''}{_named(subjects)}"
+        concerns += [Concern.WIDE_SUBJECT] if is_wide else []
+    sure = MEDIUM if classification == Classification.OIDC else HIGH
+    by = f"that {issuer} vouches for" if not subjects else f"of {issuer}"
+    concerns += [] if classification == Classification.OIDC else _about_audience(statement)
+    return Sign(classification, f"Its trust policy lets {who} {by} assume it.", sure, tuple(concerns))
 
 
-def _of_aws(named: str, account_id: str, known_accounts: Collection[str], statement: Mapping[str, Any]) -> Sign:
+def _about_audience(statement: Statement) -> list[Concern]:
+    found = trusts.ending(statement, ":aud")
+    if not found:
+        return [Concern.NO_AUDIENCE]
+    _, is_other = trusts.narrowest(found, lambda value: value not in AUDIENCES)
+    return [Concern.OTHER_AUDIENCE] if is_other else []
+
+
+def _of_aws(named: str, account_id: str, known_accounts: Collection[str], statement: Statement) -> Sign:
     if UNIQUE_ID.match(named):
-        return Sign(Classification.ORPHAN, f"Its trust policy names {named}, a principal that was deleted.")
+        sentence = f"Its trust policy names {named}, a principal that was deleted."
+        return Sign(Classification.ORPHAN, sentence, HIGH, (Concern.DELETED,))
     found = ACCOUNT_ID.match(named)
     if found is None:
-        limit = " under conditions" if statement.get("Condition") else ""
-        return Sign(Classification.ANYBODY, f"Its trust policy lets anybody in any AWS account assume it{limit}.")
+        limit = " under conditions" if statement.conditions else ""
+        sentence = f"Its trust policy lets anybody in any AWS account assume it{limit}."
+        return Sign(Classification.ANYBODY, sentence, MEDIUM if limit else HIGH, () if limit else (Concern.ANYBODY,))
+    is_whole = bool(WHOLE_ACCOUNT.match(named))
     if found[1] == account_id:
-        return Sign(Classification.SAME_ACCOUNT, f"Its trust policy lets {named} of its own account assume it.")
+        who = "everybody whom the policies of its own account let" if is_whole else f"{named} of its own account"
+        return Sign(Classification.SAME_ACCOUNT, f"Its trust policy lets {who} assume it.", LOW if is_whole else MEDIUM)
     if found[1] in known_accounts:
-        return Sign(
-            Classification.CROSS_ACCOUNT, f"Its trust policy lets {named}, in another of our accounts, assume it."
-        )
-    asks = "with" if _values(statement, "sts:externalid") else "without"
-    return Sign(
-        Classification.THIRD_PARTY,
-        f"Its trust policy lets {named}, outside the organization, assume it {asks} an external id.",
-    )
+        sentence = f"Its trust policy lets {named}, in another of our accounts, assume it."
+        return Sign(Classification.CROSS_ACCOUNT, sentence, MEDIUM if is_whole else HIGH)
+    _, is_open = trusts.narrowest(trusts.of_key(statement, trusts.EXTERNAL_ID), trusts.has_wildcard)
+    asks = "without" if is_open else "with"
+    sentence = f"Its trust policy lets {named}, outside the organization, assume it {asks} an external id."
+    return Sign(Classification.THIRD_PARTY, sentence, HIGH, (Concern.NO_EXTERNAL_ID,) if is_open else ())
 
 
-def _values(statement: Mapping[str, Any], key_ending: str) -> set[str]:
-    """What the statement's conditions ask of the keys that end so."""
-    condition = statement.get("Condition")
-    operators = condition.values() if isinstance(condition, Mapping) else ()
-    return {
-        value
-        for block in operators
-        if isinstance(block, Mapping)
-        for key, values in block.items()
-        if str(key).lower().endswith(key_ending)
-        for value in _listed(values)
-    }
+def _named(values: Sequence[str]) -> str:
+    more = f" and {len(values) - MOST_NAMED} more" if len(values) > MOST_NAMED else ""
+    return f"{', '.join(sorted(values)[:MOST_NAMED])}{more}"
 
 
-def _listed(value: Any) -> Iterable[str]:
+def _listed(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value else []

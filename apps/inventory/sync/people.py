@@ -13,7 +13,20 @@ from apps.connectors.base import CredentialRecord, PrincipalRecord
 from apps.inventory.models import Connection, Identity, Principal, Resource
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.machines import classify
-from apps.inventory.sync.upserts import ACCOUNT_OWNER, IDENTITY_CENTER, NOBODY, TAG, Changes, Known, Pointing, point
+from apps.inventory.sync.upserts import (
+    ACCOUNT_OWNER,
+    CREATOR,
+    IDENTITY_CENTER,
+    NOBODY,
+    STACK,
+    TAG,
+    Changes,
+    Known,
+    Pointing,
+    batched,
+    is_derived,
+    point,
+)
 
 NOT_MACHINES = frozenset({Principal.Kind.IDC_USER, Principal.Kind.IDC_GROUP, Principal.Kind.IAM_GROUP})
 
@@ -42,24 +55,38 @@ def _ending(record: PrincipalRecord, before: Mapping[Any, Known], at: Any) -> as
 
 
 def machines(
-    records: Iterable[PrincipalRecord], credentials: Iterable[CredentialRecord], known_accounts: Collection[str]
+    records: Iterable[PrincipalRecord],
+    credentials: Iterable[CredentialRecord],
+    known_accounts: Collection[str],
+    logins: Collection[str] = (),
 ) -> dict[str, as_rows.Values]:
-    """A machine for each IAM user and role that somebody made. Roles that AWS made for itself are nobody."""
+    """A machine for each IAM user and role that somebody made. Roles that AWS made for itself are nobody, and `logins`
+    are known to be people's."""
     held: dict[str, list[CredentialRecord]] = {}
     for credential in credentials:
         held.setdefault(credential.principal_external_id, []).append(credential)
     found = {}
     for record in records:
-        if record.kind in NOT_MACHINES or as_rows.principal(record, None)["is_reserved"]:
+        if record.kind in NOT_MACHINES or record.external_id in logins:
             continue
-        sign = classify(record, held.get(record.external_id, ()), known_accounts)
+        if as_rows.principal(record, None)["is_reserved"]:
+            continue
+        found_out = classify(record, held.get(record.external_id, ()), known_accounts)
         found[record.external_id] = {
             "kind": Identity.Kind.MACHINE,
             "name": as_rows.text(record.name, 256) or record.external_id[:256],
-            "classification": sign.classification,
-            "evidence": as_rows.text(sign.evidence, 500),
+            "classification": found_out.classification,
+            "evidence": as_rows.text(found_out.evidence, 500),
+            "confidence": found_out.confidence,
+            "signs": [sign.as_json() for sign in found_out.signs],
         }
     return found
+
+
+def logins(principals: QuerySet[Principal]) -> frozenset[str]:
+    """The external ids of IAM users in the scope that are a person's login."""
+    linked = principals.filter(kind=Principal.Kind.IAM_USER, identity__kind=Identity.Kind.HUMAN)
+    return frozenset(linked.values_list("external_id", flat=True))
 
 
 def link(principals: QuerySet[Principal]) -> None:
@@ -90,13 +117,46 @@ def resource_owners(connection: Connection, changes: Changes) -> None:
 
 
 def machine_owners(resource: Resource, records: Iterable[PrincipalRecord], changes: Changes) -> None:
-    """Who answers for each machine of an account: whom its tags name by e-mail, else the account's owner, or nobody."""
+    """Who answers for each machine of an account, the first that says so: its tags, by e-mail; the account's owner; the
+    stack it was made with; who made it. Else nobody."""
     tags = {record.external_id: record.attributes.get("tags") for record in records}
     machines = Identity.objects.machine().filter(connection=resource.connection, external_id__in=[*tags])
-    named = {pk: _named_in(tags[key]) for pk, key in machines.values_list("pk", "external_id")}
+    known = dict(machines.values_list("pk", "external_id"))
+    named = {pk: _named_in(tags[key]) for pk, key in known.items()}
     owner = Resource.objects.filter(pk=resource.pk, owner__ended_at=None).values_list("owner_id", flat=True).first()
-    fallback: Pointing = (owner, ACCOUNT_OWNER) if owner else NOBODY
-    point(machines, "owner", dict.fromkeys(named, fallback) | _by_email(resource.connection, named), changes)
+    wanted: dict[int, Pointing] = dict.fromkeys(known, (owner, ACCOUNT_OWNER) if owner else NOBODY)
+    if not owner:
+        wanted |= _by_creator(machines) | _by_stack(machines, {pk: _stack_of(tags[key]) for pk, key in known.items()})
+    point(machines, "owner", wanted | _by_email(resource.connection, named), changes)
+
+
+def _by_creator(machines: QuerySet[Identity]) -> dict[int, Pointing]:
+    made = machines.filter(creator__kind=Identity.Kind.HUMAN, creator__ended_at=None)
+    return {pk: (creator, CREATOR) for pk, creator in made.values_list("pk", "creator_id")}
+
+
+def _by_stack(machines: QuerySet[Identity], stacks: Mapping[int, str]) -> dict[int, Pointing]:
+    """Whom people named for another machine of the same stack in this account, if that is one person and still here."""
+    if not any(stacks.values()):
+        return {}
+    said: dict[str, set[int]] = {}
+    owned = machines.filter(owner__isnull=False, owner__ended_at=None)
+    for pk, owner, source in owned.values_list("pk", "owner_id", "owner_source"):
+        if owner and not is_derived(source) and stacks.get(pk):
+            said.setdefault(stacks[pk], set()).add(owner)
+    return {
+        pk: (next(iter(said[stack])), as_rows.text(f"{STACK}{stack}", 120))
+        for pk, stack in stacks.items()
+        if len(said.get(stack, ())) == 1
+    }
+
+
+def _stack_of(tags: object) -> str:
+    """What CloudFormation or Terraform wrote about the stack a role was made with; empty where nothing is said."""
+    if not isinstance(tags, Mapping):
+        return ""
+    lowered = {str(key).lower(): as_rows.text(value, 256) for key, value in tags.items()}
+    return next((lowered[key.lower()] for key in settings.STACK_TAGS if lowered.get(key.lower())), "")
 
 
 def _named_in(tags: object) -> tuple[str, str]:
@@ -109,14 +169,19 @@ def _named_in(tags: object) -> tuple[str, str]:
 
 
 def _by_email(connection: Connection, named: Mapping[int, tuple[str, str]]) -> dict[int, Pointing]:
-    """Rows whose tag names exactly one present person. Two people with one address are nobody: it would be a guess."""
-    addresses = {email.upper() for _, email in named.values() if email}
+    """Rows whose tag names exactly one present person."""
+    people = by_address(connection, (email for _, email in named.values()))
+    return {
+        row: (people[email.upper()], f"{TAG}{key}") for row, (key, email) in named.items() if email.upper() in people
+    }
+
+
+def by_address(connection: Connection, addresses: Iterable[str]) -> dict[str, int]:
+    """The person whom each address names, by the address in capitals. Two people with one address are nobody: it would
+    be a guess. One query for each thousand addresses."""
     people: dict[str, list[int]] = {}
     found = Identity.objects.present().human().filter(connection=connection).annotate(address=Upper("email"))
-    for pk, address in found.filter(address__in=addresses).values_list("pk", "address") if addresses else ():
-        people.setdefault(address, []).append(pk)
-    return {
-        row: (people[email.upper()][0], f"{TAG}{key}")
-        for row, (key, email) in named.items()
-        if len(people.get(email.upper(), ())) == 1
-    }
+    for some in batched({address.upper() for address in addresses if address}, 1_000):
+        for pk, address in found.filter(address__in=some).values_list("pk", "address"):
+            people.setdefault(address, []).append(pk)
+    return {address: pks[0] for address, pks in people.items() if len(pks) == 1}

@@ -19,11 +19,13 @@ BATCH = 2_000
 IDENTITY_CENTER = "Identity Center"  # manager_source of what the directory says
 ACCOUNT_OWNER = "account owner"  # owner_source of a machine whose account has an owner
 TAG = "tag "  # owner_source of what a tag says starts so
+STACK = "stack "  # of a machine that was made with others whose owner a person named
+CREATOR = "creator"  # of a machine whose maker the audit trail knows
 
 
 def is_derived(source: str) -> bool:
     """Whether sync itself wrote this owner or manager. What a person or a CSV said is never overwritten."""
-    return source in ("", IDENTITY_CENTER, ACCOUNT_OWNER) or source.startswith(TAG)
+    return source in ("", IDENTITY_CENTER, ACCOUNT_OWNER, CREATOR) or source.startswith((TAG, STACK))
 
 
 @dataclass

@@ -144,7 +144,9 @@ class _Writer:
         before = known(self.scope.identities, "external_id")
         records = self.kept(self.scan.principals, Principal, Principal.Kind.values, told=False)
         rows = (
-            people.machines(records, self.scan.credentials, self.scope.known_accounts)
+            people.machines(
+                records, self.scan.credentials, self.scope.known_accounts, people.logins(self.scope.principals)
+            )
             if self.scope.resource
             else people.humans(records, before, self.scope.at)
         )

@@ -1,0 +1,306 @@
+"""What kind of machine an identity is, by its trust policy or its credentials: every class, how sure it is, and what is
+wrong with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.connectors.base import CredentialRecord, PrincipalRecord
+from apps.inventory.models.concerns import HIGH, Concern
+from apps.inventory.models.holders import Classification, Confidence
+from apps.inventory.sync.machines import MOST_SIGNS, classify
+from tests.inventory.conftest import PROD, SANDBOX
+
+GITHUB = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"
+EKS = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC"
+GITHUB_KEY, EKS_KEY = "token.actions.githubusercontent.com", "oidc.eks.eu-west-1.amazonaws.com/id/ABC"
+AUD = {f"{GITHUB_KEY}:aud": "sts.amazonaws.com"}
+PARTNER = {"AWS": "arn:aws:iam::999900001111:role/x"}
+ANCHOR = {"ArnEquals": {"aws:SourceArn": "arn:aws:rolesanywhere:eu-west-1:111122223333:trust-anchor/a"}}
+ROLES_ANYWHERE = {"Service": "rolesanywhere.amazonaws.com"}
+
+
+def role(*statements: dict[str, Any], path: str = "/", trust: Any = None) -> PrincipalRecord:
+    document = {"Version": "2012-10-17", "Statement": list(statements)} if statements else trust
+    return PrincipalRecord("iam_role", "r", "r", PROD, attributes={"trust": document, "path": path})
+
+
+def allow(principal: Any, condition: Any = None, **more: Any) -> dict[str, Any]:
+    condition = {"Condition": condition} if condition else {}
+    return {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal, **condition, **more}
+
+
+def found(principal: Any, condition: Any = None) -> Any:
+    return classify(role(allow(principal, condition)), [], {PROD, SANDBOX})
+
+
+@pytest.mark.parametrize(
+    ("principal", "condition", "classification", "confidence", "evidence"),
+    [
+        ({"Service": "ec2.amazonaws.com"}, {}, "service", "high", "ec2.amazonaws.com"),
+        ({"Service": ["pods.eks.amazonaws.com"]}, {}, "pod_identity", "high", "whatever an association"),
+        (
+            {"Service": ["pods.eks.amazonaws.com"]},
+            {
+                "StringEquals": {
+                    "aws:RequestTag/kubernetes-namespace": "shop",
+                    "aws:RequestTag/kubernetes-service-account": "api",
+                }
+            },
+            "pod_identity",
+            "high",
+            "namespace shop and service account api",
+        ),
+        (ROLES_ANYWHERE, ANCHOR, "roles_anywhere", "high", "every certificate under arn:aws:rolesanywhere"),
+        (
+            ROLES_ANYWHERE,
+            {**ANCHOR, "StringEquals": {"aws:PrincipalTag/x509SAN/URI": "spiffe://shop.example/api"}},
+            "spiffe",
+            "high",
+            "certificates of spiffe://shop.example/api",
+        ),
+        ({"Service": "account-access.amazonaws.com"}, {}, "account_access", "medium", "No API says for which people"),
+        ({"Federated": "arn:aws:iam::111122223333:saml-provider/Okta"}, {}, "saml", "high", "sign in through Okta"),
+        (
+            {"Federated": GITHUB},
+            {"StringEquals": {f"{GITHUB_KEY}:sub": "repo:shop/api:ref:refs/heads/main", **AUD}},
+            "github_oidc",
+            "high",
+            "lets repo:shop/api:ref:refs/heads/main of token",
+        ),
+        (
+            {"Federated": GITHUB},
+            {"StringLike": {f"{GITHUB_KEY}:sub": ["repo:shop/*"]}},
+            "github_oidc",
+            "high",
+            "lets every repo:shop/* of token",
+        ),
+        (
+            {"Federated": GITHUB},
+            {},
+            "github_oidc",
+            "high",
+            "anything that token.actions.githubusercontent.com vouches for",
+        ),
+        (
+            {"Federated": EKS},
+            {"StringEquals": {f"{EKS_KEY}:sub": "system:serviceaccount:shop:api"}},
+            "irsa",
+            "high",
+            "system:serviceaccount:shop:api",
+        ),
+        ({"Federated": "accounts.google.com"}, {}, "oidc", "medium", "accounts.google.com"),
+        ({"AWS": "arn:aws:iam::111122223333:root"}, {}, "same_account", "low", "whom the policies of its own account"),
+        ({"AWS": "arn:aws:iam::111122223333:role/x"}, {}, "same_account", "medium", "role/x of its own account"),
+        ({"AWS": "444455556666"}, {}, "cross_account", "medium", "another of our accounts"),
+        (PARTNER, {}, "third_party", "high", "without an external id"),
+        (PARTNER, {"StringEquals": {"sts:ExternalId": "s"}}, "third_party", "high", "with an external id"),
+        ({"AWS": "AROAEXAMPLEEXAMPLE123"}, {}, "orphan", "high", "was deleted"),
+        ({"AWS": "*"}, {}, "anybody", "high", "anybody in any AWS account assume it."),
+        ("*", {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}, "anybody", "medium", "under conditions"),
+        ({"Service": "ec2.amazonaws.com", "AWS": ["*"]}, {}, "anybody", "high", "ec2.amazonaws.com"),
+    ],
+)
+def test_a_trust_policy_says_what_a_role_is(principal, condition, classification, confidence, evidence):
+    sign = found(principal, condition)
+    assert (sign.classification, sign.confidence) == (classification, confidence)
+    assert evidence in sign.evidence
+
+
+SUB = f"{GITHUB_KEY}:sub"
+
+
+@pytest.mark.parametrize(
+    ("principal", "condition", "concerns"),
+    [
+        ({"AWS": "*"}, {}, ["anybody"]),
+        ("*", {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}, []),
+        (PARTNER, {}, ["no_external_id"]),
+        (PARTNER, {"StringEquals": {"sts:ExternalId": "s"}}, []),
+        (PARTNER, {"StringLike": {"sts:ExternalId": "*"}}, ["no_external_id"]),
+        (PARTNER, {"StringNotEquals": {"sts:ExternalId": "s"}}, ["no_external_id"]),
+        (PARTNER, {"StringEqualsIfExists": {"sts:ExternalId": "s"}}, ["no_external_id"]),
+        (PARTNER, {"ForAllValues:StringEquals": {"sts:ExternalId": "s"}}, ["no_external_id"]),
+        (PARTNER, {"ForAnyValue:StringEquals": {"sts:ExternalId": "s"}}, []),
+        ({"AWS": "AIDAEXAMPLEEXAMPLE123"}, {}, ["deleted"]),
+        # GitHub: one repository, any branch of it, an organization, a name that only begins so, none at all
+        ({"Federated": GITHUB}, {"StringEquals": {SUB: "repo:shop/api:ref:refs/heads/main", **AUD}}, []),
+        ({"Federated": GITHUB}, {"StringLike": {SUB: "repo:shop/api:*", **AUD}}, []),
+        ({"Federated": GITHUB}, {"StringLike": {SUB: "repo:shop/*", **AUD}}, ["wide_subject"]),
+        ({"Federated": GITHUB}, {"StringLike": {SUB: "repo:shop/api*:ref:refs/heads/main", **AUD}}, ["wide_subject"]),
+        ({"Federated": GITHUB}, {"StringLike": {SUB: ["repo:shop/api:*", "*"], **AUD}}, ["wide_subject"]),
+        ({"Federated": GITHUB}, {"StringEquals": AUD}, ["open_subject"]),
+        ({"Federated": GITHUB}, {"StringNotEquals": {SUB: "repo:evil/x:*"}, "StringEquals": AUD}, ["open_subject"]),
+        (
+            {"Federated": GITHUB},  # both must hold, so the narrow one counts
+            {"StringLike": {SUB: "repo:shop/*"}, "StringEquals": {SUB: "repo:shop/api:environment:prod", **AUD}},
+            [],
+        ),
+        ({"Federated": GITHUB}, {"StringEquals": {SUB: "repo:shop/api:x"}}, ["no_audience"]),
+        (
+            {"Federated": GITHUB},
+            {"StringEquals": {SUB: "repo:shop/api:x", f"{GITHUB_KEY}:aud": "https://other.example"}},
+            ["other_audience"],
+        ),
+        # Kubernetes
+        (
+            {"Federated": EKS},
+            {"StringLike": {f"{EKS_KEY}:sub": "system:serviceaccount:*:*", f"{EKS_KEY}:aud": "sts.amazonaws.com"}},
+            ["wide_subject"],
+        ),
+        ({"Federated": EKS}, {"StringEquals": {f"{EKS_KEY}:aud": "sts.amazonaws.com"}}, ["open_subject"]),
+        ({"Service": "pods.eks.amazonaws.com"}, {}, ["no_pod"]),
+        # certificates
+        (ROLES_ANYWHERE, {}, ["no_anchor", "no_certificate"]),
+        (ROLES_ANYWHERE, ANCHOR, ["no_certificate"]),
+        (ROLES_ANYWHERE, {"StringEquals": {"aws:PrincipalTag/x509Subject/CN": "build"}}, ["no_anchor"]),
+        (ROLES_ANYWHERE, {**ANCHOR, "StringLike": {"aws:PrincipalTag/x509Subject/CN": "*"}}, ["no_certificate"]),
+        (ROLES_ANYWHERE, {**ANCHOR, "StringEquals": {"aws:PrincipalTag/x509Subject/CN": "build"}}, []),
+        # services that can say on whose behalf they act, and one that cannot
+        ({"Service": "states.amazonaws.com"}, {}, ["no_source"]),
+        ({"Service": "states.eu-west-1.amazonaws.com"}, {}, ["no_source"]),
+        ({"Service": "states.amazonaws.com"}, {"StringEquals": {"aws:SourceAccount": PROD}}, []),
+        ({"Service": "ec2.amazonaws.com"}, {}, []),
+    ],
+)
+def test_what_is_wrong_with_a_trust_policy_is_said(principal, condition, concerns):
+    said = [concern for sign in found(principal, condition).signs for concern in sign.concerns]
+    assert said == concerns
+
+
+def test_every_class_that_a_role_shows_is_kept_with_its_statement():
+    signs = classify(
+        role(
+            allow({"Service": "ec2.amazonaws.com"}, Sid="Servers"),
+            allow(PARTNER),
+            allow({"Service": "ec2.amazonaws.com"}, Sid="Servers"),
+        ),
+        [],
+        {PROD},
+    ).signs
+    assert [(sign.classification, sign.statement) for sign in signs] == [
+        ("third_party", "statement 2"),
+        ("service", "Servers"),
+    ]
+    assert json.loads(json.dumps(signs[0].as_json())) == {
+        "classification": "third_party",
+        "confidence": "high",
+        "evidence": signs[0].evidence,
+        "statement": "statement 2",
+        "concerns": ["no_external_id"],
+    }
+
+
+def test_what_only_tags_a_session_lets_nobody_in():
+    tagging = allow("*", Action=["sts:TagSession", "sts:SetSourceIdentity"])
+    assert classify(role(tagging), [], {PROD}).classification == "closed"
+    assert classify(role(allow("*", Action="sts:*")), [], {PROD}).classification == "anybody"
+
+
+@pytest.mark.parametrize(
+    ("trust", "classification", "confidence"),
+    [
+        ({"Statement": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Principal": "*"}]}, "closed", "high"),
+        ("{broken", "unreadable", "low"),
+        (None, "unreadable", "low"),
+        (17, "unreadable", "low"),
+        ("x" * 300_000, "unreadable", "low"),
+        (
+            {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "NotPrincipal": {"AWS": "x"}}]},
+            "anybody",
+            "high",
+        ),
+        ({"Statement": [allow({"AWS": {"odd": ["shape"]}})]}, "anybody", "high"),
+        ({"Statement": [allow(["*"])]}, "closed", "high"),
+        ({"Statement": [allow({"Service": [["nested"], None, 3]})]}, "service", "high"),
+    ],
+)
+def test_a_trust_policy_that_is_closed_broken_or_odd(trust, classification, confidence):
+    sign = classify(role(trust=trust), [], {PROD})
+    assert (sign.classification, sign.confidence) == (classification, confidence)
+
+
+@pytest.mark.parametrize(
+    ("path", "classification"),
+    [
+        ("/aws-service-role/ecs.amazonaws.com/", "service_linked"),
+        ("/aws-reserved/sso.amazonaws.com/eu-west-1/", "identity_center"),
+    ],
+)
+def test_roles_that_aws_made_are_said_to_be(path, classification):
+    assert (
+        classify(role(allow({"Service": "ecs.amazonaws.com"}), path=path), [], {PROD}).classification == classification
+    )
+
+
+@pytest.mark.parametrize(
+    ("credentials", "classification", "confidence", "concerns"),
+    [
+        ([("access_key", True)], "iam_user_with_keys", "high", []),
+        ([("password", True), ("mfa", True)], "iam_user_console", "high", []),
+        ([("password", True), ("access_key", False)], "iam_user_console", "medium", ["no_mfa"]),
+        ([("access_key", True), ("password", True)], "iam_user_mixed", "low", ["password_and_key", "no_mfa"]),
+        ([("access_key", True), ("password", True), ("mfa", True)], "iam_user_mixed", "low", ["password_and_key"]),
+        ([("access_key", False), ("mfa", True)], "iam_user", "low", []),
+    ],
+)
+def test_its_credentials_say_what_an_iam_user_is(credentials, classification, confidence, concerns):
+    records = [CredentialRecord("u", kind, f"{n}", is_active) for n, (kind, is_active) in enumerate(credentials)]
+    [sign] = classify(PrincipalRecord("iam_user", "u", "u", PROD), records, ()).signs
+    assert (sign.classification, sign.confidence, [*sign.concerns]) == (classification, confidence, concerns)
+
+
+def test_the_root_user_is_said():
+    assert classify(PrincipalRecord("iam_root", "u", "u", PROD), [], ()).classification == Classification.ROOT
+
+
+def test_a_role_with_a_thousand_principals_is_bounded_and_says_so():
+    accounts = [f"{n:012}" for n in range(200000000000, 200000001000)]
+    signs = classify(role(allow({"AWS": accounts})), [], {PROD}).signs
+    assert len(signs) == MOST_SIGNS
+    assert signs[-1].evidence == "It has 989 more signs that are not listed."
+
+
+def test_every_concern_is_told_to_people_and_the_worst_are_known():
+    assert {*HIGH} < {*Concern}
+    assert all(concern.label.endswith(".") for concern in Concern)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["*", "Allow", "sts:AssumeRole"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["AWS", "Service", "Federated", "StringLike", "x:sub", "y"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+STATEMENT = st.fixed_dictionaries(
+    {"Effect": st.sampled_from(["Allow", "Deny"]), "Action": st.sampled_from(["sts:AssumeRole", "sts:*"]) | JSON},
+    optional={"Principal": JSON, "Condition": JSON, "NotPrincipal": JSON, "Sid": st.text(max_size=5)},
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(JSON | st.text(max_size=40) | st.fixed_dictionaries({"Statement": st.lists(STATEMENT, max_size=3)}))
+def test_no_trust_document_crashes_a_reading_and_every_one_gets_a_class(document):
+    found = classify(role(trust=document), [], {PROD})
+    assert found.classification in Classification
+    assert found.confidence in Confidence
+    assert 1 <= len(found.signs) <= MOST_SIGNS
+    assert all(len(json.dumps(sign.as_json())) < 5_000 for sign in found.signs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["ec2.amazonaws.com", "states.amazonaws.com", "pods.eks.amazonaws.com"]), max_size=4))
+def test_trusting_somebody_more_never_makes_the_headline_better(services):
+    alone = [allow({"Service": service}) for service in services]
+    with_anybody = classify(role(*alone, allow("*")), [], {PROD})
+    assert with_anybody.classification == "anybody"
+    assert Concern.ANYBODY in with_anybody.signs[0].concerns
