@@ -43,9 +43,17 @@ class Correlation(models.Model):
         max_length=128, blank=True, help_text="AWS's id of the user asked about: another one of that name is another."
     )
     asked_at = models.DateTimeField(default=timezone.now)
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Who says it is a person's login. Empty: its password does.",
+    )
     proposed = models.ForeignKey(Identity, models.SET_NULL, null=True, blank=True, related_name="+")
     rule = models.CharField(max_length=20, blank=True, help_text="Which rule proposes, or decided.")
-    note = models.CharField(max_length=300, blank=True, help_text="Why the rules propose nobody for certain.")
+    note = models.CharField(max_length=300, blank=True, help_text="What to know before answering.")
     decision = models.CharField(max_length=8, blank=True, choices=Choice.choices)
     person = models.ForeignKey(Identity, models.SET_NULL, null=True, blank=True, related_name="correlations")
     decided_by = models.ForeignKey(

@@ -26,7 +26,7 @@ from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, Resource, ScopeScan, SyncRun
 from apps.inventory.models.resources import ORGANIZATION
-from apps.inventory.sync import claims, writing
+from apps.inventory.sync import claims, correlation, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes, end, known, upsert
 
@@ -98,6 +98,7 @@ class _Run:
             self.write(read)
         for resource in vanished:
             self.write_vanished(resource)
+        correlation.correlate(self.connection, by=self.by, with_rules=self.states[0] == ScopeScan.State.COMPLETE)
         return self.finish()
 
     # ---- accounts
