@@ -163,6 +163,12 @@ TABLES: Mapping[str, Table] = {
             *("accepted_until", "accepted_by_id", "accepted_reason"),
         ),
     },
+    # Who left. Whoever learns of it says so; that so many really did, two people say on a page.
+    "grants.Leaving": {"web": ADD, "worker": ALL, "broker": READ, "ender": READ},
+    "grants.Exodus": {
+        **_FACT,
+        "web": _may_set("state", "proposed_at", "proposed_by_id", "released_at", "released_by_id"),
+    },
     "grants.Home": {"web": READ, "worker": "SELECT, INSERT, UPDATE", "broker": READ, "ender": READ},
     # What people are told: the worker tells, they say what they have read.
     "notifications.Notification": {"web": _may_set("read_at"), "worker": ALL},

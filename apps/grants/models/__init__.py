@@ -3,6 +3,7 @@
 from apps.grants.models.drift import Drift, Reconciliation
 from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
 from apps.grants.models.homes import Home
+from apps.grants.models.leaving import Exodus, Leaving
 from apps.grants.models.mintings import Minting
 from apps.grants.models.stops import Scope, Stop, StopWrite
 from apps.grants.models.warrants import Authorization, Extension, Warrant
@@ -14,10 +15,12 @@ __all__ = [
     "Authorization",
     "Drift",
     "EndReason",
+    "Exodus",
     "Extension",
     "Grant",
     "GrantQuerySet",
     "Home",
+    "Leaving",
     "Minting",
     "Reconciliation",
     "Scope",

@@ -44,6 +44,7 @@ class EndReason(models.TextChoices):
     REVOKED = "revoked", "An owner or administrator ended it"
     REVIEW = "review", "A review revoked it"
     LEAVER = "leaver", "The holder left"
+    UNAPPROVED = "unapproved", "Who approved it left before it opened"
     GONE = "gone", "It was removed outside Gatehouse"
     FAILED = "failed", "It could not be opened"
     UNWARRANTED = "unwarranted", "No passkey signed its approval"
