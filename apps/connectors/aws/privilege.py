@@ -1,9 +1,9 @@
 """How much somebody may do with a set of policies, why, and which statement says so.
 
-The answer is an upper bound, because it is shown to people who decide about risk. A condition counts as met. A Deny
-takes something away only when it has no condition and is about every resource. What the catalogue of actions does not
-know counts as write. What cannot be read is unknown, never none. Bounds that are not in the policies (service control
-policies, trusts) are left to others.
+The answer is an upper bound, because it is shown to people who decide about risk. A condition counts as met, except a
+date that has passed, which no request can meet again. A Deny takes something away only when it has no condition and is
+about every resource. What the catalogue of actions does not know counts as write. What cannot be read is unknown, never
+none. Bounds that are not in the policies (service control policies, trusts) are left to others.
 
 The levels: *admin*, can do everything or can make itself able to; *privileged*, can act as other roles, open
 resources to others, undo what forbids, blind the log, or read every secret; *write*; *read* (reads and lists only);
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from apps.connectors.aws.catalogue import catalogue
 from apps.connectors.aws.escalation import SENSITIVE_READS, On, Rule, rules
 from apps.connectors.aws.policy.documents import Document, MalformedPolicy, parse
 from apps.connectors.aws.policy.reach import Reach, allowing, effective, may_allow, reach_of, within
+from apps.connectors.aws.policy.windows import without_the_past
 
 Level = Literal["admin", "privileged", "write", "read", "none", "unknown"]
 
@@ -68,18 +70,22 @@ class Privilege:
     malformed: tuple[str, ...] = ()
 
 
-def privilege_of(documents: Sequence[NamedDocument], *, boundary: NamedDocument | None = None) -> Privilege:
-    """The privilege of whoever holds all these identity policies at once, within a permission boundary or without.
+def privilege_of(
+    documents: Sequence[NamedDocument], *, boundary: NamedDocument | None = None, now: datetime | None = None
+) -> Privilege:
+    """The privilege of whoever holds all these identity policies at once, within a permission boundary or without, at
+    `now` (this instant unless given).
 
     Answers are kept by content, so that the same policies in a thousand accounts are assessed once. Never raises for
     what a document holds.
     """
     malformed: list[str] = []
-    read = [(named, _read(named, malformed)) for named in documents]
+    now = now or datetime.now(UTC)
+    read = [(named, _read(named, malformed, now)) for named in documents]
     names = [named.name for named, document in read if document is not None]
     readable = tuple(document for _, document in read if document is not None)
     unread = len(malformed)
-    found = _assess(readable, _read(boundary, malformed) if boundary is not None else None)
+    found = _assess(readable, _read(boundary, malformed, now) if boundary is not None else None)
     if unread and found.level != "admin":
         return Privilege(
             level="unknown",
@@ -100,9 +106,9 @@ def privilege_of(documents: Sequence[NamedDocument], *, boundary: NamedDocument 
     )
 
 
-def _read(named: NamedDocument, malformed: list[str]) -> Document | None:
+def _read(named: NamedDocument, malformed: list[str], now: datetime) -> Document | None:
     try:
-        return parse(named.document)
+        return without_the_past(parse(named.document), now)
     except MalformedPolicy as error:
         malformed.append(f"The policy {named.name[:MAX_NAME]} cannot be read: {error}")
         return None
