@@ -1,0 +1,242 @@
+"""How long the server takes for the inventory's pages: `python -m benchmarks.pages [assignments] [--keep DIRECTORY]`.
+
+By default with 100,000 open assignments; 1,000,000 is the design size (`benchmarks.rows` says what is in it). Each
+page is asked for as an administrator and, where a manager has it, as somebody with 200 reports and hundreds of machines.
+Server time is from the request to the whole answer inside this process, middleware and templates included, without the
+network. The limit of 100 ms for the 95th of 100 requests holds at every size; queries are counted. `--keep` keeps the
+database in that directory and uses it again, so that a page can be measured anew without making the company anew.
+"""
+
+import argparse
+import html
+import os
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+ASSIGNMENTS = 100_000
+LIMIT = 0.1  # seconds of server time, 95th of 100
+REQUESTS = 20
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("assignments", nargs="?", type=int, default=ASSIGNMENTS)
+    arguments.add_argument("--keep", type=Path, help="where to keep the database")
+    arguments.add_argument("--only", default="", help="pages whose name contains this")
+    chosen = arguments.parse_args()
+    home = chosen.keep or Path(tempfile.mkdtemp(prefix="gatehouse-benchmark-"))
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o755)
+    try:
+        settings(home)
+        measured = _measure(chosen.assignments, chosen.only)
+    finally:
+        from config import embedded
+
+        embedded.leave(home)
+        if not chosen.keep:
+            shutil.rmtree(home, ignore_errors=True)
+    return _say(chosen.assignments, measured)
+
+
+def settings(home: Path) -> None:
+    """Django over a database of its own in `home`."""
+    from config import embedded
+
+    servers = embedded.ensure(home, durable=False)
+    host, password = quote(str(servers.postgres_directory), safe=""), quote(servers.postgres_password, safe="")
+    os.environ |= {
+        "DATABASE_URL": f"postgres://postgres:{password}@{host}/gatehouse",
+        "REDIS_URL": f"unix://{servers.valkey_socket}",
+        "DATABASE_POOL": "2",
+        "SECRET_KEY": "only-for-a-benchmark-" * 4,
+        "EMAIL_URL": "memorymail://",
+        "ALLOWED_HOSTS": "testserver",
+        "STATIC_FROM_SOURCE": "1",
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+    }
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+
+@dataclass
+class Page:
+    """One kind of page: where its examples are, who asks, how long each answer took and how many queries."""
+
+    name: str
+    user: Any
+    urls: list[str]
+    seconds: list[float] = field(default_factory=list)
+    queries: int = 0
+
+    def share(self, percent: int) -> float:
+        return statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
+
+
+def _measure(size: int, only: str) -> list[Page]:
+    from apps.inventory.models import Assignment
+    from benchmarks import rows
+
+    if not Assignment.objects.exists():
+        started = time.perf_counter()
+        rows.fill(size)
+        sys.stdout.write(f"a company of {Assignment.objects.open().count():,} open assignments ")
+        sys.stdout.write(f"was made in {time.perf_counter() - started:.0f} s\n")
+    pages = [page for page in _pages() if only in page.name]
+    for page in pages:
+        _ask(page)
+    return pages
+
+
+def _ask(page: Page) -> None:
+    from django.test import Client
+
+    client = Client()
+    client.force_login(page.user)
+    for number in range(REQUESTS + 3):
+        with _counted() as queries:
+            started = time.perf_counter()
+            response = client.get(page.urls[number % len(page.urls)], secure=True)
+            body = b"".join(response) if response.streaming else response.content  # type: ignore[attr-defined]
+            took = time.perf_counter() - started
+        if response.status_code != 200 or not body:
+            raise SystemExit(f"{page.name}: {page.urls[number % len(page.urls)]} answered {response.status_code}")
+        page.queries = max(page.queries, queries[0])
+        if number >= 3:  # the first ones load what is loaded once
+            page.seconds.append(took)
+
+
+@contextmanager
+def _counted() -> Iterator[list[int]]:
+    from django.db import connection
+
+    count = [0]
+
+    def one_more(execute: Callable[..., Any], *args: Any) -> Any:
+        count[0] += 1
+        return execute(*args)
+
+    with connection.execute_wrapper(one_more):
+        yield count
+
+
+def _say(size: int, pages: list[Page]) -> int:
+    width = max(len(page.name) for page in pages)
+    sys.stdout.write(f"{'page':{width}}  queries      p50      p95   ratio\n")
+    for page in pages:
+        p50, p95 = page.share(50), page.share(95)
+        sys.stdout.write(
+            f"{page.name:{width}}  {page.queries:7}  {p50 * 1000:4.0f} ms  {p95 * 1000:4.0f} ms  {p95 / LIMIT:6.2f}\n"
+        )
+    ratio = max(page.share(95) / LIMIT for page in pages)
+    sys.stdout.write(f"assignments {size:,}, ratio {ratio:.2f}\n")
+    return int(ratio > 1)
+
+
+def _pages() -> list[Page]:
+    """Every page of the inventory, typical and heaviest."""
+    from django.db.models import Count
+    from django.urls import reverse
+
+    from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
+    from apps.users.models import PortalRole, User
+
+    erin = User.objects.get(email="member1@example.com")
+    PortalRole.objects.get_or_create(user=erin, role=PortalRole.Role.ADMINISTRATOR)
+    carol = User.objects.get(email="member3@example.com")
+    lists = {name: reverse(f"inventory:{name}") for name in ("identities", "entitlements", "accounts", "connections")}
+    people = [*Identity.objects.present().human().order_by("?")[:20]]
+    machines = [*Identity.objects.present().machine().order_by("?")[:20]]
+    heaviest = Identity.objects.get(external_id="user-1")
+    sets = [*Entitlement.objects.filter(kind="permission_set").order_by("?")[:20]]
+    everyone = Entitlement.objects.get(name="everyone")
+    view_only = Assignment.objects.open().get(principal=everyone.group).entitlement
+    resources = [*Resource.objects.order_by("?")[:20]]
+    largest = Resource.objects.annotate(inside=Count("principals")).latest("inside")
+    reports = [*Identity.objects.present().filter(manager__user=carol).order_by("?")[:20]]
+    department = people[0].department
+    account = resources[0].pk
+    some = lists["identities"]
+    admin = [
+        ("identities", [some]),
+        ("identities: machines", [f"{some}?kind=machine"]),
+        ("identities: the page after", _after(erin, some, 5)),
+        ("identities: found by name", [f"{some}?q={word}" for word in ("moreau", "ali", "person77", "zzz", "e")]),
+        ("identities: machines found by name", [f"{some}?kind=machine&q={word}" for word in ("deploy-1", "zzz", "a")]),
+        ("identities: privileged", [f"{some}?risk=privileged", f"{some}?kind=machine&risk=privileged"]),
+        ("identities: of a department", [f"{some}?department={quote(department)}"]),
+        ("identities: privileged of a department", [f"{some}?department={quote(department)}&risk=privileged"]),
+        ("identities: unowned", [f"{some}?kind=machine&owner=none"]),
+        ("identities: of a kind", [f"{some}?kind=machine&classification=third_party"]),
+        ("identities: in an account", [f"{some}?kind=machine&account={account}"]),
+        ("identities: left", [f"{some}?left=1", f"{some}?kind=machine&left=1"]),
+        ("a person", [one.get_absolute_url() for one in people]),
+        ("a machine", [one.get_absolute_url() for one in machines]),
+        ("the heaviest person", [heaviest.get_absolute_url()]),
+        ("an entitlement", [one.get_absolute_url() for one in sets]),
+        ("the heaviest entitlement, held directly", [everyone.get_absolute_url()]),
+        ("the heaviest entitlement, through a group", [view_only.get_absolute_url()]),
+        ("entitlements", [lists["entitlements"]]),
+        ("entitlements: found by name", [f"{lists['entitlements']}?q={word}" for word in ("admin", "set7", "zzz")]),
+        ("entitlements: admin", [f"{lists['entitlements']}?risk=admin", f"{lists['entitlements']}?risk=unknown"]),
+        (
+            "entitlements: in production",
+            [f"{lists['entitlements']}?env=production", f"{lists['entitlements']}?env=sandbox"],
+        ),
+        ("entitlements: in an account", [f"{lists['entitlements']}?account={account}"]),
+        ("accounts", [lists["accounts"]]),
+        ("accounts: found", [f"{lists['accounts']}?q={word}" for word in ("pay", "1000000", "zzz")]),
+        ("an account", [one.get_absolute_url() for one in resources]),
+        ("the largest account", [largest.get_absolute_url()]),
+        ("connections", [lists["connections"]]),
+        ("a connection", [Connection.objects.get().get_absolute_url()]),
+        ("home", ["/"]),
+        ("insights", [reverse("insights:index")]),
+    ]
+    manager = [
+        ("identities", [some]),
+        ("identities: machines", [f"{some}?kind=machine"]),
+        ("identities: found by name", [f"{some}?q={word}" for word in ("moreau", "zzz")]),
+        ("identities: privileged", [f"{some}?risk=privileged"]),
+        ("a report", [one.get_absolute_url() for one in reports]),
+        ("entitlements", [lists["entitlements"]]),
+        ("an entitlement", [one.get_absolute_url() for one in sets]),
+        ("accounts", [lists["accounts"]]),
+        ("an account", [one.get_absolute_url() for one in resources]),
+        ("home", ["/"]),
+    ]
+    return [
+        *(Page(name, erin, urls) for name, urls in admin),
+        *(Page(f"manager: {name}", carol, urls) for name, urls in manager),
+    ]
+
+
+def _after(user: Any, url: str, pages: int) -> list[str]:
+    """The list some pages on."""
+    from django.test import Client
+
+    client = Client()
+    client.force_login(user)
+    for _ in range(pages):
+        body = client.get(url, secure=True).content.decode()
+        link = re.search(r'href="([^"]*page=[^"]*)"[^>]*rel="next"', body)
+        assert link, f"{url} is the last page"
+        url = url.partition("?")[0] + html.unescape(link[1])
+    return [url]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
