@@ -288,9 +288,19 @@ SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
 METRICS_TOKEN = env.secret("METRICS_TOKEN")  # what Prometheus shows; without one there is no /metrics
 AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS
 RECONCILE_EVERY_MINUTES = env.number("RECONCILE_EVERY_MINUTES", 15)
+LEAVERS_MOST = env.number("LEAVERS_MOST", 10)  # more within a day wait for two administrators
+LEAVERS_MOST_PERCENT = env.number("LEAVERS_MOST_PERCENT", 10)  # of the people of a connection; more wait too
 DRIFT_MOST_REPAIRS = env.number("DRIFT_MOST_REPAIRS", 10)  # more at once wait for two administrators
 DRIFT_MOST_PERCENT = env.number("DRIFT_MOST_PERCENT", 30)  # of what grants hold; more at once wait too
+# What counts as a finding.
+STALE_KEY_DAYS = env.number("STALE_KEY_DAYS", 90)  # an access key that is older
+UNUSED_DAYS = env.number("UNUSED_DAYS", 90)  # access whose last use is known and longer ago
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
+# What the audit trail says.
+TRAIL_EVERY_MINUTES = env.number("TRAIL_EVERY_MINUTES", 60)
+TRAIL_BACKFILL_DAYS = env.number("TRAIL_BACKFILL_DAYS", 90)  # how far the first reading of a trail goes back
+USAGE_KEPT_DAYS = env.number("USAGE_KEPT_DAYS", 400)
+USAGE_PROPOSAL_DAYS = env.number("USAGE_PROPOSAL_DAYS", 90)  # whole days that a smaller policy is proposed from, at least
 STACK_TAGS = env.words("STACK_TAGS", ["aws:cloudformation:stack-name", "terraform-stack", "terraform-workspace"])
 OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
 OU_ENVIRONMENTS = dict(

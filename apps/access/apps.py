@@ -10,8 +10,9 @@ class AccessConfig(AppConfig):
 
         from apps.access import permissions
         from apps.access.models import AccessRequest
-        from apps.access.services import offers
+        from apps.access.services import leaving, offers
         from apps.core import navigation
+        from apps.grants import leaving as leavers
         from apps.inventory import extensions
         from apps.inventory.models import Entitlement
 
@@ -24,6 +25,9 @@ class AccessConfig(AppConfig):
         def can_be_offered(request: HttpRequest, row: Model) -> bool:
             return can_offer(request) and isinstance(row, Entitlement) and bool(offers.ways_to_open(row))
 
+        leavers.ends_with_them("access.requests", leaving.end_requests)
+        leavers.ends_with_them("access.approvals", leaving.refuse_unopened)
+        leavers.ends_with_them("access.approvers", leaving.ask_others)
         extensions.add_tab(
             extensions.Tab(
                 subject="inventory.entitlement",

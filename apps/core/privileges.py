@@ -115,7 +115,7 @@ TABLES: Mapping[str, Table] = {
     # What people ask and answer.
     "access.Offer": {"web": "SELECT, INSERT, UPDATE", "worker": READ},
     "access.AccessRequest": {"web": "SELECT, INSERT, UPDATE", "worker": "SELECT, UPDATE (state, decided_at)"},
-    "access.Approver": {"web": ADD, "worker": READ},
+    "access.Approver": {"web": ADD, "worker": ADD},  # whoever stands in for an approver who left
     "access.Approval": {"web": ADD, "worker": READ},
     "reviews.Campaign": {"web": ALL, "worker": READ},
     "reviews.ReviewItem": {"web": "SELECT, INSERT, UPDATE", "worker": _may_set("grant_id", "problem")},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from celery import shared_task
@@ -14,11 +15,23 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.grants import ledger, services, tasks
-from apps.grants.models import Drift, EndReason, Extension, Grant, Reconciliation, State, Stop, StopWrite
-from apps.grants.services import drift, narrowing
-from apps.inventory.models import Assignment, Connection
+from apps.grants.models import (
+    Drift,
+    EndReason,
+    Exodus,
+    Extension,
+    Grant,
+    Leaving,
+    Reconciliation,
+    State,
+    Stop,
+    StopWrite,
+)
+from apps.grants.services import drift, leaving, narrowing
+from apps.inventory.models import Assignment, Connection, Identity
 
 BATCH = 1000  # rows a sweep takes at a time; the next sweep is seconds away
+LEAVERS = 100  # people, each in a transaction of their own
 
 
 @shared_task
@@ -34,7 +47,7 @@ def write_ledger() -> None:
         ledger.write(Path(settings.LEDGER_PATH), timezone.now())
 
 
-def run_all(*steps: Callable[[], None]) -> None:
+def run_all(*steps: Callable[[], object]) -> None:
     """Run every step in order, also after one that failed. What went wrong last is raised in the end."""
     with ExitStack() as stack:
         for step in reversed(steps):
@@ -54,6 +67,38 @@ def end_of_leavers() -> None:
     services.end_many(live.exclude(identity__ended_at=None), reason=EndReason.LEAVER, by=audit.CLOCK)
     shut_out = live.filter(identity__user__is_active=False)
     services.end_many(shut_out, reason=EndReason.LEAVER, by=audit.CLOCK, note="Their way into the portal was closed.")
+
+
+@shared_task
+def follow_people() -> None:
+    """Notice who left and who came back, and deal with what leavers left behind. Runs every few seconds."""
+    run_all(note_returns, notice_leavers, decide_leavers, take_from_leavers)
+
+
+def note_returns() -> None:
+    for row in Leaving.objects.open().filter(identity__ended_at=None).select_related("identity")[:BATCH]:
+        leaving.note_return(row, by=audit.CLOCK)
+
+
+def notice_leavers() -> None:
+    """A transaction for each. Their grants ended a sweep ago at the latest; this ends the rest."""
+    known = Leaving.objects.open().filter(identity=OuterRef("pk"))
+    gone = Identity.objects.human().exclude(ended_at=None).exclude(Exists(known))
+    run_all(*(partial(leaving.notice, row, by=audit.CLOCK) for row in gone.order_by("pk")[:LEAVERS]))
+
+
+def decide_leavers() -> None:
+    now = timezone.now()
+    waiting = Connection.objects.filter(
+        Exists(Leaving.objects.unpassed(now).filter(identity__connection=OuterRef("pk")))
+        | Exists(Exodus.objects.held().filter(connection=OuterRef("pk")))
+    )
+    run_all(*(partial(leaving.decide, row) for row in waiting))
+
+
+def take_from_leavers() -> None:
+    due = Leaving.objects.taking(timezone.now()).order_by("next_try_at", "pk")
+    run_all(*(partial(leaving.take, row) for row in due[:LEAVERS]))
 
 
 def settle_gone() -> None:

@@ -6,6 +6,7 @@ from apps.connectors import registry
 from apps.grants.models import LIVE, Grant, State, Stop
 from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
+from apps.inventory.succession import acting_for
 from apps.rules.approvers import is_independent
 from apps.users.models import User
 
@@ -15,10 +16,10 @@ def can_see_all(user: User) -> bool:
 
 
 def can_see(user: User, grant: Grant) -> bool:
-    """The holder, whoever asked, the holder's manager, the owners of what is held, auditors and administrators. The same
-    as `Grant.objects.visible_to`."""
+    """The holder, whoever asked, the holder's manager (or who stands in for one who left), the owners of what is held,
+    auditors and administrators. The same as `Grant.objects.visible_to`."""
     manager = grant.identity.manager if grant.identity else None
-    return can_see_all(user) or is_holder(user, grant) or _is(user, manager) or is_owner(user, grant)
+    return can_see_all(user) or is_holder(user, grant) or _is(user, acting_for(manager)) or is_owner(user, grant)
 
 
 def can_stop(user: User) -> bool:

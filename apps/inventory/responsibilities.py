@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.inventory.models import Responsibility
+from apps.inventory.succession import ACTING
 
 # Who answers now: (user, about) of each kind.
 _NOW = {
@@ -18,9 +19,10 @@ _NOW = {
     Responsibility.Kind.ENTITLEMENT: """
         SELECT person.user_id, owned.id AS about FROM inventory_entitlement owned
         JOIN inventory_identity person ON person.id = owned.owner_id WHERE person.user_id IS NOT NULL""",
-    Responsibility.Kind.MANAGER: """
+    Responsibility.Kind.MANAGER: f"""
         SELECT boss.user_id, person.id AS about FROM inventory_identity person
-        JOIN inventory_identity boss ON boss.id = person.manager_id WHERE boss.user_id IS NOT NULL""",
+        JOIN ({ACTING}) acting ON acting.id = person.manager_id
+        JOIN inventory_identity boss ON boss.id = acting.acting_id WHERE boss.user_id IS NOT NULL""",  # noqa: S608  our own
     Responsibility.Kind.ADMINISTRATOR: """
         SELECT user_id, 0 AS about FROM users_portalrole WHERE role = 'administrator'""",
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from apps.inventory import permissions as inventory
+from apps.inventory import succession
 from apps.inventory.models import Entitlement, Identity, Responsibility
 from apps.users.models import PortalRole, User
 
@@ -81,7 +82,9 @@ def _named(word: str, holder: Identity, entitlement: Entitlement) -> list[Named]
 
 def _manager(holder: Identity) -> list[Named]:
     led = holder if holder.manager or holder.owner is None else holder.owner
-    boss, why = led.manager, f"manager of {holder.name}"
+    boss, why = succession.acting_for(led.manager), f"manager of {holder.name}"
+    if boss and boss.pk != led.manager_id:
+        why = f"{why} in place of {led.manager}, who left"
     return [Named(boss.user, why, Responsibility.Kind.MANAGER, led.pk)] if boss else []
 
 

@@ -18,6 +18,7 @@ from apps.connectors.base import Promise
 from apps.grants.models.guarding import only_narrows
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
 from apps.inventory.models.access import PRIVILEGED
+from apps.inventory.succession import stood_for
 from apps.users.models import User
 
 
@@ -154,7 +155,7 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         return self.filter(
             Q(requested_by=user)
             | Q(identity__user=user)
-            | Q(identity__manager__in=me)
+            | Q(identity__manager__in=stood_for(user))
             | Q(entitlement__owner__in=me)
             | Q(entitlement__resource__owner__in=me)
             | Q(task_owner__in=me)

@@ -278,10 +278,12 @@ def can_remove(assignment: Assignment) -> bool:
 
 
 def owner_of(assignment: Assignment) -> Identity | None:
-    """Who must remove by hand what we cannot: the entitlement's owner, its group's, or the account's."""
+    """Who must remove by hand what we cannot: the entitlement's owner, its group's, or the account's, whoever of them is
+    here. With nobody, administrators are told."""
     entitlement = assignment.entitlement
     group_owner = entitlement.group.owner if entitlement.group else None
-    return entitlement.owner or group_owner or (entitlement.resource.owner if entitlement.resource else None)
+    named = (entitlement.owner, group_owner, entitlement.resource.owner if entitlement.resource else None)
+    return next((owner for owner in named if owner and owner.ended_at is None), None)
 
 
 def standing_path(principal: Principal, entitlement: Entitlement) -> str:

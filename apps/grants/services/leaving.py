@@ -1,0 +1,270 @@
+"""Deciding what ends when somebody leaves, what is handed over, and what is taken away.
+
+Three moments. What can be given again ends at once, in one transaction (`notice`). What could not be undone waits for the
+settling time and for the brake (`decide`): duties are handed over, and what stood is taken away (`take`). What comes back
+with somebody who comes back is nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from apps.audit import services as audit
+from apps.core.lifecycle import move
+from apps.grants import leaving as steps
+from apps.grants import permissions
+from apps.grants.leaving import Gone
+from apps.grants.models import EndReason, Exodus, Grant, Leaving, Reconciliation, State
+from apps.grants.services.grants import NotPossible, can_remove, end_many, remove_standing
+from apps.inventory import succession
+from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal, Resource
+from apps.inventory.models.access import AssignmentQuerySet
+from apps.inventory.services import handing_over
+from apps.users import services as users
+
+MINIMUM = 3  # fewer people than this are never a suspicious share
+TASK_FOR = timedelta(days=14)  # what only its owner can remove is due after this
+LOOK_AGAIN = timedelta(minutes=5)
+MOST_AT_ONCE = 200  # holdings of one person that one look decides about
+
+
+# ---- at once ------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def notice(identity: Identity, *, by: Any) -> Leaving | None:
+    """Somebody left, by the inventory. In this one transaction they are shut out of the portal with all their sessions,
+    what they asked for is withdrawn, what rests on their yes and is not open yet is refused, and every grant they hold or
+    asked for ends. None when they are here, or this was noticed before."""
+    rows = Identity.objects.human().select_for_update(no_key=True, of=("self",)).select_related("user", "manager")
+    identity = rows.get(pk=identity.pk)
+    if identity.ended_at is None or Leaving.objects.open().filter(identity=identity).exists():
+        return None
+    gone = Gone(identity=identity, user=identity.user, to=succession.acting_for(identity))
+    ended = {"sign-in": int(identity.user is not None and users.shut_out_leaver(user=identity.user, by=by))}
+    ended |= steps.end(gone, by)
+    held = Grant.objects.live().filter(_theirs(gone))
+    ended["grants"] = held.count()
+    end_many(held, reason=EndReason.LEAVER, by=by)
+    _forget_proposals(gone)
+    leaving = Leaving.objects.create(
+        identity=identity,
+        user=gone.user,
+        left_at=identity.ended_at,
+        ended={words: count for words, count in ended.items() if count},
+        passes_to=gone.to,
+    )
+    audit.record(
+        "grants.leaving.noticed",
+        by=by,
+        subject=leaving,
+        about=[row for row in (identity, gone.user, gone.to) if row],
+        data={"ended": leaving.ended, "left_at": leaving.left_at.isoformat(), "passes_to": str(gone.to or "")},
+    )
+    return leaving
+
+
+def _theirs(gone: Gone) -> Q:
+    """What they hold, and what they asked for on behalf of a machine: nobody uses that for them."""
+    asked = Q(requested_by=gone.user, origin=Grant.Origin.REQUEST) if gone.user else Q(pk__in=[])
+    return Q(identity=gone.identity) | asked
+
+
+def _forget_proposals(gone: Gone) -> None:
+    """What they said as the first of two is unsaid: somebody else says it, so that nothing waits for ever."""
+    if gone.user:
+        for model in (Reconciliation, Exodus):
+            mine = model._default_manager.filter(state="held", proposed_by=gone.user)
+            mine.update(proposed_by=None, proposed_at=None)
+
+
+@transaction.atomic
+def note_return(leaving: Leaving, *, by: Any) -> Leaving:
+    """They are here again. Nothing comes back by itself: an administrator lets them in, and they ask for what they need.
+    Removals that were decided go on."""
+    if Leaving.objects.open().filter(pk=leaving.pk).update(returned_at=timezone.now()):
+        data = {"gone_for_good": leaving.passed_at is not None}
+        audit.record("grants.leaving.returned", by=by, subject=leaving, about=[leaving.identity], data=data)
+    return leaving
+
+
+# ---- for good, behind the brake -----------------------------------------------------------------------------------
+
+
+def bites(leavers: int, people: int) -> bool:
+    """Whether so many leavers of so many people are more likely a broken feed than the truth."""
+    share = leavers >= MINIMUM and leavers * 100 > settings.LEAVERS_MOST_PERCENT * people
+    return leavers > settings.LEAVERS_MOST or share
+
+
+@transaction.atomic
+def decide(connection: Connection) -> Exodus | None:
+    """Say what becomes of what leavers of this connection left behind: handed over and taken away for each, as a decision
+    of the clock; or, when suspiciously many left within a day, nothing before two people say so. Returns what is held."""
+    Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)  # one decision at a time
+    now = timezone.now()
+    held = _still_held(connection)
+    due = Leaving.objects.unpassed(now).filter(identity__connection=connection)
+    for leaving in due.filter(exodus__isnull=False).with_names()[:MOST_AT_ONCE]:
+        _pass_on(leaving)
+    new = due.filter(exodus=None)
+    new.filter(_has_something(), at_stake=False).update(at_stake=True)
+    for leaving in new.filter(at_stake=False).with_names()[:MOST_AT_ONCE]:
+        _pass_on(leaving)
+    staked = new.filter(at_stake=True)
+    if not staked.exists():
+        return held
+    if held:
+        if held.proposed_by is None:  # what the first of two has looked at stays what it is
+            staked.update(exodus=held)
+        return held
+    lately = Leaving.objects.filter(
+        identity__connection=connection, at_stake=True, exodus=None, passed_at__gte=now - Leaving.WINDOW
+    )
+    leavers = staked.count() + lately.count()
+    people = Identity.objects.present().human().filter(connection=connection).count() + leavers
+    if bites(leavers, people):
+        return _hold(connection, staked, people)
+    for leaving in staked.with_names():
+        _pass_on(leaving)
+    return None
+
+
+def _still_held(connection: Connection) -> Exodus | None:
+    held = Exodus.objects.held().filter(connection=connection).select_related("connection", "proposed_by").first()
+    if held and not Leaving.objects.open().filter(exodus=held).exists():
+        move(held, Exodus.State.OVER, by=audit.CLOCK, event="grants.exodus.over", about=[connection])
+        return None
+    return held
+
+
+def _hold(connection: Connection, staked: models.QuerySet[Leaving], people: int) -> Exodus:
+    exodus = Exodus.objects.create(connection=connection, people_before=people)
+    staked.update(exodus=exodus)
+    data = {"leavers": exodus.leavings.count(), "people": people}
+    audit.record("grants.exodus.held", by=audit.CLOCK, subject=exodus, about=[connection], data=data)
+    return exodus
+
+
+def _has_something() -> Exists | Q:
+    """Condition on leavings: they hold or own something, so that a mistake about them would cost something."""
+    holds = Assignment.objects.open().filter(principal__identity=OuterRef("identity")).strangers_only()
+    owned = (Resource, Entitlement, Principal, Identity)
+    found: Q = Q(Exists(holds))
+    for model in owned:
+        found |= Q(Exists(model._default_manager.filter(owner=OuterRef("identity"), ended_at=None)))
+    return found
+
+
+def _pass_on(leaving: Leaving) -> None:
+    """Who answers in their place gets what they left behind, and what they held begins to go."""
+    to = succession.acting_for(leaving.identity)
+    gone = Gone(identity=leaving.identity, user=leaving.user, to=to)
+    passed = handing_over.hand_over(leaving.identity, to, by=audit.CLOCK)
+    tasks = Grant.objects.filter(state=State.REVOKING, task_owner=leaving.identity)
+    passed["removals to do by hand"] = tasks.update(task_owner=to)
+    passed |= steps.pass_on(gone, audit.CLOCK)
+    leaving.passes_to, leaving.passed_at = to, timezone.now()
+    leaving.passed = {words: count for words, count in passed.items() if count}
+    leaving.next_try_at = leaving.passed_at
+    leaving.save(update_fields=["passes_to", "passed_at", "passed", "next_try_at"])
+    audit.record(
+        "grants.leaving.passed_on",
+        by=audit.CLOCK,
+        subject=leaving,
+        about=[row for row in (leaving.identity, to) if row],
+        data={"passed": leaving.passed, "to": str(to or ""), "exodus": leaving.exodus_id},
+    )
+
+
+@transaction.atomic
+def take(leaving: Leaving) -> Leaving:
+    """Begin to take away what they still hold all the time: by us where we can, else as the task of its owner. Done when
+    the inventory shows nothing of it any more. Running it again begins nothing twice."""
+    leaving = Leaving.objects.select_for_update(of=("self",)).select_related("identity").get(pk=leaving.pk)
+    now = timezone.now()
+    if leaving.returned_at or leaving.gone_at or leaving.passed_at is None:
+        return leaving
+    problem = ""
+    for assignment in undecided(leaving).select_related("connection", "principal", "entitlement__group")[:MOST_AT_ONCE]:
+        try:
+            with transaction.atomic():
+                remove_standing(
+                    assignment,
+                    by=audit.CLOCK,
+                    reason=f"{leaving.identity} left on {leaving.left_at:%Y-%m-%d}."[:1000],
+                    end_reason=EndReason.LEAVER,
+                    due_at=None if can_remove(assignment) else now + TASK_FOR,
+                    about=[leaving],
+                )
+        except NotPossible as error:
+            problem = str(error)
+    leaving.gone_at = None if held_by(leaving).exists() else now
+    leaving.problem, leaving.next_try_at = problem[:1000], now + LOOK_AGAIN
+    leaving.save(update_fields=["gone_at", "problem", "next_try_at"])
+    return leaving
+
+
+def held_by(leaving: Leaving) -> AssignmentQuerySet:
+    """What the inventory still shows of them, held directly or as a membership; not what is Gatehouse's own."""
+    return Assignment.objects.open().filter(principal__identity=leaving.identity_id).strangers_only()
+
+
+def undecided(leaving: Leaving) -> AssignmentQuerySet:
+    """What they still hold and no grant is taking away."""
+    ending = Grant.objects.unfinished().filter(principal=OuterRef("principal"), entitlement=OuterRef("entitlement"))
+    return held_by(leaving).exclude(Exists(ending)).order_by("pk")
+
+
+# ---- two people ---------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def propose_release(exodus: Exodus, *, by: Any) -> Exodus:
+    """The first of two administrators looked at who left, and says that it is real."""
+    exodus = _held(exodus, by)
+    if exodus.proposed_by_id:
+        raise NotPossible(f"{exodus.proposed_by} said so already. Another administrator lets it go.")
+    exodus.proposed_at, exodus.proposed_by = timezone.now(), by
+    exodus.save(update_fields=["proposed_at", "proposed_by"])
+    audit.record("grants.exodus.release_proposed", by=by, subject=exodus, about=[exodus.connection])
+    return exodus
+
+
+@transaction.atomic
+def release(exodus: Exodus, *, by: Any) -> Exodus:
+    """The second, another person by whatever login, says so too: what exactly these people left behind is handed over and
+    taken away by the clock. Whoever came back meanwhile is not among them."""
+    exodus = _held(exodus, by)
+    if exodus.proposed_by is None:
+        raise NotPossible("Nobody has said yet that this is real. Say so first, then another administrator lets it go.")
+    if not permissions.are_two_people(exodus.proposed_by, by):
+        raise NotPossible("You said yourself that this is real. Another person lets it go.")
+    data = {"leavers": Leaving.objects.open().filter(exodus=exodus).count(), "proposed_by": str(exodus.proposed_by)}
+    at: datetime = timezone.now()
+    return move(
+        exodus,
+        Exodus.State.RELEASED,
+        by=by,
+        event="grants.exodus.released",
+        about=[exodus.connection],
+        data=data,
+        released_at=at,
+        released_by=by,
+    )
+
+
+def _held(exodus: Exodus, by: Any) -> Exodus:
+    rows = Exodus.objects.select_for_update(of=("self",)).select_related("connection", "proposed_by")
+    exodus = rows.get(pk=exodus.pk)
+    if exodus.state != Exodus.State.HELD:
+        raise NotPossible(f"Nothing is held any more: {exodus.get_state_display().lower()}.")
+    if not permissions.can_release(by):
+        raise NotPossible("Only administrators who are linked to a person in the inventory decide this.")
+    return exodus
