@@ -1,0 +1,437 @@
+"""Every way from somebody into an account: what they hold there, and the roles they can become, step by step.
+
+A trust and a policy are each derived by `tracing` from one row; here they are joined for one identity, level by level, in
+the same number of queries whatever there is. Everything is bounded, and what a bound leaves out is said: `is_cut`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
+from django.utils import timezone
+
+from apps.connectors.aws.policy import knocks as knocking
+from apps.connectors.aws.policy import steps, trusts
+from apps.connectors.aws.policy.knocks import ASSUME, Knock
+from apps.core import words
+from apps.inventory.models import Assignment, Entitlement, Identity, Path, Principal, Resource, Trust
+from apps.inventory.models import Knock as KnockRow
+from apps.inventory.models.access import Privilege
+
+DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
+MOST_ROLES = 400  # that one level looks at, those in the account that is asked about first, then the most powerful
+MOST_PAIRS = 20_000  # of a holder and a role, compared at one level
+MOST_PATHS = 100
+MOST_PATTERNS = 100  # compared in the database; with more, every role is
+
+WEIGHT = (
+    Privilege.ADMIN,
+    Privilege.UNKNOWN,
+    Privilege.PRIVILEGED,
+    Privilege.WRITE,
+    Privilege.READ,
+    Privilege.NONE,
+)
+ROLES = (Principal.Kind.IAM_ROLE, Principal.Kind.IAM_USER)
+
+Node = tuple[str, int]  # ("set", entitlement) or ("principal", principal)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One step of a chain: the role that is become, and why that is possible."""
+
+    source: Node
+    source_name: str
+    source_account: str
+    trust: Trust
+    step: steps.Step
+
+    @property
+    def role(self) -> Principal:
+        return self.trust.principal
+
+    @property
+    def conditions(self) -> str:
+        """What must be so that cannot be decided here: "with MFA and from listed addresses". Empty when nothing."""
+        return " and ".join(self.step.conditions)
+
+    @property
+    def is_foreign(self) -> bool:
+        """The role lets in somebody of another account."""
+        return self.trust.resource.external_id != self.source_account
+
+    @property
+    def why(self) -> str:
+        """One sentence: whom the trust names, and whether a policy was needed too."""
+        entry = self.step.entry
+        if entry is not None and entry.is_anybody:
+            trusted = "anybody"
+        elif entry is not None and entry.is_named:
+            trusted = self.source_name
+        else:
+            trusted = f"the account {words.account_id(self.source_account)}" if self.is_foreign else "its whole account"
+        allowed = f", and a policy lets {self.source_name} assume it" if self.step.knock is not None else ""
+        return f"{self.role.name} trusts {trusted}{allowed}."
+
+
+@dataclass(frozen=True)
+class AccessPath:
+    """One way into an account. `held` is how it begins (None: the machine itself); `hops` are the roles after that."""
+
+    start: Node
+    held: Path | None
+    hops: tuple[Hop, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Names the path in an address, as long as it is the same."""
+        held = (self.held.assignment.pk, self.held.via.pk if self.held.via else 0) if self.held else ()
+        parts = (*self.start, *held, *(hop.role.pk for hop in self.hops))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    @property
+    def resource(self) -> Resource | None:
+        if self.hops:
+            return self.hops[-1].trust.resource
+        return self.held.assignment.entitlement.resource if self.held else None
+
+    @property
+    def privilege(self) -> str:
+        return self.hops[-1].trust.privilege if self.hops else self._entitlement.privilege
+
+    @property
+    def reason(self) -> str:
+        return self.hops[-1].trust.privilege_reason if self.hops else self._entitlement.privilege_reason
+
+    @property
+    def can_escalate(self) -> bool:
+        return not self.hops and self._entitlement.can_escalate
+
+    @property
+    def name(self) -> str:
+        """What it ends in: a role, or what is held."""
+        return self.hops[-1].role.name if self.hops else self._entitlement.name
+
+    @property
+    def is_conditional(self) -> bool:
+        return any(hop.step.conditions for hop in self.hops)
+
+    @property
+    def weight(self) -> int:
+        return WEIGHT.index(Privilege(self.privilege))
+
+    @property
+    def words(self) -> str:
+        """The whole path in one line, for a receipt or a screen reader."""
+        line = " → ".join([*self._beginning, *(hop.role.name for hop in self.hops)])
+        said = dict.fromkeys(hop.conditions for hop in self.hops if hop.conditions)
+        return f"{line} (may, {'; '.join(said)})" if said else line
+
+    @property
+    def _beginning(self) -> list[str]:
+        if self.held is None:
+            return []
+        if self.held.via:
+            return [f"{self._entitlement.name}, through {self.held.via.entitlement.name}"]
+        return [f"{self._entitlement.name}, held directly"]
+
+    @property
+    def goes_with(self) -> tuple[object, ...]:
+        """What would have to go for this path to go: the last trust of a chain, or what is held."""
+        if self.hops:
+            return ("hop", self.hops[-1].source, self.hops[-1].role.pk)
+        return ("held", self.held.removable.pk if self.held else 0)
+
+    def needs(self, gone: tuple[object, ...]) -> bool:
+        """Whether this path goes when that goes."""
+        if gone[0] == "held":
+            return self.held is not None and self.held.removable.pk == gone[1]
+        return any(("hop", hop.source, hop.role.pk) == gone for hop in self.hops)
+
+    @property
+    def _entitlement(self) -> Entitlement:
+        assert self.held is not None  # a machine's own chain has hops
+        return self.held.assignment.entitlement
+
+
+@dataclass(frozen=True)
+class Found:
+    """Paths, the most powerful and shortest first; whether a bound left some out; roles whose trust nobody can read."""
+
+    paths: list[AccessPath] = field(default_factory=list)
+    is_cut: bool = False
+    is_traced: bool = True
+
+    @property
+    def worst(self) -> AccessPath | None:
+        return self.paths[0] if self.paths else None
+
+    def by_key(self, key: str) -> AccessPath | None:
+        return next((path for path in self.paths if path.key == key), None)
+
+    def without(self, path: AccessPath) -> Found:
+        """What remains when `path` goes, with everything that goes with it."""
+        gone = path.goes_with
+        return replace(self, paths=[one for one in self.paths if not one.needs(gone)])
+
+
+def find(identity: Identity, account: Resource | None = None, *, now: datetime | None = None) -> Found:
+    """Every path of `identity` into `account`, or into all of them."""
+    held = Assignment.objects.paths_of(identity)
+    search = _Search(identity, held, account, now or timezone.now())
+    search.go()
+    here = [path for path in search.paths() if path.resource is not None and account in (None, path.resource)]
+    paths = sorted(
+        here, key=lambda path: (path.weight, path.is_conditional, len(path.hops), path.name.lower(), path.key)
+    )
+    is_traced = hasattr(identity.connection, "tracing")
+    return Found(paths[:MOST_PATHS], search.is_cut or len(paths) > MOST_PATHS, is_traced)
+
+
+@dataclass
+class _Search:
+    """One walk along trusts, from what an identity holds."""
+
+    identity: Identity
+    held: Sequence[Path]
+    account: Resource | None
+    now: datetime
+    is_cut: bool = False
+    hops: dict[Node, list[Hop]] = field(default_factory=lambda: defaultdict(list))
+    starts: dict[Node, list[Path | None]] = field(default_factory=lambda: defaultdict(list))
+    names: dict[Node, tuple[str, str]] = field(default_factory=dict)  # and the account
+
+    def go(self) -> None:
+        frontier = self.begin()
+        seen = {*frontier}
+        for level in range(DEPTH):
+            is_last = level == DEPTH - 1
+            reached = self.step(frontier, only_here=is_last)
+            fresh = {pk: trust for pk, trust in reached.items() if ("principal", pk) not in seen}
+            if is_last or not fresh:
+                return
+            frontier = self.holders(fresh.values())
+            seen |= {*frontier}
+
+    def begin(self) -> dict[Node, steps.Holder]:
+        """What the identity acts as: a role for each permission set it holds, and its own users and roles."""
+        for path in self.held:
+            entitlement = path.assignment.entitlement
+            if entitlement.kind == Entitlement.Kind.PERMISSION_SET and entitlement.resource:
+                self.starts["set", entitlement.pk].append(path)
+        held = [path.assignment.entitlement for rows in self.starts.values() for path in rows if path]
+        sets = {entitlement.pk: entitlement for entitlement in held}
+        principals = list(
+            Principal.objects.present()
+            .filter(identity=self.identity, kind__in=ROLES)
+            .exclude(resource=None)
+            .select_related("resource")
+        )
+        for principal in principals:
+            self.starts["principal", principal.pk] = [None]
+            self.names["principal", principal.pk] = principal.name, _account_id(principal)
+        for pk, entitlement in sets.items():
+            self.names["set", pk] = entitlement.name, _account_of(entitlement)
+        return {**_of_sets(sets), **of_principals(principals)}
+
+    def holders(self, reached: Iterable[Trust]) -> dict[Node, steps.Holder]:
+        principals = [trust.principal for trust in reached]
+        for principal in principals:
+            self.names["principal", principal.pk] = principal.name, _account_id(principal)
+        return of_principals(principals)
+
+    def step(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> dict[int, Trust]:
+        """Note every hop from the frontier; returns the roles they lead to."""
+        by_key: dict[str, list[Node]] = defaultdict(list)
+        for node, holder in frontier.items():
+            for key in (*trusts.names_for(holder.caller), holder.caller.account_id):
+                by_key[key].append(node)
+        reached: dict[int, Trust] = {}
+        pairs = 0
+        for trust in self.candidates(frontier, only_here=only_here):
+            target = as_target(trust)
+            for node in dict.fromkeys(node for key in trust.keys for node in by_key.get(key, ())):
+                pairs += 1
+                if pairs > MOST_PAIRS:
+                    self.is_cut = True
+                    return reached
+                step = steps.assume(frontier[node], target, self.now)
+                if step is not None:
+                    self.hops[node].append(Hop(node, *self.names[node], trust, step))
+                    reached[trust.pk] = trust
+        return reached
+
+    def candidates(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> Iterator[Trust]:
+        """The roles that could let somebody of the frontier in, each once, at most so many."""
+        keys = dict.fromkeys(key for holder in frontier.values() for key in trusts.names_for(holder.caller))
+        named = Q(keys__overlap=[*keys])
+        rows: dict[int, Trust] = {}
+        for condition in (named, _by_account(frontier.values())):
+            if condition is None:
+                continue
+            found = self.roles().filter(condition)
+            if only_here and self.account:
+                found = found.filter(resource=self.account)
+            for trust in found[: MOST_ROLES + 1]:
+                rows.setdefault(trust.pk, trust)
+        self.is_cut |= len(rows) > MOST_ROLES
+        yield from list(rows.values())[:MOST_ROLES]
+
+    def roles(self) -> QuerySet[Trust]:
+        here = Case(When(resource=self.account, then=Value(0)), default=Value(1)) if self.account else Value(0)
+        weight = Case(
+            *(When(privilege=value, then=Value(n)) for n, value in enumerate(WEIGHT)),
+            default=Value(len(WEIGHT)),
+            output_field=IntegerField(),
+        )
+        return (
+            Trust.objects.filter(resource__connection=self.identity.connection_id, principal__ended_at=None)
+            .select_related("principal__resource", "resource")
+            .order_by(here, weight, "pk")
+        )
+
+    def paths(self) -> Iterator[AccessPath]:
+        """All that is held, then all chains, the short ones first."""
+        yield from (AccessPath(("held", path.assignment.pk), path) for path in self.held if not path.is_membership)
+        queue = [AccessPath(node, held) for node, rows in self.starts.items() for held in rows]
+        told = 0
+        for _ in range(DEPTH):
+            longer = []
+            for path in queue:
+                at = ("principal", path.hops[-1].role.pk) if path.hops else path.start
+                been = {hop.role.pk for hop in path.hops} | {path.start[1] if path.start[0] == "principal" else 0}
+                for hop in self.hops.get(at, ()):
+                    if hop.role.pk in been:
+                        continue
+                    if told >= MOST_ROLES:
+                        self.is_cut = True
+                        return
+                    told += self.account in (None, hop.trust.resource)
+                    longer.append(AccessPath(path.start, path.held, (*path.hops, hop)))
+                    yield longer[-1]
+            if len(longer) > MOST_PAIRS:
+                self.is_cut, longer = True, longer[:MOST_PAIRS]
+            queue = longer
+
+
+# ---- from rows to what the policy language knows
+
+
+def as_target(trust: Trust) -> steps.Target:
+    """A role or user as somebody who can be become."""
+    return steps.Target(
+        arn=trust.principal.external_id,
+        account_id=trust.resource.external_id,
+        lines=tuple(map(trusts.from_json, trust.lines)),
+        services=tuple(trust.services),
+        is_user=trust.principal.kind == Principal.Kind.IAM_USER,
+        is_fixed=trust.is_fixed,
+    )
+
+
+def of_principals(principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
+    """Users and roles with all that their policies, and those of their groups, say. Each `resource` must be loaded."""
+    lines: dict[int, list[Knock]] = defaultdict(list)
+    runs: dict[int, set[str]] = defaultdict(set)
+    for holder, entitlement, stored, actions in _held([one.pk for one in principals]):
+        lines[holder] += [knocking.from_json(line, entitlement) for line in stored]
+        runs[holder] |= {*actions}
+    bounds = _boundaries(principals)
+    found: dict[Node, steps.Holder] = {}
+    for one in principals:
+        boundary = one.attributes.get("boundary")
+        found["principal", one.pk] = steps.Holder(
+            caller=trusts.Caller(one.external_id, _account_id(one)),
+            knocks=lines[one.pk],
+            boundary=bounds.get((one.resource_id, boundary)) if boundary else None,
+            is_boundary_unread=bool(boundary),
+            runs=sorted(runs[one.pk]),
+        )
+    return found
+
+
+def _held(principals: Sequence[int]) -> Iterator[tuple[int, int, list[dict[str, object]], list[str]]]:
+    """(holder, entitlement, lines, runs) of what these hold themselves and through groups. Two queries."""
+    columns = ("entitlement_id", "entitlement__knock__lines", "entitlement__knock__runs")
+    said = Assignment.objects.open().filter(
+        ~Q(entitlement__knock__lines=[]) | ~Q(entitlement__knock__runs=[]), entitlement__knock__isnull=False
+    )
+    yield from said.filter(principal__in=principals).values_list("principal_id", *columns)
+    members = Assignment.objects.open().filter(principal__in=principals, entitlement__group__isnull=False)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for holder, group in members.values_list("principal_id", "entitlement__group_id"):
+        groups[group].append(holder)
+    if groups:
+        for group, *rest in said.filter(principal__in=[*groups]).values_list("principal_id", *columns):
+            yield from ((holder, *rest) for holder in groups[group])
+
+
+def _boundaries(principals: Sequence[Principal]) -> dict[tuple[int | None, str], list[Knock]]:
+    """What the boundaries of these say, by account and ARN. One query, none where nobody has one."""
+    arns = {one.attributes["boundary"] for one in principals if one.attributes.get("boundary")}
+    if not arns:
+        return {}
+    rows = KnockRow.objects.filter(
+        entitlement__resource__in={one.resource_id for one in principals},
+        entitlement__kind=Entitlement.Kind.IAM_POLICY,
+        entitlement__ended_at=None,
+        entitlement__attributes__policy_arn__in=[*arns],
+    )
+    found = rows.values_list("entitlement__resource_id", "entitlement__attributes__policy_arn", "pk", "lines")
+    return {(account, arn): [knocking.from_json(line, pk) for line in lines] for account, arn, pk, lines in found}
+
+
+def _of_sets(sets: Mapping[int, Entitlement]) -> dict[Node, steps.Holder]:
+    """Permission sets, whose holders act as a role that Identity Center made."""
+    said = KnockRow.objects.in_bulk([*sets])
+    return {("set", pk): of_set(entitlement, said.get(pk)) for pk, entitlement in sets.items()}
+
+
+def of_set(entitlement: Entitlement, said: KnockRow | None) -> steps.Holder:
+    """Whoever holds one permission set. Its `resource` must be loaded."""
+    caller = trusts.of_permission_set(entitlement.name, _account_of(entitlement), said.acts_as if said else "")
+    if said is None:
+        return steps.Holder(caller)
+    bounds = None if said.boundary is None else [knocking.from_json(line, entitlement.pk) for line in said.boundary]
+    lines = [knocking.from_json(line, entitlement.pk) for line in said.lines]
+    return steps.Holder(caller, lines, bounds, runs=said.runs)
+
+
+def _account_id(principal: Principal) -> str:
+    return principal.resource.external_id if principal.resource else ""
+
+
+def _account_of(entitlement: Entitlement) -> str:
+    return entitlement.resource.external_id if entitlement.resource else ""
+
+
+def _by_account(holders: Iterable[steps.Holder]) -> Q | None:
+    """Roles that trust the whole account of somebody whose policies let them try. None where nobody's do."""
+    accounts: dict[str, None] = {}
+    patterns: dict[str, None] = {}
+    for holder in holders:
+        asked = knocking.asks(holder.knocks, ASSUME)
+        if asked:
+            accounts[holder.caller.account_id] = None
+            patterns |= dict.fromkeys(asked)
+    if not accounts:
+        return None
+    condition = Q(keys__overlap=[*accounts])
+    if "*" in patterns or len(patterns) > MOST_PATTERNS:
+        return condition
+    exact = [one for one in patterns if not re.search(r"[*?]", one)]
+    wild = [_as_regex(one) for one in patterns if re.search(r"[*?]", one)]
+    which = Q(principal__external_id__in=exact)
+    return condition & (which | Q(principal__external_id__regex=f"^({'|'.join(wild)})$") if wild else which)
+
+
+def _as_regex(pattern: str) -> str:
+    """A pattern of policies in PostgreSQL's words."""
+    return "".join({"*": ".*", "?": "."}.get(letter) or re.sub(r"(\W)", r"\\\1", letter) for letter in pattern)
