@@ -31,7 +31,10 @@ NARROW = _may_set(
     *("state", "end_reason", "end_note", "ended_by_id", "revoking_at", "next_try_at", "problem", "problem_count")
 )
 # How an administrator says whose login an IAM user is.
-ANSWER = _may_set("decision", "person_id", "decided_by_id", "decided_at", "until", "reason", "rule", "unique_id")
+ANSWER = _may_set(
+    *("decision", "person_id", "decided_by_id", "decided_at", "until", "reason", "unique_id"),
+    *("asked_by_id", "asked_at", "note"),
+)
 _FACT = {"web": READ, "worker": ALL, "broker": READ, "ender": READ}
 _SIGN_IN = {"web": ALL}
 
@@ -84,6 +87,7 @@ TABLES: Mapping[str, Table] = {
         **_FACT,
         "web": _may_set(
             *("owner_id", "owner_source", "manager_id", "manager_source", "user_id", "user_source"),
+            *("title", "department", "ended_at"),  # what people systems say
             *("successor_id", "successor_source", "purpose", "consumers"),
         ),
     },
@@ -92,11 +96,21 @@ TABLES: Mapping[str, Table] = {
     "inventory.Correlation": {
         "web": f"{ANSWER}, INSERT",
         "worker": ALL,
+        "broker": READ,  # whether an administrator confirmed whose login it is
     },
     "inventory.Principal": {**_FACT, "web": _may_set("owner_id")},
     "inventory.Entitlement": {**_FACT, "web": "SELECT, INSERT, UPDATE (owner_id)"},  # a trigger says which may be added
     "inventory.Assignment": {**_FACT, "web": _may_set("is_standing")},
     "inventory.Credential": _FACT,
+    # What people systems say about people: it holds against what AWS shows.
+    "inventory.Departure": {"web": ALL, "worker": ALL},
+    "inventory.Employment": {"web": ALL, "worker": ALL},
+    "inventory.HrFile": {"web": "SELECT, INSERT, UPDATE (applied_at, applied_by_id, discarded_at)"},
+    "scim.Source": {"web": ADD, "worker": READ},
+    "scim.Token": {"web": "SELECT, INSERT, UPDATE (last_used_at, revoked_at, revoked_by_id)"},
+    "scim.ScimUser": {"web": ALL, "worker": _may_set("identity_id", "identity_source", "kept_out_id")},
+    "scim.ScimGroup": {"web": ALL},
+    "scim.ScimMember": {"web": ALL},
     "inventory.Responsibility": _FACT,
     # Who can become whom, derived from trusts and policies.
     "inventory.Trust": _FACT,
@@ -123,6 +137,15 @@ TABLES: Mapping[str, Table] = {
     "reviews.SignOff": {"web": ADD, "worker": READ},
     "evidence.Export": {"web": ADD},
     "evidence.EvidencePack": {"web": ADD},
+    # What does not look right: workers look, people say what may stay and what is done.
+    "insights.Inspection": {"web": READ, "worker": ADD},
+    "insights.Finding": {
+        "web": _may_set(
+            *("accepted_until", "accepted_by_id", "accepted_reason"),
+            *("resolved_at", "resolved_by_id", "resolved_reason"),
+        ),
+        "worker": "SELECT, INSERT, UPDATE",
+    },
     # What is opened, on what authority. Workers make no authority: there is no INSERT for them on warrants.
     "grants.Grant": {
         "web": f"{NARROW}, INSERT",

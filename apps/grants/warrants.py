@@ -18,7 +18,7 @@ from apps.connectors import registry
 from apps.grants import signatures
 from apps.grants.models import Authorization, Extension, Grant, State, Warrant
 from apps.inventory import permissions as inventory
-from apps.inventory.models import Identity
+from apps.inventory.models import Identity, Principal
 from apps.inventory.services import policies
 from apps.rules import approvers, evaluation, questions
 from apps.rules.loading import TIERS
@@ -158,6 +158,11 @@ def _require_fitting(grant: Grant) -> None:
         raise InvalidWarrant("Holder and access are not of one place.")
     if entitlement.is_ours or principal.is_reserved or entitlement.ended_at or principal.ended_at:
         raise InvalidWarrant("This is not there to be given, or its holder is not.")
+    if (
+        principal.kind == Principal.Kind.IAM_USER
+        and Principal.objects.matched_by_rule().filter(pk=principal.pk).exists()
+    ):
+        raise InvalidWarrant("Only a rule says whose login this is. An administrator confirms it first.")
 
 
 def _verdict_for(who: Identity, grant: Grant, warrant: Authorization) -> evaluation.Verdict:
@@ -177,8 +182,10 @@ def _require_approver(grant: Grant, warrant: Authorization, *, at: datetime) -> 
     if asker is None or grant.identity is None or grant.requested_by is None:
         raise InvalidWarrant("Nobody who works here asked for this.")
     is_own = grant.identity.pk == asker.pk
-    if not is_own and grant.identity.owner_id != asker.pk:
-        raise InvalidWarrant("Who asked for this may ask for themselves, or for a machine identity that they own.")
+    if not is_own and grant.identity.answerer != asker:
+        raise InvalidWarrant(
+            "Who asked for this may ask for themselves, or for a machine identity that they answer for."
+        )
     verdict = _verdict_for(asker, grant, warrant)
     if verdict.tier != "approval" and is_own and not grant.entitlement.is_privileged:
         return  # by now it takes nobody's yes

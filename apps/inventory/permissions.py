@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from django.db.models import Q
 
+from apps.inventory import succession
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
 from apps.inventory.models.access import EntitlementQuerySet
-from apps.inventory.models.holders import IdentityQuerySet
+from apps.inventory.models.holders import IdentityQuerySet, answered_by
 from apps.inventory.models.resources import ResourceQuerySet
 from apps.users.models import User
 
@@ -47,6 +48,14 @@ def can_manage(user: User) -> bool:
     return user.is_active and user.is_administrator
 
 
+def can_describe(user: User, identity: Identity) -> bool:
+    """Correct what a machine is, write down what it is for and name who comes after: who answers for it, administrators."""
+    if identity.is_human or identity.ended_at:
+        return False
+    me = identity_of(user)
+    return can_manage(user) or (me is not None and me == identity.answerer)
+
+
 def can_view_identity(user: User, identity: Identity) -> bool:
     """Also all that the identity holds."""
     return visible_identities(user).filter(pk=identity.pk).exists()
@@ -59,7 +68,7 @@ def visible_identities(user: User) -> IdentityQuerySet:
     me = identity_of(user)
     if me is None:
         return Identity.objects.none()
-    return Identity.objects.filter(Q(pk=me.pk) | Q(manager=me) | Q(owner=me))
+    return Identity.objects.filter(Q(pk=me.pk) | Q(manager__in=succession.stood_for(user)) | answered_by(me))
 
 
 def visible_entitlements(user: User) -> EntitlementQuerySet:

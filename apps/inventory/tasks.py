@@ -7,7 +7,10 @@ import logging
 from celery import shared_task
 
 from apps.audit import services as audit
-from apps.inventory import responsibilities, sync
+from apps.core import locks
+from apps.inventory import responsibilities, sync, tracing
+from apps.inventory.models import Connection
+from apps.inventory.sync import correlation, last_accessed, testing, trails
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,48 @@ def sync_connection(connection_id: int) -> None:
 
 
 @shared_task
+def sync_trail(connection_id: int) -> None:
+    """Read what is new in one connection's audit trail. A second call while it is being read does nothing."""
+    try:
+        trails.read(connection_id, by=audit.WORKER)
+    except sync.CannotRun as reason:
+        log.info("Trail not read: %s", reason)
+
+
+@shared_task
+def sync_last_accesses(connection_id: int) -> None:
+    """Read the reports of last accesses that are due in one connection. A second call meanwhile does nothing."""
+    last_accessed.read(connection_id)
+
+
+@shared_task
+def sync_prune_usage() -> None:
+    """Drop usage that is older than it is kept for."""
+    trails.prune()
+
+
+@shared_task
+def test_connection(test_id: int) -> None:
+    """Do a test that somebody asked for. A second call does nothing."""
+    testing.run(test_id, by=audit.WORKER)
+
+
+@shared_task
+def sync_ways(connection_id: int) -> None:
+    """Work out again who can become whom. A second call meanwhile does nothing, and the clock calls again."""
+    try:
+        tracing.trace(Connection.objects.get(pk=connection_id))
+    except locks.Taken as reason:
+        log.info("Not traced: %s", reason)
+
+
+@shared_task
 def follow_responsibilities() -> None:
     """Note since when who answers for what."""
     responsibilities.follow()
+
+
+@shared_task
+def correlate_people(connection_id: int) -> None:
+    """Make logins belong to whom administrators said. Every sync does it too."""
+    correlation.correlate(Connection.objects.get(pk=connection_id), by=audit.WORKER, with_rules=False)

@@ -71,7 +71,7 @@ WITH able AS (  -- identities whose user can sign in: nobody else reviews
            CASE WHEN i.kind = 'human' OR (i.id IS NULL AND p.kind = 'idc_user') THEN 'human'
                 WHEN f.is_group THEN 'group' WHEN l.id IS NOT NULL THEN 'login' ELSE 'machine' END AS sort,
            e.name AS entitlement_name, r.name AS account_name, o.name AS login_of,
-           i.manager_id, i.owner_id, o.manager_id AS login_manager_id,
+           i.manager_id, i.owner_id, i.successor_id, o.manager_id AS login_manager_id,
            p.owner_id AS group_owner_id, e.owner_id AS entitlement_owner_id, r.owner_id AS account_owner_id,
            CASE WHEN i.kind = 'human' THEN coalesce(i.user_id, im.id)
                 WHEN l.id IS NOT NULL THEN coalesce(o.user_id, om.id) END AS subject_user_id
@@ -105,6 +105,7 @@ _RULES = (
     ("human", "manager_id", "manager", "'Manager of ' || holder_name"),
     ("login", "login_manager_id", "manager", "'Manager of ' || login_of || ', whose login this is'"),
     ("machine", "owner_id", "owner", "'Owner of ' || holder_name"),
+    ("machine", "successor_id", "owner", "'Successor of the owner of ' || holder_name"),
     ("group", "group_owner_id", "owner", "'Owner of the group ' || holder_name"),
     ("group", "entitlement_owner_id", "owner", "'Owner of ' || entitlement_name"),
     ("group", "account_owner_id", "owner", "'Owner of the account ' || account_name"),

@@ -15,6 +15,7 @@ from apps.connectors import registry
 from apps.connectors.base import Promise
 from apps.core import words
 from apps.inventory.models import Entitlement, Identity, Principal
+from apps.inventory.models.holders import answered_by
 from apps.rules import evaluation, questions
 from apps.users.models import User
 
@@ -83,7 +84,8 @@ def withdraw_offer(row: Offer, *, by: User) -> None:
 
 
 def holders_for(user: User, row: Offer) -> list[Principal]:
-    """For whom this user may ask: their own face that fits the offer, then machine identities they own."""
+    """For whom this user may ask: their own face that fits the offer, then machine identities they answer for. A login
+    that only a rule says is theirs is not among them until an administrator confirms it."""
     identity = identity_of(user)
     if identity is None:
         return []
@@ -95,7 +97,8 @@ def holders_for(user: User, row: Offer) -> list[Principal]:
         identity__ended_at=None,
     )
     fitting = fitting.select_related("identity").order_by("name")
-    return [*fitting.filter(identity=identity), *fitting.filter(identity__owner=identity).exclude(identity=identity)]
+    own = fitting.filter(identity=identity).exclude(pk__in=Principal.objects.matched_by_rule().values("pk"))
+    return [*own, *fitting.filter(answered_by(identity, "identity__")).exclude(identity=identity)]
 
 
 def identity_of(user: User) -> Identity | None:
