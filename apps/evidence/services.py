@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
-from apps.evidence import pack, selection, sheets
+from apps.core import sheets
+from apps.evidence import pack, selection
 from apps.evidence.models import EvidencePack, Export
 from apps.reviews.models import Campaign
 from apps.users.models import User

@@ -24,7 +24,8 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoDbBlocker
 
 from apps.audit.models import AuditEvent
-from apps.evidence import services, sheets
+from apps.core import sheets
+from apps.evidence import services
 from apps.evidence.models import EvidencePack
 from apps.evidence.pack import verify
 from apps.evidence.pack.parts import PARTS

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from apps.evidence import sheets
+from apps.core import sheets
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from django.db.models import CharField, Q, TextField, Value
 from django.db.models.functions import Cast, Concat
 
 from apps.audit.models import AuditEvent, ref
-from apps.evidence import selection, sheets
+from apps.core import sheets
+from apps.evidence import selection
 from apps.reviews import tie_out
 from apps.reviews.models import Campaign, Choice, Decision, Outcome, ReviewItem, SignOff
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 from django.conf import settings
 from django.template.loader import render_to_string
 
-from apps.evidence import sheets
+from apps.core import sheets
 from apps.evidence.pack.parts import PARTS
 from apps.reviews.models import Campaign
 

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -62,22 +62,28 @@ class Hashed:
         return self._hash.hexdigest()
 
 
-def write_csv(out: Hashed, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write a header and the rows as UTF-8 CSV, one row in memory at a time; return how many rows there were."""
+def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """A header and the rows as UTF-8 CSV, a line at a time."""
     line = io.StringIO()
     writer = csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
 
-    def put(cells: Iterable[str]) -> None:
+    def put(cells: Iterable[str]) -> bytes:
         writer.writerow(cells)
-        out.write(line.getvalue().encode("utf-8", "replace"))
+        written = line.getvalue().encode("utf-8", "replace")
         line.seek(0)
         line.truncate()
+        return written
 
-    out.write(BOM)
-    put(columns)
-    count = 0
+    yield BOM + put(columns)
     for row in rows:
-        put(cell(row.get(name)) for name in columns)
+        yield put(cell(row.get(name)) for name in columns)
+
+
+def write_csv(out: Hashed, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write a header and the rows as UTF-8 CSV, one row in memory at a time; return how many rows there were."""
+    count = -1  # the header
+    for line in csv_lines(columns, rows):
+        out.write(line)
         count += 1
     return count
 
