@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "apps.evidence",
     "apps.insights",
     "apps.notifications",
+    "apps.scim",
 ]
 if DEMO:
     INSTALLED_APPS.append("apps.demo")
@@ -285,6 +286,7 @@ LEDGER_PATH = env.text("LEDGER_PATH")
 
 # Reading AWS into the inventory.
 SYNC_EVERY_MINUTES = env.number("SYNC_EVERY_MINUTES", 15)
+FULL_SYNC_EVERY_MINUTES = env.number("FULL_SYNC_EVERY_MINUTES", 360)  # where a change feed tells what changed meanwhile
 METRICS_TOKEN = env.secret("METRICS_TOKEN")  # what Prometheus shows; without one there is no /metrics
 AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS
 RECONCILE_EVERY_MINUTES = env.number("RECONCILE_EVERY_MINUTES", 15)

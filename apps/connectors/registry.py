@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from apps.connectors.base import Connector, Promise, Provisioner, Remover, StopPolicy
+from apps.connectors.base import ChangeFeed, Connector, Promise, Provisioner, Remover, StopPolicy
 from apps.connectors.minting import Minter
+from apps.connectors.trail import AccessReports, Trail
 
 CONNECTORS = {
     "aws": "apps.connectors.aws.connector:AwsConnector",
     "fake": "apps.connectors.fake:FakeConnector",
+}
+
+# What tells a system's changes, where a connection names it.
+CHANGE_FEEDS = {
+    "aws": "apps.connectors.aws.changes:QueueOfChanges",
+    "fake": "apps.connectors.fake:FakeChangeFeed",
 }
 
 PROVISIONERS = {
@@ -78,9 +85,25 @@ STOP_POLICIES = {
 }
 
 
+# Whose audit trail can be read from files.
+TRAILS = {
+    "aws": "apps.connectors.aws.trail_files:TrailFiles",
+}
+
+# What a system itself says about when its principals last did what.
+ACCESS_REPORTS = {
+    "aws": "apps.connectors.aws.last_accessed:LastAccessed",
+}
+
+
 def connector(kind: str, config: Mapping[str, Any]) -> Connector:
     """The reader of one configured system. Unknown kinds raise KeyError: the row is corrupt."""
     return cast("Connector", _load(CONNECTORS[kind])(config))
+
+
+def change_feed(kind: str, config: Mapping[str, Any]) -> ChangeFeed:
+    """The configured system's feed of changes. Ask whether the connection has one first."""
+    return cast("ChangeFeed", _load(CHANGE_FEEDS[kind])(config))
 
 
 def provisioner(kind: str, name: str, config: Mapping[str, Any]) -> Provisioner:
@@ -102,6 +125,26 @@ def ender(kind: str, name: str, config: Mapping[str, Any]) -> Remover | None:
     """What narrows what the provisioner called `name` opened, as the ender's role; None where only dates end it."""
     dotted = ENDERS.get((kind, name))
     return cast("Remover", _load(dotted)(config)) if dotted else None
+
+
+def has_trail(kind: str, config: Mapping[str, Any]) -> bool:
+    """Whether the configured system has an audit trail that we are told to read."""
+    return kind in TRAILS and bool(config.get("trail_bucket"))
+
+
+def trail(kind: str, config: Mapping[str, Any]) -> Trail:
+    """The files of the configured system's audit trail. Ask `has_trail` first."""
+    return cast("Trail", _load(TRAILS[kind])(config))
+
+
+def has_access_reports(kind: str) -> bool:
+    """Whether a system of this kind says when its principals last did what."""
+    return kind in ACCESS_REPORTS
+
+
+def access_reports(kind: str, config: Mapping[str, Any]) -> AccessReports:
+    """What the configured system says about last accesses. Ask `has_access_reports` first."""
+    return cast("AccessReports", _load(ACCESS_REPORTS[kind])(config))
 
 
 def has_guard(kind: str, name: str) -> bool:

@@ -5,10 +5,12 @@ An adapter (`aws/trails.py`) makes these of the provider's files and keeps nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
+from typing import Protocol
 
 
 class Outcome(StrEnum):
@@ -61,3 +63,53 @@ class TrailEvent:
     def is_own(self) -> bool:
         """Whether the actor needed it, rather than an AWS service acting for them."""
         return not self.invoked_by
+
+
+class Unreadable(Exception):
+    """The rest of a file cannot be read. The text says why, in words for people; what came before it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where the files of one account's Region stand."""
+
+    account_id: str
+    region: str
+    prefix: str
+
+
+class Trail(Protocol):
+    """The files of one configured audit trail. Every method but `day_of` may raise a `ConnectorError`."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls of the provider were made."""
+
+    def shelves(self) -> list[Shelf]:
+        """Every account and Region that there are files of."""
+
+    def keys(self, shelf: Shelf, since: date) -> Iterator[str]:
+        """The names of a shelf's files from a day on, the earlier days first."""
+
+    def day_of(self, key: str) -> date | None:
+        """The day that a file was delivered for; None for what is no file of the trail."""
+
+    def read(self, key: str, skipped: Counter[str]) -> Iterator[TrailEvent]:
+        """The events of one file; `skipped` counts the records that were left out, by reason. Raises `Unreadable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastUse:
+    """When a principal last used a service, or one action of it. `at` is None where that was not within what the system
+    keeps. Attempts that were refused count too."""
+
+    service: str  # "s3"
+    action: str = ""  # "s3:ListBucket"; empty: the service as a whole
+    at: datetime | None = None
+
+
+class AccessReports(Protocol):
+    """What a system itself says about when its principals last did what."""
+
+    def of(self, account_id: str, arn: str) -> list[LastUse]:
+        """All pages of one principal's report. May raise a `ConnectorError`, and takes some seconds."""

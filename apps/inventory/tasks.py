@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.core import locks
 from apps.inventory import responsibilities, sync, tracing
 from apps.inventory.models import Connection
-from apps.inventory.sync import correlation, last_accessed, testing, trails
+from apps.inventory.sync import correlation, following, last_accessed, testing, trails
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,30 @@ log = logging.getLogger(__name__)
 def sync_connection(connection_id: int) -> None:
     """Read one connection. A second call while it is being read does nothing."""
     try:
-        sync.run(connection_id, by=audit.WORKER)
+        following.settle(sync.run(connection_id, by=audit.WORKER))
     except sync.CannotRun as reason:
         log.info("Not synced: %s", reason)
+
+
+@shared_task
+def listen(connection_id: int) -> None:
+    """Hear what changed in one connection, and have it read again."""
+    following.listen(connection_id)
+    for connection in Connection.objects.readable().filter(pk=connection_id):
+        for account_id in following.due_places(connection, timezone.now()):
+            sync_changes.delay(connection_id, account_id)
+
+
+@shared_task
+def sync_changes(connection_id: int, account_id: str) -> None:
+    """Read again what changed in one account, or in the directory. A second call meanwhile does nothing."""
+    following.reread(connection_id, account_id)
+
+
+@shared_task
+def forget_changes() -> None:
+    """Drop what the feeds said long ago."""
+    following.forget(timezone.now())
 
 
 @shared_task

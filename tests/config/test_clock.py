@@ -11,9 +11,18 @@ NEEDED = {
     "apps.grants.periodic.reconcile": 60,
     "apps.access.periodic.lapse_requests": 300,
     "apps.inventory.periodic.sync_due": 300,
+    "apps.inventory.periodic.follow_changes": 60,
+    "apps.inventory.periodic.test_asked": 300,
+    "apps.inventory.tasks.forget_changes": 86400,
+    "apps.inventory.periodic.end_departed": 300,
+    "apps.scim.periodic.link_waiting": 900,
+    "apps.inventory.periodic.read_trails_due": 300,
+    "apps.inventory.periodic.read_last_accesses": 3600,
+    "apps.inventory.periodic.prune_usage": 86400,
     "apps.notifications.periodic.tell": 15,
     "apps.users.tasks.follow_passkeys": 15,
     "apps.inventory.tasks.follow_responsibilities": 60,
+    "apps.insights.periodic.inspect_due": 300,
 }
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from apps.connectors.aws import trails
 from apps.connectors.aws.trail_actions import action_of
-from apps.connectors.trail import Outcome, TrailEvent
+from apps.connectors.trail import Outcome, TrailEvent, Unreadable
 from tests.trail import ROLE_ID, record, session
 
 
@@ -25,7 +25,7 @@ def read(content: bytes, **options: Any) -> tuple[list[TrailEvent], Counter[str]
     events: list[TrailEvent] = []
     try:
         events.extend(trails.read(io.BytesIO(content), skipped, **options))
-    except trails.Unreadable as reason:
+    except Unreadable as reason:
         return events, skipped, str(reason)
     return events, skipped, ""
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from apps.connectors.aws.trail_actions import action_of, service_of
-from apps.connectors.trail import Outcome, TrailEvent
+from apps.connectors.trail import Outcome, TrailEvent, Unreadable
 
 CHUNK = 256 * 1024  # bytes read at once
 MOST_OF_RECORD = 2 * 1024 * 1024  # characters; CloudTrail itself stores at most 1 MB of an event
@@ -38,10 +38,6 @@ _DENIED = re.compile(
 )
 _STARTS_SESSION = {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot"}
 _MAKES = {"CreateRole": "role", "CreateUser": "user", "CreateServiceLinkedRole": "role"}
-
-
-class Unreadable(Exception):
-    """The rest of this file cannot be read. The text says why, in words for people; what came before it stands."""
 
 
 # ---- one record ---------------------------------------------------------------------------------------------------
