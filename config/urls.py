@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apps.inventory.urls")),
     path("reviews/", include("apps.reviews.urls")),
     path("inbox/", include("apps.notifications.urls")),
+    path("scim/", include("apps.scim.urls")),
     path("evidence/", include("apps.evidence.urls")),
     path("", include("apps.insights.urls")),
     path("", include("apps.access.urls")),

@@ -52,6 +52,7 @@ class AuditEvent(models.Model):
         CLOCK = "clock", "the clock"
         WORKER = "worker", "a worker"
         COMMAND = "command", "a command"
+        PROGRAM = "program", "a program"
 
     xid = models.BigIntegerField(
         db_default=RawSQL("pg_current_xact_id()::text::bigint", []),

@@ -11,6 +11,8 @@ NEEDED = {
     "apps.grants.periodic.reconcile": 60,
     "apps.access.periodic.lapse_requests": 300,
     "apps.inventory.periodic.sync_due": 300,
+    "apps.inventory.periodic.end_departed": 300,
+    "apps.scim.periodic.link_waiting": 900,
     "apps.inventory.periodic.follow_changes": 60,
     "apps.inventory.periodic.test_asked": 300,
     "apps.inventory.tasks.forget_changes": 86400,

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
+from apps.audit import services as audit
 from apps.inventory.models import Connection, Departure, Employment, Identity
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync import said as directory
@@ -62,11 +64,13 @@ def take_said(
     return taken
 
 
+@transaction.atomic
 def end_departed(*, now: datetime) -> list[Identity]:
-    """End everybody whose last day is over and who is still here. Called inside a transaction."""
+    """End everybody whose last day is over and who is still here: an event for each."""
     due = Departure.objects.due(now).values("identity")
     gone = list(Identity.objects.select_for_update(no_key=True).present().filter(pk__in=due))
     Identity.objects.filter(pk__in=[one.pk for one in gone]).update(ended_at=now)
+    audit.record_all([audit.event("inventory.identity.departed", by=audit.CLOCK, subject=one) for one in gone])
     return gone
 
 

@@ -1,0 +1,301 @@
+"""What identity providers say about people: kept as it was said, linked by rule, and made true in the inventory.
+
+One call, one transaction, one event. Nothing here touches a portal role, gives access, or says that a portal user is a
+person; it can end people, and say their title, department and manager.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+from scim2_models import NotFoundException, PreconditionFailedException, UniquenessException
+
+from apps.audit import services as audit
+from apps.inventory.models import Departure, Identity, Principal
+from apps.inventory.services import said
+from apps.inventory.services.said import Said, Taken
+from apps.scim.models import ScimUser, Source
+from apps.scim.services.sources import NotPossible, actor_of
+from apps.users import oidc
+from apps.users import services as users
+from apps.users.models import User
+
+RULE = "Identity Center's external id"
+Values = Mapping[str, Any]
+SHOWN = ("user_name", "external_id", "active", "title", "department", "manager_key")  # said word for word in the log
+
+
+@transaction.atomic
+def create(source: Source, values: Values, *, token: str) -> ScimUser:
+    """Somebody is known at the identity provider. They are linked to who they are here, if the rule says so."""
+    _hold(source)
+    row = ScimUser(source=source, **values)
+    _link_by_rule(row)
+    _save(row)
+    taken = _make_true(row, before=None)
+    _record("scim.user.created", row, taken, token, {name: getattr(row, name) for name in SHOWN})
+    return row
+
+
+@transaction.atomic
+def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: int | None, token: str) -> ScimUser:
+    """They say something else about somebody. Who is not active any more leaves; who is again comes back, unless
+    somebody else says that they left."""
+    _hold(source)
+    row = _locked(source, key, expected_version)
+    before = {name: getattr(row, name) for name in SHOWN}
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.version, row.modified_at = row.version + 1, timezone.now()
+    if before["external_id"] != row.external_id and row.identity_source in ("", RULE):
+        row.identity, row.identity_source = None, ""
+        _link_by_rule(row)
+    _save(row)
+    taken = _make_true(row, before)
+    changed = {name: getattr(row, name) for name in SHOWN if getattr(row, name) != before[name]}
+    _record(_what_happened(bool(before["active"]), row.active), row, taken, token, changed)
+    return row
+
+
+@transaction.atomic
+def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, token: str) -> None:
+    """The identity provider knows them no more: they left. What they were is in the log."""
+    _hold(source)
+    row = _locked(source, key, expected_version)
+    row.active = False
+    taken = _make_true(row, {name: getattr(row, name) for name in SHOWN})
+    _record("scim.user.deleted", row, taken, token, {})
+    row.delete()
+
+
+@transaction.atomic
+def link(row: ScimUser, identity: Identity, *, by: Any) -> ScimUser:
+    """An administrator says who this is. What the identity provider says about them holds from now on."""
+    _hold(row.source)
+    row = ScimUser.objects.select_for_update().select_related("source").get(pk=row.pk)
+    identity = Identity.objects.get(pk=identity.pk)
+    if row.identity_id:
+        raise NotPossible(f"{row} is linked to {row.identity} already.")
+    if not identity.is_human or identity.connection_id != row.source.connection_id:
+        raise NotPossible(f"{identity} is not a person of {row.source.connection}.")
+    if identity.user_id and by == identity.user:
+        raise NotPossible("Another administrator links your own person.")
+    if ScimUser.objects.filter(identity=identity).exists():
+        raise NotPossible(f"{identity} is linked to another user already.")
+    row.identity, row.identity_source = identity, f"linked by {by}"[:200]
+    row.save(update_fields=["identity", "identity_source"])
+    taken = _make_true(row, before=None)
+    _record("scim.user.linked", row, taken, "", {"by_hand": True}, by=by)
+    return row
+
+
+@transaction.atomic
+def unlink(row: ScimUser, *, by: Any) -> ScimUser:
+    """This is somebody else. What was said stays said until the next word; the rule does not link them again by itself
+    before their external id changes."""
+    row = ScimUser.objects.select_for_update().select_related("source", "identity").get(pk=row.pk)
+    identity = row.identity
+    if identity is None:
+        raise NotPossible(f"{row} is not linked to anybody.")
+    if identity.user_id and by == identity.user:
+        raise NotPossible("Another administrator unlinks your own person.")
+    row.identity, row.identity_source = None, f"unlinked by {by}"[:200]
+    row.save(update_fields=["identity", "identity_source"])
+    data = {"user_name": row.user_name, "identity": identity.pk}
+    audit.record("scim.user.unlinked", by=by, subject=row, about=[row.source, identity], data=data)
+    return row
+
+
+def link_waiting(source: Source, *, most: int = 500) -> int:
+    """Link those whom Identity Center came to know after the identity provider spoke of them. One event for each; returns
+    how many. The rest waits for the next time."""
+    with transaction.atomic():
+        _hold(source)
+        found = _waiting(source, most)
+        rows = ScimUser.objects.select_for_update().select_related("source").in_bulk([*found])
+        for pk, identity in found.items():
+            row = rows[pk]
+            row.identity_id, row.identity_source = identity, RULE
+            row.save(update_fields=["identity", "identity_source"])
+            _record("scim.user.linked", row, _make_true(row, before=None), "", {"by_hand": False})
+    return len(found)
+
+
+def _make_true(row: ScimUser, before: Values | None) -> Taken:
+    """Say in the inventory what `row` says, for its identity and for whoever names it as their manager."""
+    if row.identity_id is None:
+        return _shut_out_by_subject(row, Taken())
+    known = before or {}
+    one = Said(
+        identity_id=row.identity_id,
+        title=row.title if row.title or known.get("title") else None,
+        department=row.department if row.department or known.get("department") else None,
+        says_manager=bool(known.get("manager_key")) and not row.manager_key,
+        says_presence=True,
+        leaves_at=None if row.active else timezone.now(),
+    )
+    words = [one, *_of_managers(row)]
+    taken = said.take_said(
+        row.source.connection,
+        _merged(words),
+        source=Departure.Source.SCIM,
+        said_by=row.source.name,
+        by=actor_of(row.source),
+    )
+    taken = _shut_out_by_subject(row, taken)
+    _remember_kept_out(row, taken)
+    _let_in_again(row, taken)
+    return taken
+
+
+def _of_managers(row: ScimUser) -> Iterable[Said]:
+    """Whom this row names as manager; and that it is the manager of those who name it. Managers are named by SCIM id, or
+    by the external id or user name that some identity providers send instead."""
+    manager = _named(row.source, row.manager_key)
+    if row.identity_id and manager and manager.identity_id:
+        yield Said(identity_id=row.identity_id, says_manager=True, manager_id=manager.identity_id)
+    names = {str(row.key), row.external_id, row.user_name} - {""}
+    reports = ScimUser.objects.filter(source=row.source, manager_key__in=names).exclude(Q(identity=None) | Q(pk=row.pk))
+    stale = ~Q(identity__manager_id=row.identity_id) | Q(identity__manager=None)
+    for pk in reports.filter(stale).values_list("identity_id", flat=True) if row.identity_id else ():
+        yield Said(identity_id=pk, says_manager=True, manager_id=row.identity_id)
+
+
+def _merged(words: Iterable[Said]) -> list[Said]:
+    """One word for each person: what a later one says of the manager goes into the first."""
+    merged: dict[int, Said] = {}
+    for word in words:
+        first = merged.get(word.identity_id)
+        merged[word.identity_id] = (
+            replace(first, says_manager=True, manager_id=word.manager_id)
+            if first and word.says_manager
+            else first or word
+        )
+    return list(merged.values())
+
+
+def _named(source: Source, name: str) -> ScimUser | None:
+    if not name:
+        return None
+    rows = ScimUser.objects.filter(source=source)
+    try:
+        return rows.filter(key=uuid.UUID(name)).first()
+    except ValueError:
+        return rows.filter(external_id=name).first() or rows.filter(user_name=name).first()
+
+
+def _link_by_rule(row: ScimUser) -> None:
+    """The one person whom Identity Center knows by this row's external id. Two are nobody: it would be a guess."""
+    if not row.external_id:
+        return
+    users_there = Principal.objects.filter(
+        connection=row.source.connection_id,
+        kind=Principal.Kind.IDC_USER,
+        attributes__external_ids__contains=[row.external_id],
+    ).exclude(identity=None)
+    found = list(users_there.values_list("identity_id", flat=True).distinct()[:2])
+    if len(found) == 1 and not ScimUser.objects.filter(identity=found[0]).exclude(pk=row.pk).exists():
+        row.identity_id, row.identity_source = found[0], RULE
+
+
+def _waiting(source: Source, most: int) -> dict[int, int]:
+    """Rows nobody is linked to whose external id exactly one Identity Center user has who is nobody's row yet. One
+    statement, hashed: it reads each table once."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT u.id, min(p.identity_id)
+            FROM scim_scimuser u
+            JOIN (SELECT p.identity_id, jsonb_array_elements_text(p.attributes->'external_ids') AS external_id
+                  FROM inventory_principal p
+                  WHERE p.connection_id = %s AND p.kind = 'idc_user' AND p.identity_id IS NOT NULL
+                    AND jsonb_typeof(p.attributes->'external_ids') = 'array') p ON p.external_id = u.external_id
+            WHERE u.source_id = %s AND u.identity_id IS NULL AND u.identity_source = '' AND u.external_id <> ''
+              AND NOT EXISTS (SELECT FROM scim_scimuser other WHERE other.identity_id = p.identity_id)
+            GROUP BY u.id HAVING count(DISTINCT p.identity_id) = 1 ORDER BY u.id LIMIT %s
+            """,
+            [source.connection_id, source.pk, most],
+        )
+        return dict(cursor.fetchall())
+
+
+def _shut_out_by_subject(row: ScimUser, taken: Taken) -> Taken:
+    """Where the external id is the subject that people sign in with, who left is out even before anybody linked them."""
+    if row.active or not row.source.subject_is_external_id or not settings.OIDC_ISSUER or not row.external_id:
+        return taken
+    provider = oidc.provider_id(settings.OIDC_ISSUER)
+    account = SocialAccount.objects.filter(provider=provider, uid=row.external_id).select_related("user").first()
+    if account and users.shut_out_leaver(user=account.user, by=actor_of(row.source)):
+        taken.kept_out.append(account.user)
+        _remember_kept_out(row, taken)
+    return taken
+
+
+def _remember_kept_out(row: ScimUser, taken: Taken) -> None:
+    if taken.kept_out:
+        row.kept_out = taken.kept_out[0]
+        ScimUser.objects.filter(pk=row.pk).update(kept_out=row.kept_out)
+
+
+def _let_in_again(row: ScimUser, taken: Taken) -> None:
+    """Who was kept out because of this row alone may sign in again with it. Whoever had a portal role waits for an
+    administrator: SCIM neither gives roles nor takes them."""
+    user = User.objects.filter(pk=row.kept_out_id).first()
+    if not row.active or user is None or row.identity_id not in taken.returned:
+        return
+    if not user.is_active and not user.portal_roles.exists():
+        users.reactivate_user(user=user, by=actor_of(row.source))
+    row.kept_out = None
+    ScimUser.objects.filter(pk=row.pk).update(kept_out=None)
+
+
+def _hold(source: Source) -> None:
+    """Who names whom as manager is read and written by one call at a time."""
+    Source.objects.select_for_update(no_key=True).get(pk=source.pk)
+
+
+def _locked(source: Source, key: uuid.UUID, expected_version: int | None) -> ScimUser:
+    rows = ScimUser.objects.select_for_update(of=("self",)).select_related("source__connection")
+    row = rows.filter(source=source, key=key).first()
+    if row is None:
+        raise NotFoundException(detail="There is no such user")
+    if expected_version is not None and row.version != expected_version:
+        raise PreconditionFailedException
+    return row
+
+
+def _save(row: ScimUser) -> None:
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError:
+        raise UniquenessException(detail="Another user has this userName or externalId") from None
+
+
+def _what_happened(was_active: bool, is_active: bool) -> str:
+    if was_active == is_active:
+        return "scim.user.updated"
+    return "scim.user.reactivated" if is_active else "scim.user.deactivated"
+
+
+def _record(name: str, row: ScimUser, taken: Taken, token: str, changed: Values, *, by: Any = None) -> None:
+    data = {
+        "user_name": row.user_name,
+        "changed": dict(changed),
+        "identity": row.identity_id,
+        "ended": taken.ended,
+        "returned": taken.returned,
+        **({"token": token} if token else {}),
+    }
+    people = Identity.objects.filter(pk__in=[row.identity_id] if row.identity_id else [])
+    audit.record(
+        name, by=by or actor_of(row.source), subject=row, about=[row.source, *people, *taken.kept_out], data=data
+    )
