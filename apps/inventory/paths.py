@@ -27,7 +27,6 @@ from apps.inventory.models.access import Privilege
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
 MOST_ROLES = 400  # that one level looks at, those in the account that is asked about first, then the most powerful
 MOST_PAIRS = 20_000  # of a holder and a role, compared at one level
-MOST_PATHS = 100
 MOST_PATTERNS = 100  # compared in the database; with more, every role is
 
 WEIGHT = (
@@ -163,7 +162,8 @@ class AccessPath:
 
 @dataclass(frozen=True)
 class Found:
-    """Paths, the most powerful and shortest first; whether a bound left some out; roles whose trust nobody can read."""
+    """Paths, the most powerful first, then the sure and the short; whether a bound left some out; and whether it was worked
+    out at all who can become whom."""
 
     paths: list[AccessPath] = field(default_factory=list)
     is_cut: bool = False
@@ -192,7 +192,7 @@ def find(identity: Identity, account: Resource | None = None, *, now: datetime |
         here, key=lambda path: (path.weight, path.is_conditional, len(path.hops), path.name.lower(), path.key)
     )
     is_traced = hasattr(identity.connection, "tracing")
-    return Found(paths[:MOST_PATHS], search.is_cut or len(paths) > MOST_PATHS, is_traced)
+    return Found(paths, search.is_cut, is_traced)
 
 
 @dataclass
@@ -282,7 +282,10 @@ class _Search:
             for trust in found[: MOST_ROLES + 1]:
                 rows.setdefault(trust.pk, trust)
         self.is_cut |= len(rows) > MOST_ROLES
-        yield from list(rows.values())[:MOST_ROLES]
+        yield from sorted(rows.values(), key=self.importance)[:MOST_ROLES]
+
+    def importance(self, trust: Trust) -> tuple[bool, int, int]:
+        return trust.resource != self.account, WEIGHT.index(Privilege(trust.privilege)), trust.pk
 
     def roles(self) -> QuerySet[Trust]:
         here = Case(When(resource=self.account, then=Value(0)), default=Value(1)) if self.account else Value(0)
