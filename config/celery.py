@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 CLOCK: dict[str, dict[str, Any]] = {
     "end": {"task": "apps.grants.periodic.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "people": {"task": "apps.grants.periodic.follow_people", "schedule": 10.0, "options": {"expires": 10}},
+    "move": {"task": "apps.reviews.periodic.follow_movers", "schedule": 60.0, "options": {"expires": 55}},
     "reconcile": {"task": "apps.grants.periodic.reconcile", "schedule": 15.0, "options": {"expires": 15}},
     "ledger": {"task": "apps.grants.periodic.write_ledger", "schedule": 60.0, "options": {"expires": 55}},
     "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},

@@ -292,6 +292,7 @@ AWS_BUDGET = env.aws_budget()  # who keeps count of what we ask of AWS
 RECONCILE_EVERY_MINUTES = env.number("RECONCILE_EVERY_MINUTES", 15)
 LEAVERS_MOST = env.number("LEAVERS_MOST", 10)  # more within a day wait for two administrators
 LEAVERS_MOST_PERCENT = env.number("LEAVERS_MOST_PERCENT", 10)  # of the people of a connection; more wait too
+MOVERS_MOST = env.number("MOVERS_MOST", 20)  # more within a day are a reorganisation: administrators launch the reviews
 DRIFT_MOST_REPAIRS = env.number("DRIFT_MOST_REPAIRS", 10)  # more at once wait for two administrators
 DRIFT_MOST_PERCENT = env.number("DRIFT_MOST_PERCENT", 30)  # of what grants hold; more at once wait too
 # What counts as a finding.

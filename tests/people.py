@@ -11,6 +11,8 @@ from apps.access.models import AccessRequest
 from apps.access.services import offers, requests
 from apps.access.services.requests import Place
 from apps.grants.models import Drift, Reconciliation, Stop
+from apps.insights.models import Finding, Severity
+from apps.inventory.models import ConnectionTest
 from apps.notifications.models import Notification
 from apps.reviews.models import ReviewItem
 from apps.reviews.services import campaigns
@@ -39,6 +41,7 @@ class People(System):
         }
         self.identity, self.entitlement, self.user = self.alice.identity, self.read, self.users["alice"]
         self.run = SyncRunFactory(connection=self.connection)
+        self.connection_test = ConnectionTest.objects.create(connection=self.connection)
         self.grant = self.issue()
         write = self.permission_set("Operator", "write")
         self.stop = Stop.objects.create(
@@ -55,6 +58,18 @@ class People(System):
             first_seen_at=timezone.now(),
             seen_at=timezone.now(),
             seen_in=self.comparison,
+        )
+        self.finding = Finding.objects.create(
+            connection=self.connection,
+            kind=Finding.Kind.ESCALATION,
+            key=f"entitlement:{write.pk}",
+            severity=Severity.HIGH,
+            entitlement=write,
+            resource=self.account,
+            owner=self.bob.identity,
+            name=write.name,
+            what="Operator is not an administrator's, but lets its holders become one.",
+            first_seen_at=timezone.now(),
         )
         self.offer = offers.offer(
             write, provisioner="idc_assignment", max_for=timedelta(hours=4), by=self.users["erin"]

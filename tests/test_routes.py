@@ -88,6 +88,10 @@ TABLE: dict[str, Route] = {
     "drift:propose_release": Route(post=ADMINS, args=pk("comparison")),
     "drift:release": Route(post=ADMINS, args=pk("comparison")),
     # insights
+    "insights:findings": Route(get=LINKED),
+    "insights:finding": Route(get=frozenset({"bob"}) | OVERSEE, args=pk("finding")),
+    "insights:accept_finding": Route(post=ADMINS, args=pk("finding")),
+    "insights:resolve_finding": Route(post=frozenset({"bob", "erin"}), args=pk("finding")),
     "insights:index": Route(get=OVERSEE),
     "insights:metrics": Route(get=NOBODY),
     # rules
@@ -106,6 +110,15 @@ TABLE: dict[str, Route] = {
     "inventory:own_account": Route(post=ADMINS, args=pk("account")),
     "inventory:environment": Route(post=ADMINS, args=pk("account")),
     "inventory:connections": Route(get=OVERSEE),
+    "inventory:add_connection": Route(get=ADMINS),
+    "inventory:edit_connection": Route(get=ADMINS, args=named("connection")),
+    "inventory:test_connection": Route(post=ADMINS, args=named("connection")),
+    "inventory:connection_test": Route(
+        get=OVERSEE, args=lambda people: {"name": people.connection.name, "pk": people.connection_test.pk}
+    ),
+    "inventory:test_progress": Route(
+        get=OVERSEE, args=lambda people: {"name": people.connection.name, "pk": people.connection_test.pk}
+    ),
     "inventory:connection": Route(get=OVERSEE, args=named("connection")),
     "inventory:progress": Route(get=OVERSEE, args=named("connection")),
     "inventory:sync": Route(post=ADMINS, args=named("connection")),

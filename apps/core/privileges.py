@@ -131,9 +131,20 @@ TABLES: Mapping[str, Table] = {
     "access.AccessRequest": {"web": "SELECT, INSERT, UPDATE", "worker": "SELECT, UPDATE (state, decided_at)"},
     "access.Approver": {"web": ADD, "worker": ADD},  # whoever stands in for an approver who left
     "access.Approval": {"web": ADD, "worker": READ},
-    "reviews.Campaign": {"web": ALL, "worker": READ},
-    "reviews.ReviewItem": {"web": "SELECT, INSERT, UPDATE", "worker": _may_set("grant_id", "problem")},
-    "reviews.Decision": {"web": ADD, "worker": READ},
+    # Workers ask new managers about movers, and pass on what waited for somebody who left. A trigger keeps them from
+    # deciding anything, and sign-offs are not theirs to write.
+    "reviews.Campaign": {"web": ALL, "worker": "SELECT, INSERT, UPDATE"},
+    "reviews.ReviewItem": {
+        "web": "SELECT, INSERT, UPDATE",
+        "worker": _may_set(
+            *("grant_id", "problem", "reviewer_id", "rule", "reviewer_rule"),
+            *("choice", "reason", "decided_by_id", "decided_at", "is_bulk", "batch"),
+        )
+        + ", INSERT",
+    },
+    "reviews.Decision": {"web": ADD, "worker": ADD},
+    "reviews.Placement": {"web": READ, "worker": ALL},
+    "reviews.Move": {"web": READ, "worker": ALL},
     "reviews.SignOff": {"web": ADD, "worker": READ},
     "evidence.Export": {"web": ADD},
     "evidence.EvidencePack": {"web": ADD},

@@ -7,6 +7,7 @@ from config.celery import CLOCK, QUEUES, ROUTES, app
 NEEDED = {
     "apps.grants.periodic.sweep": 15,
     "apps.grants.periodic.follow_people": 15,
+    "apps.reviews.periodic.follow_movers": 300,
     "apps.grants.periodic.write_ledger": 60,
     "apps.grants.periodic.reconcile": 60,
     "apps.access.periodic.lapse_requests": 300,

@@ -1,0 +1,177 @@
+"""What is looked for, as SQL over the inventory: each statement gives the findings of one connection.
+
+A statement's columns are those of `COLUMNS`, and its parameters `connection`, `now`, `key_age` and `unused` (intervals).
+What people wrote or AWS shows is data in these statements, never part of them. Unknown is not unused, so a missing last
+use is never evidence here.
+"""
+
+from __future__ import annotations
+
+from apps.insights.models import Finding, Severity
+
+COLUMNS = (
+    *("kind", "key", "severity", "resource_id", "identity_id", "entitlement_id", "credential_id", "assignment_id"),
+    *("owner_id", "name", "what", "evidence"),
+)
+
+CRITICAL, HIGH, MEDIUM, LOW = Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW
+
+# A concern of `inventory.Concern` → what kind of finding, and how bad. NO_MFA has a statement of its own.
+CONCERNS = {
+    "anybody": (Finding.Kind.OPEN_TRUST, CRITICAL),
+    "no_external_id": (Finding.Kind.OPEN_TRUST, HIGH),
+    "open_subject": (Finding.Kind.OPEN_TRUST, HIGH),
+    "wide_subject": (Finding.Kind.OPEN_TRUST, HIGH),
+    "no_anchor": (Finding.Kind.OPEN_TRUST, HIGH),
+    "no_certificate": (Finding.Kind.OPEN_TRUST, HIGH),
+    "no_audience": (Finding.Kind.OPEN_TRUST, MEDIUM),
+    "other_audience": (Finding.Kind.OPEN_TRUST, MEDIUM),
+    "no_pod": (Finding.Kind.OPEN_TRUST, MEDIUM),
+    "no_source": (Finding.Kind.OPEN_TRUST, LOW),
+    "deleted": (Finding.Kind.ORPHAN, LOW),
+    "password_and_key": (Finding.Kind.MIXED_USE, MEDIUM),
+}
+
+# Who answers for a machine `i` in an account `r`: its owner, else its successor, else the account's owner.
+_ANSWERS = """COALESCE(
+    (SELECT o.id FROM inventory_identity o WHERE o.id = i.owner_id AND o.ended_at IS NULL),
+    (SELECT s.id FROM inventory_identity s WHERE s.id = i.successor_id AND s.ended_at IS NULL),
+    (SELECT a.id FROM inventory_identity a WHERE a.id = r.owner_id AND a.ended_at IS NULL))"""
+
+_HOLDS_PRIVILEGED = """EXISTS (
+    SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
+    WHERE a.principal_id = p.id AND upper_inf(a.period) AND e.privilege IN ('admin', 'privileged', 'unknown'))"""
+
+
+def _credential(kind: Finding.Kind, severity: str, what: str, where: str) -> str:
+    """A statement about credentials `c` of principals `p`."""
+    return f"""
+        SELECT '{kind}', 'credential:' || c.id, {severity}, p.resource_id, p.identity_id, NULL::bigint, c.id,
+            NULL::bigint, {_ANSWERS}, p.name, {what},
+            jsonb_build_object('created', c.created_at, 'last used', c.last_used_at, 'id', c.external_id)
+        FROM inventory_credential c
+        JOIN inventory_principal p ON p.id = c.principal_id AND p.ended_at IS NULL
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        WHERE p.connection_id = %(connection)s AND c.ended_at IS NULL AND c.is_active AND {where}"""
+
+
+_concerns = ", ".join(f"('{word}', '{kind}', {severity.value})" for word, (kind, severity) in CONCERNS.items())
+
+DETECTORS = (
+    _credential(
+        Finding.Kind.ROOT_KEY,
+        str(CRITICAL.value),
+        "'The root user of this account has an active access key. It can do everything, and no policy limits it.'",
+        "c.kind = 'root_key'",
+    ),
+    _credential(
+        Finding.Kind.NO_MFA,
+        f"CASE WHEN p.kind = 'iam_root' THEN {CRITICAL} ELSE {HIGH} END",
+        "format('%%s can sign in to the console with a password alone.', p.name)",
+        # AWS does not say whether a root user has a password: only one that was used is known to have one.
+        """c.kind = 'password' AND (p.kind <> 'iam_root' OR c.last_used_at IS NOT NULL) AND NOT EXISTS (
+            SELECT FROM inventory_credential m
+            WHERE m.principal_id = p.id AND m.kind = 'mfa' AND m.is_active AND m.ended_at IS NULL)""",
+    ),
+    _credential(
+        Finding.Kind.STALE_KEY,
+        f"CASE WHEN c.created_at < %(now)s - 4 * %(key_age)s THEN {HIGH} ELSE {MEDIUM} END",
+        """CASE WHEN c.last_used_at < %(now)s - %(unused)s
+            THEN format('An access key of %%s was last used on %%s, and still works.', p.name, c.last_used_at::date)
+            ELSE format('An access key of %%s has not been changed since %%s.', p.name, c.created_at::date) END""",
+        "c.kind = 'access_key' AND (c.created_at < %(now)s - %(key_age)s OR c.last_used_at < %(now)s - %(unused)s)",
+    ),
+    f"""
+        SELECT '{Finding.Kind.STANDING_ADMIN}', 'assignment:' || a.id, {HIGH}, COALESCE(e.resource_id, p.resource_id),
+            p.identity_id, e.id, NULL::bigint, a.id,
+            COALESCE((SELECT o.id FROM inventory_identity o WHERE o.id = e.owner_id AND o.ended_at IS NULL), {_ANSWERS}),
+            p.name, format('%%s holds %%s%%s all the time.', p.name, e.name, ' in ' || r.name),
+            jsonb_build_object('why it is admin', e.privilege_reason, 'since', lower(a.period))
+        FROM inventory_assignment a
+        JOIN inventory_entitlement e ON e.id = a.entitlement_id
+        JOIN inventory_principal p ON p.id = a.principal_id
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_resource r ON r.id = COALESCE(e.resource_id, p.resource_id)
+        WHERE e.connection_id = %(connection)s AND e.privilege = 'admin' AND e.group_id IS NULL AND NOT e.is_ours
+            AND upper_inf(a.period) AND a.is_standing AND NOT p.is_reserved""",
+    f"""
+        SELECT '{Finding.Kind.ESCALATION}', 'entitlement:' || e.id, {HIGH}, e.resource_id, NULL::bigint, e.id,
+            NULL::bigint, NULL::bigint, COALESCE(
+                (SELECT o.id FROM inventory_identity o WHERE o.id = e.owner_id AND o.ended_at IS NULL),
+                (SELECT o.id FROM inventory_identity o WHERE o.id = r.owner_id AND o.ended_at IS NULL)),
+            e.name, format('%%s is not an administrator''s, but lets its holders become one.', e.name),
+            jsonb_build_object('how', e.privilege_reason)
+        FROM inventory_entitlement e
+        LEFT JOIN inventory_resource r ON r.id = e.resource_id
+        WHERE e.connection_id = %(connection)s AND e.ended_at IS NULL AND e.can_escalate AND e.privilege <> 'admin'
+            AND e.group_id IS NULL AND NOT e.is_ours AND EXISTS (
+                SELECT FROM inventory_assignment a JOIN inventory_principal p ON p.id = a.principal_id
+                WHERE a.entitlement_id = e.id AND upper_inf(a.period) AND NOT p.is_reserved)""",
+    f"""
+        SELECT DISTINCT ON (c.kind, i.id, concern.word) c.kind, 'identity:' || i.id || ':' || concern.word, c.severity,
+            p.resource_id, i.id, NULL::bigint, NULL::bigint, NULL::bigint, {_ANSWERS}, i.name, sign->>'evidence',
+            jsonb_build_object('concern', concern.word, 'statement', sign->>'statement')
+        FROM inventory_identity i
+        JOIN inventory_principal p ON p.identity_id = i.id AND p.ended_at IS NULL
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        CROSS JOIN LATERAL jsonb_array_elements(i.signs) sign
+        CROSS JOIN LATERAL jsonb_array_elements_text(sign->'concerns') concern(word)
+        JOIN (VALUES {_concerns}) c(word, kind, severity) ON c.word = concern.word
+        WHERE i.connection_id = %(connection)s AND i.ended_at IS NULL AND NOT p.is_reserved
+            AND i.signs <> '[]'::jsonb
+        ORDER BY c.kind, i.id, concern.word, p.id""",
+    f"""
+        SELECT DISTINCT ON (i.id) '{Finding.Kind.UNOWNED}', 'identity:' || i.id,
+            CASE WHEN {_HOLDS_PRIVILEGED} THEN {HIGH} ELSE {MEDIUM} END, p.resource_id, i.id, NULL::bigint,
+            NULL::bigint, NULL::bigint, NULL::bigint, i.name, format('Nobody answers for %%s.', i.name),
+            jsonb_build_object('what it is', i.evidence)
+        FROM inventory_identity i
+        JOIN inventory_principal p ON p.identity_id = i.id AND p.ended_at IS NULL
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        WHERE i.connection_id = %(connection)s AND i.kind = 'machine' AND i.ended_at IS NULL AND NOT p.is_reserved
+            AND {_ANSWERS} IS NULL
+        ORDER BY i.id, p.id""",
+    f"""
+        SELECT '{Finding.Kind.UNUSED}', 'principal:' || p.id,
+            CASE WHEN {_HOLDS_PRIVILEGED} THEN {HIGH} ELSE {MEDIUM} END, p.resource_id, i.id, NULL::bigint, NULL::bigint,
+            NULL::bigint, {_ANSWERS}, p.name,
+            format('%%s was last used on %%s, and keeps its access.', p.name, p.last_used_at::date),
+            jsonb_build_object('last used', p.last_used_at)
+        FROM inventory_principal p
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        WHERE p.connection_id = %(connection)s AND p.kind IN ('iam_role', 'iam_user') AND p.ended_at IS NULL
+            AND NOT p.is_reserved AND p.last_used_at < %(now)s - %(unused)s AND EXISTS (
+                SELECT FROM inventory_assignment a WHERE a.principal_id = p.id AND upper_inf(a.period))""",
+    f"""
+        SELECT '{Finding.Kind.OUTSIDE}', 'drift:' || d.id, CASE WHEN d.is_critical THEN {CRITICAL} ELSE {HIGH} END,
+            COALESCE(e.resource_id, p.resource_id), p.identity_id, e.id, NULL::bigint, NULL::bigint,
+            COALESCE((SELECT o.id FROM inventory_identity o WHERE o.id = e.owner_id AND o.ended_at IS NULL), {_ANSWERS}),
+            COALESCE(p.name, e.name, 'AWS'), d.what, jsonb_build_object('difference', d.id, 'kind', d.kind)
+        FROM grants_drift d
+        LEFT JOIN inventory_principal p ON p.id = d.principal_id
+        LEFT JOIN inventory_entitlement e ON e.id = d.entitlement_id
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_resource r ON r.id = COALESCE(e.resource_id, p.resource_id)
+        WHERE d.connection_id = %(connection)s AND d.closed_at IS NULL
+            AND d.kind IN ('rogue', 'resurrected', 'unintended')""",
+)
+
+# What these rest on is no scan's fact (a person's word, a comparison of its own that was complete): not shown means over.
+CLOSE_AT_ONCE = (Finding.Kind.UNOWNED, Finding.Kind.OUTSIDE)
+
+# What a person does about it.
+ADVICE = {
+    Finding.Kind.ROOT_KEY: "Delete the key as the root user. Nothing that runs should need it.",
+    Finding.Kind.NO_MFA: "Take the password away, or have the user enrol an MFA device.",
+    Finding.Kind.STALE_KEY: "Give the program a role in place of the key, or change the key and delete this one.",
+    Finding.Kind.STANDING_ADMIN: "Offer it for a time instead, and remove what stands in the next review.",
+    Finding.Kind.ESCALATION: "Take the permission out of the policy, limit its resources, or treat it as admin.",
+    Finding.Kind.OPEN_TRUST: "Narrow the role's trust policy to who really uses it.",
+    Finding.Kind.ORPHAN: "Delete the principal from the trust policy, or the role if nobody else uses it.",
+    Finding.Kind.UNOWNED: "Name an owner on its page, or tag it in AWS.",
+    Finding.Kind.UNUSED: "Ask its owner whether it can go; if nobody knows, take its access away first.",
+    Finding.Kind.MIXED_USE: "Make a role for the program, and let the person sign in through Identity Center.",
+    Finding.Kind.OUTSIDE: "Look at the difference: remove it, adopt it in a review, or offer it for a time.",
+}

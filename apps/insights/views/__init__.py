@@ -1,0 +1,1 @@
+"""Pages about what the portal measures and what does not look right."""
