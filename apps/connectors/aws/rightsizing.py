@@ -1,0 +1,159 @@
+"""A smaller policy from what its holder really did: takes actions out of Allow statements and touches nothing else.
+
+An action goes only when its use would have been seen. What a trail may not show (data events, permissions without a call of
+their own) stays, unless AWS itself says that the whole service was not accessed. What AWS services did on the holder's behalf
+stays too: AWS checks the holder's permissions for it, though it is no need of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from apps.connectors.aws.catalogue import catalogue
+from apps.connectors.aws.policy.documents import Document, MalformedPolicy, parse
+from apps.connectors.aws.policy.matcher import has_wildcard
+from apps.connectors.aws.policy.reach import effective
+from apps.connectors.aws.unlogged import unlogged
+
+MOST_OF_POLICY = 6_144  # characters of a managed policy without white space; inline ones of a role share 10,240
+
+# Never seen anywhere, and what breaks when it is missed breaks late.
+NEVER_SEEN = ("iam:PassRole",)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a principal since `since`. Actions are named as in the catalogue.
+
+    `accessed`: by service, when AWS says it was last accessed; None where that is longer ago than AWS keeps track. A service
+    that is not in it was not reported on.
+    """
+
+    since: datetime
+    used: frozenset[str] = frozenset()
+    for_services: frozenset[str] = frozenset()  # done by AWS services on its behalf
+    unmapped: frozenset[str] = frozenset()  # services with calls that fit no permission
+    accessed: Mapping[str, datetime | None] = field(default_factory=dict)
+    accessed_actions: frozenset[str] = frozenset()  # that AWS says were accessed since
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A proposal for one document. `after` is None when nothing of it is needed; equal documents mean: nothing to take."""
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any] | None
+    removed: tuple[str, ...] = ()  # actions
+    unseen: tuple[str, ...] = ()  # actions that stay because nothing could show their use
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_smaller(self) -> bool:
+        return bool(self.removed)
+
+
+def smaller(document: str | Mapping[str, Any] | Document, evidence: Evidence) -> Smaller:
+    """The document without what was not used. Raises MalformedPolicy for what cannot be read."""
+    read = parse(document)
+    keep, unseen = _needed(evidence)
+    statements: list[Any] = []
+    removed = stays = 0
+    notes = []
+    for statement in read.statements:
+        name = f"Statement {statement.index + 1}"
+        if statement.effect != "Allow":
+            statements.append(statement.raw)
+            continue
+        if statement.is_not_action:
+            notes.append(f"{name} allows everything but a list (NotAction). It stays as it is: rewrite it by hand.")
+            statements.append(statement.raw)
+            continue
+        allowed = catalogue().select(statement.actions)
+        stays |= allowed & unseen(allowed) & ~keep
+        kept = allowed & (keep | unseen(allowed))
+        if kept == allowed:
+            statements.append(statement.raw)
+            continue
+        removed |= allowed & ~kept
+        actions = list(_written(_listed(statement.raw["Action"]), kept))
+        if actions:
+            statements.append({**statement.raw, "Action": actions})
+    still = catalogue().select(
+        action for one in statements if one["Effect"] == "Allow" for action in _listed(one.get("Action", ()))
+    )
+    after = {**read.raw, "Statement": statements} if any(one["Effect"] == "Allow" for one in statements) else None
+    if after and removed and len(json.dumps(after, separators=(",", ":"))) > MOST_OF_POLICY:
+        notes.append("Written out like this it is longer than a managed policy may be. Split it by service.")
+    return Smaller(
+        before=read.raw,
+        after=after if removed else read.raw,
+        removed=tuple(catalogue().actions(removed & ~still)),
+        unseen=tuple(catalogue().actions(stays)),
+        notes=tuple(notes),
+    )
+
+
+def allowed_by(documents: Sequence[Any]) -> tuple[int, int]:
+    """What policies allow at most, as a set of the catalogue, and how many of them could not be read."""
+    read, broken = [], 0
+    for document in documents:
+        try:
+            read.append(parse(document))
+        except MalformedPolicy:
+            broken += 1
+    return effective(read).any, broken
+
+
+def _needed(evidence: Evidence) -> tuple[int, Any]:
+    """The actions that were used, and a function: which of some actions stay because nothing could show their use."""
+    known = catalogue()
+    keep = known.select(evidence.used | evidence.for_services | evidence.accessed_actions)
+
+    def unseen(allowed: int) -> int:
+        found = 0
+        for service in known.services(allowed):
+            mine = known.expand(f"{service}:*")
+            if service in evidence.unmapped:
+                found |= mine
+            elif _is_untouched(evidence, service, keep & mine):
+                found |= mine & known.select(NEVER_SEEN)
+            else:
+                found |= unlogged(service)
+        return found & allowed
+
+    return keep, unseen
+
+
+def _is_untouched(evidence: Evidence, service: str, used: int) -> bool:
+    """Whether AWS itself says that the service was not accessed at all since, and the trail agrees."""
+    if used or service not in evidence.accessed:
+        return False
+    at = evidence.accessed[service]
+    return at is None or at < evidence.since
+
+
+def _written(patterns: Sequence[str], kept: int) -> Iterator[str]:
+    """The actions of a statement, as it wrote them where all that a pattern stands for is kept."""
+    known = catalogue()
+    done = 0
+    for pattern in patterns:
+        stands_for = known.expand(pattern)
+        if not stands_for:
+            yield pattern  # the catalogue does not know it: nobody can say that it is not needed
+            continue
+        left = stands_for & kept & ~done
+        done |= left
+        if stands_for & kept == stands_for:
+            yield pattern
+        elif has_wildcard(pattern):
+            for service in known.services(left):
+                whole = known.expand(f"{service}:*")
+                yield from (f"{service}:*",) if left & whole == whole else known.actions(left & whole)
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
