@@ -16,7 +16,7 @@ from apps.inventory.models import ConnectionTest
 from apps.notifications.models import Notification
 from apps.reviews.models import ReviewItem
 from apps.reviews.services import campaigns
-from tests.factories.inventory import SyncRunFactory
+from tests.factories.inventory import PrincipalFactory, SyncRunFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import System
 
@@ -40,6 +40,7 @@ class People(System):
             "mallory": UserFactory(name="Mallory"),
         }
         self.identity, self.entitlement, self.user = self.alice.identity, self.read, self.users["alice"]
+        self.login = PrincipalFactory(connection=self.connection, iam_user=True, resource=self.account)
         self.run = SyncRunFactory(connection=self.connection)
         self.connection_test = ConnectionTest.objects.create(connection=self.connection)
         self.grant = self.issue()

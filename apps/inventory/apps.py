@@ -11,10 +11,16 @@ class InventoryConfig(AppConfig):
         from apps.connectors import budget
         from apps.core import navigation
         from apps.core.navigation import Place
-        from apps.inventory import checks, permissions, roles  # noqa: F401  checks registers itself
+        from apps.inventory import checks, extensions, permissions, roles  # noqa: F401  checks registers itself
+        from apps.inventory.extensions import Tab
+        from apps.inventory.models import Correlation
         from apps.users import roles as portal_roles
 
         portal_roles.register(roles.derived)
+        extensions.add_tab(Tab(subject="inventory.identity", label="Paths", url_name="inventory:paths", order=10))
+        extensions.add_tab(
+            Tab(subject="inventory.resource", label="Who gets in", url_name="inventory:account_paths", order=10)
+        )
         budget.begin(
             settings.AWS_BUDGET, lambda: Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
         )
@@ -47,6 +53,24 @@ class InventoryConfig(AppConfig):
                 order=30,
                 visible=lambda request: permissions.can_look_up(request.user),  # type: ignore[arg-type]
                 search=True,
+            ),
+            Place(
+                label="Credentials",
+                icon="key",
+                url_name="inventory:credentials",
+                group=group,
+                order=40,
+                visible=lambda request: permissions.can_see_everything(request.user),  # type: ignore[arg-type]
+                search=True,
+            ),
+            Place(
+                label="Logins",
+                icon="user-check",
+                url_name="inventory:logins",
+                group=navigation.ADMIN,
+                order=20,
+                visible=lambda request: permissions.can_see_everything(request.user),  # type: ignore[arg-type]
+                count=lambda _request: Correlation.objects.waiting().count(),
             ),
             Place(
                 label="Connections",

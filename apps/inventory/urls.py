@@ -1,24 +1,49 @@
 from django.urls import path
 
-from apps.inventory.views import accounts, connections, entitlements, identities
+from apps.inventory.views import (
+    accounts,
+    connection_tests,
+    connections,
+    credentials,
+    entitlements,
+    identities,
+    logins,
+    paths,
+)
 
 app_name = "inventory"
 
 urlpatterns = [
     path("identities/", identities.identities, name="identities"),
     path("identities/<int:pk>/", identities.identity, name="identity"),
+    path("identities/<int:pk>/paths", paths.paths, name="paths"),
     path("identities/<int:pk>/owner", identities.own, name="own_identity"),
     path("identities/<int:pk>/link", identities.link, name="link_user"),
     path("identities/<int:pk>/unlink", identities.unlink, name="unlink_user"),
+    path("identities/<int:pk>/correct", identities.correct, name="correct_identity"),
+    path("identities/<int:pk>/take-correction-back", identities.take_correction_back, name="take_correction_back"),
+    path("identities/<int:pk>/describe", identities.describe, name="describe_identity"),
+    path("identities/<int:pk>/successor", identities.succeed, name="set_successor"),
+    path("logins/", logins.logins, name="logins"),
+    path("logins/accept", logins.accept, name="accept_proposals"),
+    path("logins/<int:pk>/", logins.login, name="login"),
+    path("logins/<int:pk>/decide", logins.decide, name="decide_login"),
     path("entitlements/", entitlements.entitlements, name="entitlements"),
     path("entitlements/<int:pk>/", entitlements.entitlement, name="entitlement"),
     path("entitlements/<int:pk>/owner", entitlements.own, name="own_entitlement"),
+    path("credentials/", credentials.credentials, name="credentials"),
     path("aws-accounts/", accounts.accounts, name="accounts"),
     path("aws-accounts/<int:pk>/", accounts.account, name="account"),
+    path("aws-accounts/<int:pk>/paths", paths.account_paths, name="account_paths"),
     path("aws-accounts/<int:pk>/owner", accounts.own, name="own_account"),
     path("aws-accounts/<int:pk>/environment", accounts.environment, name="environment"),
     path("connections/", connections.connections, name="connections"),
+    path("connections/add", connections.add, name="add_connection"),
     path("connections/<slug:name>/", connections.connection, name="connection"),
+    path("connections/<slug:name>/edit", connections.edit, name="edit_connection"),
+    path("connections/<slug:name>/test", connection_tests.test, name="test_connection"),
+    path("connections/<slug:name>/tests/<int:pk>/", connection_tests.result, name="connection_test"),
+    path("connections/<slug:name>/tests/<int:pk>/progress", connection_tests.progress, name="test_progress"),
     path("connections/<slug:name>/progress", connections.progress, name="progress"),
     path("connections/<slug:name>/sync", connections.sync, name="sync"),
     path("connections/<slug:name>/baseline", connections.baseline, name="baseline"),

@@ -79,7 +79,9 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     }
     if context["can_view_contents"]:
         machines = Identity.objects.present().machine().filter(principals__resource=row).distinct()
-        heaviest = with_worst(machines.select_related("owner")).order_by(by_weight("worst"), "name", "pk")
+        heaviest = with_worst(machines.select_related("owner", "successor", "correction")).order_by(
+            by_weight("worst"), "name", "pk"
+        )
         context["machines"] = list(heaviest[:MOST_SHOWN])
         context["machine_count"] = machines.count()
         context["unowned"] = machines.filter(pk__in=Identity.objects.unowned().values("pk")).count()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
 from apps.inventory import extensions, permissions, services
-from apps.inventory.forms import LinkForm, OwnerForm
+from apps.inventory.forms import CorrectionForm, DescriptionForm, LinkForm, OwnerForm, SuccessorForm
 from apps.inventory.models import Assignment, Credential, Identity, Path, Principal
 from apps.inventory.models.access import PRIVILEGED, Privilege
 from apps.inventory.models.holders import Classification, IdentityQuerySet
@@ -32,6 +32,8 @@ from apps.inventory.views.common import (
     visitor,
     with_worst,
 )
+from apps.inventory.views.signs import signs_of
+from apps.users.models import User
 
 MOST_SHOWN = 100  # holdings on one page before "show all"
 MOST_REPORTS = 20
@@ -47,9 +49,10 @@ def identities(request: HttpRequest) -> HttpResponse:
     query = searched(request)
     if query:
         found = found.filter(Q(name__icontains=query) | Q(email__icontains=query))
-    for name in ("department", "classification"):
-        if request.GET.get(name):
-            found = found.filter(**{name: request.GET[name][:200]})
+    if request.GET.get("department"):
+        found = found.filter(department=request.GET["department"][:200])
+    if request.GET.get("classification"):
+        found = found.classified(request.GET["classification"][:40])
     if request.GET.get("risk") == "privileged":
         found = found.filter(holds_privileged())
     if request.GET.get("owner") == "none":
@@ -57,7 +60,11 @@ def identities(request: HttpRequest) -> HttpResponse:
     account = account_asked(request)
     if account:
         found = found.filter(pk__in=Principal.objects.filter(resource=account).values("identity"))
-    shown = with_worst(found.select_related("manager", "owner", "connection").prefetch_related("principals__resource"))
+    shown = with_worst(
+        found.select_related("manager", "owner", "successor", "connection", "correction").prefetch_related(
+            "principals__resource"
+        )
+    )
     context = {
         "page": paging.page(shown, request.GET, order=("name", "pk")),
         "account": account,
@@ -90,7 +97,8 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         for path in sorted(paths, key=_weight)
         if not (path.is_membership and path.assignment.pk in brought)  # what it brings is listed in its place
     ]
-    principals = list(row.principals.select_related("resource").order_by("kind", "pk"))
+    principals = list(row.principals.select_related("resource", "correlation__decided_by").order_by("kind", "pk"))
+    iam_user = next((one for one in principals if one.kind == Principal.Kind.IAM_USER and not one.ended_at), None)
     seen = [one.last_used_at for one in principals if one.last_used_at]
     show_all = bool(request.GET.get("all"))
     reports = row.reports.present().order_by("name", "pk")
@@ -107,7 +115,9 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         "credentials": list(Credential.objects.filter(principal__in=principals, ended_at=None).order_by("kind", "pk")),
         "reports": list(reports[:MOST_REPORTS]),
         "report_count": reports.count(),
-        "owned": list(row.owned_identities.present().order_by("name", "pk")[:MOST_REPORTS]),
+        "owned": list(
+            row.owned_identities.present().select_related("correction").order_by("name", "pk")[:MOST_REPORTS]
+        ),
         "owned_count": row.owned_identities.present().count(),
         "tabs": extensions.tabs_of(request, row),
         "freshness": freshness([row.connection]),
@@ -115,6 +125,15 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         "can_manage": permissions.can_manage(user),
         "owner_form": OwnerForm(initial={"owner": row.owner.email if row.owner else ""}, connection=row.connection),
         "link_form": LinkForm(initial={"user": row.email}),
+        "signs": [] if row.is_human else signs_of(row),
+        "can_describe": permissions.can_describe(user, row),
+        "iam_user": iam_user,
+        "succeeding": list(row.succeeding_identities.present().order_by("name", "pk")[:MOST_REPORTS]),
+        "correction_form": CorrectionForm(is_iam_user=iam_user is not None),
+        "description_form": DescriptionForm(initial={"purpose": row.purpose, "consumers": row.consumers}),
+        "successor_form": SuccessorForm(
+            initial={"owner": row.successor.email if row.successor else ""}, connection=row.connection
+        ),
     }
     return render(request, "inventory/identity.html", context)
 
@@ -146,10 +165,75 @@ def own(request: HttpRequest, pk: int) -> HttpResponse:
     return set_owner(request, row, by, or_else=f"Tags say again who answers for {row}.")
 
 
+@require_POST
+def correct(request: HttpRequest, pk: int) -> HttpResponse:
+    """Somebody who answers for a machine says what it is."""
+    row, by = _described(request, pk)
+    is_iam_user = row.principals.present().filter(kind=Principal.Kind.IAM_USER).exists()
+    form = CorrectionForm(request.POST, is_iam_user=is_iam_user)
+    if not form.is_valid():
+        return refused(request, form, row)
+    done = "An administrator says next whose login it is." if form.is_person else f"What {row} is was corrected."
+    try_to(
+        request,
+        lambda: services.correct(
+            row,
+            classification=form.classification,
+            is_person=form.is_person,
+            reason=form.cleaned_data["reason"],
+            by=by,
+        ),
+        done,
+    )
+    return redirect(row)
+
+
+@require_POST
+def take_correction_back(request: HttpRequest, pk: int) -> HttpResponse:
+    """What AWS shows is the last word again."""
+    row, by = _described(request, pk)
+    try_to(request, lambda: services.take_correction_back(row, by=by), f"AWS says again what {row} is.")
+    return redirect(row)
+
+
+@require_POST
+def describe(request: HttpRequest, pk: int) -> HttpResponse:
+    """Somebody who answers for a machine writes down what it is for."""
+    row, by = _described(request, pk)
+    form = DescriptionForm(request.POST)
+    if not form.is_valid():
+        return refused(request, form, row)
+    try_to(request, lambda: services.describe(row, **form.cleaned_data, by=by), "Written down.")
+    return redirect(row)
+
+
+@require_POST
+def succeed(request: HttpRequest, pk: int) -> HttpResponse:
+    """Somebody who answers for a machine names who comes after its owner."""
+    row, by = _described(request, pk)
+    form = SuccessorForm(request.POST, connection=row.connection)
+    if not form.is_valid():
+        return refused(request, form, row)
+    successor = form.cleaned_data["owner"]
+    done = f"{successor} answers for {row} once its owner has left." if successor else f"Nobody succeeds for {row}."
+    try_to(request, lambda: services.set_successor(row, successor, by=by), done)
+    return redirect(row)
+
+
+def _described(request: HttpRequest, pk: int) -> tuple[Identity, User]:
+    """A machine, and who may write about it; for everybody else there is none."""
+    row, user = _load(request, pk), user_of(request)
+    if not permissions.can_manage(user) and not permissions.can_describe(user, row):
+        raise Http404
+    return row, user
+
+
 def _load(request: HttpRequest, pk: int) -> Identity:
     """The identity, for somebody who may look at it; for everybody else there is none."""
     visible = permissions.visible_identities(user_of(request))
-    return get_object_or_404(visible.select_related("connection", "manager", "owner", "user"), pk=pk)
+    return get_object_or_404(
+        visible.select_related("connection", "manager", "owner", "successor", "user", "correction__said_by"), pk=pk
+    )
 
 
 def _weight(path: Path) -> tuple[int, str, int]:

@@ -114,7 +114,7 @@ def draw(identity: Identity, paths: Iterable[Path], reasons: Mapping[int, Reason
     shown = _together(sorted(rows, key=lambda row: (row.weight, row.name, row.group))[:MOST_ROWS])
     who_at, group_at, what_at, where_at = COLUMNS if any(row.group for row in shown) else WITHOUT_GROUPS
     bottom = TOP + len(shown) * (HEIGHT + GAP)
-    who = Node(who_at[0], _middle(0, len(shown) - 1), who_at[1], identity.name, _about(identity))
+    who = Node(who_at[0], middle(0, len(shown) - 1), who_at[1], identity.name, about(identity))
     nodes, edges = [who], []
     for number, row in enumerate(shown):
         y = TOP + number * (HEIGHT + GAP)
@@ -124,15 +124,15 @@ def draw(identity: Identity, paths: Iterable[Path], reasons: Mapping[int, Reason
         if row.group:
             group = Node(group_at[0], y, group_at[1], row.group, "Group", risky)
             nodes.append(group)
-            edges += [_edge(who, group, row.style), _edge(group, what, row.style)]
+            edges += [edge(who, group, row.style), edge(group, what, row.style)]
         else:
-            edges.append(_edge(who, what, row.style))
+            edges.append(edge(who, what, row.style))
     for first, last in _blocks(shown):
         title, text = shown[first].where
-        where = Node(where_at[0], _middle(first, last), where_at[1], title, text, shown[first].style == "e-risk")
+        where = Node(where_at[0], middle(first, last), where_at[1], title, text, shown[first].style == "e-risk")
         nodes.append(where)
         whats = [node for node in nodes if node.x == what_at[0]][first : last + 1]
-        edges += [_edge(what, where, row.style) for what, row in zip(whats, shown[first : last + 1], strict=True)]
+        edges += [edge(what, where, row.style) for what, row in zip(whats, shown[first : last + 1], strict=True)]
     return Picture(nodes, edges, bottom + 24, _sentence(shown), len(rows) - len(shown))
 
 
@@ -172,20 +172,20 @@ def _cut(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
-def _middle(first: int, last: int) -> int:
+def middle(first: int, last: int) -> int:
     return TOP + (first + last) * (HEIGHT + GAP) // 2
 
 
-def _edge(start: Node, end: Node, style: str) -> Edge:
+def edge(start: Node, end: Node, style: str) -> Edge:
     (x1, y1), (x2, y2) = start.right, end.left
     bend = (x2 - x1) // 2
     return Edge(f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}", style)
 
 
-def _about(identity: Identity) -> str:
+def about(identity: Identity) -> str:
     if identity.is_human:
         return f"Person, {identity.department}" if identity.department else "Person"
-    return str(identity.get_classification_display() or "Machine")
+    return identity.what or "Machine"
 
 
 def _said(row: _Row) -> str:
