@@ -303,7 +303,9 @@ SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the sa
 TRAIL_EVERY_MINUTES = env.number("TRAIL_EVERY_MINUTES", 60)
 TRAIL_BACKFILL_DAYS = env.number("TRAIL_BACKFILL_DAYS", 90)  # how far the first reading of a trail goes back
 USAGE_KEPT_DAYS = env.number("USAGE_KEPT_DAYS", 400)
-USAGE_PROPOSAL_DAYS = env.number("USAGE_PROPOSAL_DAYS", 90)  # whole days that a smaller policy is proposed from, at least
+USAGE_PROPOSAL_DAYS = env.number(
+    "USAGE_PROPOSAL_DAYS", 90
+)  # whole days that a smaller policy is proposed from, at least
 STACK_TAGS = env.words("STACK_TAGS", ["aws:cloudformation:stack-name", "terraform-stack", "terraform-workspace"])
 OWNER_TAGS = env.words("OWNER_TAGS", ["owner", "owner-email"])  # whose value may be the owner's e-mail
 OU_ENVIRONMENTS = dict(

@@ -140,11 +140,72 @@ class Scan:
         return not self.problems and all(total.agrees for total in self.totals)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something in the system may be different since `at`: a provider's event said so, and only that is believed of it.
+
+    `kind`: account (the inside of one), holders (`key` is the external id of the entitlement that may be held by others
+    now), membership (`key` is the provider's own id of one that ended), rest (read everything).
+    """
+
+    event_id: str
+    event_name: str
+    at: datetime
+    account_id: str
+    kind: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Some messages of a change feed: what they are about, why some could not be understood, and what to give back when
+    all of that is safely noted."""
+
+    changes: list[Change]
+    malformed: list[str]
+    receipts: list[str]
+
+
+class ChangeFeed(Protocol):
+    """What a system tells about its own changes, at least once and in any order. Every method may raise."""
+
+    def receive(self) -> Received:
+        """The next messages; none when none wait."""
+
+    def done(self, receipts: Sequence[str]) -> None:
+        """What came with these is safely noted: do not tell it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether one right is there in one place. `state`: ok, missing, unknown."""
+
+    account_id: str
+    name: str  # of the place, as people know it
+    action: str  # "iam:GetRole"
+    state: str = "ok"
+    why: str = ""  # a sentence: who denies it
+    next: str = ""  # a sentence: what to do
+    statement: Mapping[str, Any] | None = None  # of a policy that would give it, to copy
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What trying every right found. `sampled` of `accounts` were tried."""
+
+    findings: list[Finding]
+    sampled: int
+    accounts: int
+
+
 class Connector(Protocol):
     """Reads one configured system. Every method may raise a `ConnectorError`."""
 
     def check(self) -> str:
         """Say who we are there, in a sentence. Raises with what is missing when we cannot read."""
+
+    def checkup(self, progress: Progress) -> Checkup:
+        """Try every right that reading needs, in every place or in a sample of many. Changes nothing."""
 
     def accounts(self) -> list[AccountRecord]:
         """Every resource of the system, all pages."""
@@ -154,6 +215,10 @@ class Connector(Protocol):
 
     def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:
         """The identities, policies and credentials inside one account."""
+
+    def read_holders(self, kind: str, external_id: str, attributes: Mapping[str, Any]) -> list[AssignmentRecord]:
+        """Everybody who holds one entitlement of the directory now, all pages. Its `attributes` are those it was read
+        with. Raises `Gone` when it does not exist any more."""
 
 
 # ---- opening and ending access ------------------------------------------------------------------------------------

@@ -12,17 +12,21 @@ from typing import Any
 from apps.connectors.base import (
     AccountRecord,
     AssignmentRecord,
+    Change,
+    Checkup,
     ControlTotal,
     DocumentRecord,
     EntitlementRecord,
+    Finding,
     Look,
     Progress,
     Proof,
+    Received,
     Scan,
     Target,
     Ticket,
 )
-from apps.connectors.errors import Refused, Unproven
+from apps.connectors.errors import Gone, Refused, Unproven
 from apps.connectors.fake_world import Fault, Pair, World, world
 
 OUR_POLICY = "gatehouse-jit"
@@ -53,6 +57,14 @@ class FakeConnector:
         call, fault = self.world.begin("check")
         self.world.end(call, fault)
         return f"Reading the fake system {self.world.name}."
+
+    def checkup(self, progress: Progress) -> Checkup:
+        call, fault = self.world.begin("checkup")
+        progress(0, 1, "the fake system")
+        self.world.end(call, fault)
+        with self.world.lock:
+            found, accounts = list(self.world.findings), len(self.world.accounts)
+        return Checkup(found or [Finding("", self.world.name, "fake:Read")], accounts, accounts)
 
     def accounts(self) -> list[AccountRecord]:
         call, fault = self.world.begin("accounts")
@@ -104,6 +116,18 @@ class FakeConnector:
         self.world.end(call, fault)
         progress(1, 1, account.name)
         return scan
+
+    def read_holders(self, kind: str, external_id: str, attributes: Mapping[str, Any]) -> list[AssignmentRecord]:
+        call, fault = self.world.begin("read_holders", entitlement=external_id)
+        self.world.end(call, fault)
+        with self.world.lock:
+            if external_id not in self.world.entitlements:
+                raise Gone(f"{external_id} does not exist.")
+            return [
+                AssignmentRecord(principal, entitlement, dict(facts))
+                for (principal, entitlement), facts in self.world.assignments.items()
+                if entitlement == external_id
+            ]
 
     def _add_assignments(self, scan: Scan) -> None:
         entitlements = {record.external_id for record in scan.entitlements}
@@ -204,3 +228,25 @@ class FakeStopPolicy:
     def look(self) -> Look:
         words = "stopped" if self.world.is_stopped else "not stopped"
         return Look(self.world.is_stopped, Proof(f"The fake system is {words}", self.world.now()))
+
+
+class FakeChangeFeed:
+    """Tells what a test put into the world's `messages`: changes, or sentences about what nobody understands. What is not
+    done comes again."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.world = world(config["world"])
+
+    def receive(self) -> Received:
+        call, fault = self.world.begin("receive")
+        self.world.end(call, fault)
+        with self.world.lock:
+            some = list(self.world.messages.items())[:10]
+        changes = [message for _, message in some if isinstance(message, Change)]
+        malformed = [message for _, message in some if isinstance(message, str)]
+        return Received(changes, malformed, [receipt for receipt, _ in some])
+
+    def done(self, receipts: Sequence[str]) -> None:
+        with self.world.lock:
+            for receipt in receipts:
+                self.world.messages.pop(receipt, None)

@@ -15,9 +15,11 @@ from typing import Any
 
 from apps.connectors.base import (
     AccountRecord,
+    Change,
     CredentialRecord,
     DocumentRecord,
     EntitlementRecord,
+    Finding,
     PrincipalRecord,
     Target,
 )
@@ -155,6 +157,8 @@ class World:
         self.guard_capacity = 27
         self.policy_capacity = 6
         self.session_for = timedelta(hours=1)
+        self.findings: list[Finding] = []  # of a checkup; none: all is well
+        self.messages: dict[str, Change | str] = {}  # receipt → what the change feed tells, until it is done
         self.scan_problems: dict[str, list[str]] = defaultdict(list)  # "directory" or an account id → sentences
         self.calls: list[Call] = []
         self.hook: Hook | None = None

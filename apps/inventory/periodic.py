@@ -83,12 +83,6 @@ def trace_due() -> None:
             tasks.sync_ways.apply_async((connection.pk,), expires=EXPIRES_SECONDS)
 
 
-@shared_task
-def end_departed() -> None:
-    """End everybody whose last day is over. Runs once a minute."""
-    said.end_departed(now=timezone.now())
-
-
 def is_due(connection: Connection, last: datetime | None, now: datetime, every: timedelta | None = None) -> bool:
     """Whether it is time again: every connection has its own moment, up to a fifth later, so that they do not all start
     at once. The same every time, so that "15 minutes" stays between 15 and 18."""

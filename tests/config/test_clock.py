@@ -17,8 +17,6 @@ NEEDED = {
     "apps.inventory.periodic.follow_changes": 60,
     "apps.inventory.periodic.test_asked": 300,
     "apps.inventory.tasks.forget_changes": 86400,
-    "apps.inventory.periodic.end_departed": 300,
-    "apps.scim.periodic.link_waiting": 900,
     "apps.inventory.periodic.read_trails_due": 300,
     "apps.inventory.periodic.read_last_accesses": 3600,
     "apps.inventory.periodic.prune_usage": 86400,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from apps.connectors.aws import rights
 from apps.connectors.aws.policy.matcher import matches_action
 from apps.inventory.models import Connection
 from tests.deploy import calls
@@ -54,6 +55,21 @@ def test_no_role_may_what_the_code_never_calls_as_it(role: str) -> None:
     assert sorted(_allowed(role, HUB) - needed) == [], f"{_name(role)} in hub.yaml or member.yaml has too much"
     at_home = {action for action in needed if not _is_of_the_hub(action)}
     assert sorted(_allowed(role, MEMBER) - at_home) == [], f"{_name(role)} in member.yaml has too much"
+
+
+def test_a_test_of_a_connection_tries_exactly_what_reading_needs() -> None:
+    needed = set(calls.needed()["reader_role"])
+    tried = {action for _, action in rights.every_action()}
+    assert sorted(needed - tried) == [], "add a line for each to apps/connectors/aws/rights.py"
+    assert sorted(tried - needed) == [], "nobody calls these as the reader any more: take them out of rights.py"
+    assert {action for where, action in rights.every_action() if where == "hub"} == set(filter(_is_of_the_hub, needed))
+
+
+def test_only_tests_of_connections_call_what_a_table_says() -> None:
+    """What comes from a table cannot be followed to its action; the test above holds that table to the templates."""
+    folder = calls.PROJECT / "apps" / "connectors"
+    using = [path.name for path in folder.rglob("*.py") if ".attempt(" in path.read_text().replace("self.attempt(", "")]
+    assert using == ["rights.py"]
 
 
 def test_the_broker_may_only_make_sessions() -> None:

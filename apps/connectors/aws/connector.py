@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apps.connectors.aws import iam, identity_center, organizations
+from apps.connectors.aws import iam, identity_center, organizations, rights
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import AccountRecord, Progress, Scan
+from apps.connectors.base import AccountRecord, AssignmentRecord, Checkup, Progress, Scan
 
 OUR_ROLES = ("reader_role", "provisioner_role", "remover_role")
 
@@ -28,6 +28,10 @@ class AwsConnector:
             f"{management_id}, with Identity Center {instance.arn.rpartition('/')[2]} in {self._config['region']}."
         )
 
+    def checkup(self, progress: Progress) -> Checkup:
+        """Without a list of accounts that we know: what Organizations says now counts."""
+        return rights.checkup(session(self._config), None, progress)
+
     def accounts(self) -> list[AccountRecord]:
         return organizations.list_accounts(self._api())
 
@@ -36,6 +40,9 @@ class AwsConnector:
 
     def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:
         return iam.scan_account(self._api(), [self._config[role] for role in OUR_ROLES], account, progress)
+
+    def read_holders(self, kind: str, external_id: str, attributes: Mapping[str, Any]) -> list[AssignmentRecord]:
+        return identity_center.read_holders(self._api(), kind, external_id, attributes)
 
     def _api(self) -> Api:
         """A counter of its own for every scan, so that scans in parallel do not count each other's calls."""

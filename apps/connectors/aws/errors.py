@@ -110,6 +110,26 @@ def request_id_of(error: BaseException | None) -> str:
     return str(error.response.get("ResponseMetadata", {}).get("RequestId", "")) if error else ""
 
 
+# What AWS says at the end of a denial, and who that is. "with an explicit deny in a service control policy", or "because
+# no identity-based policy allows the iam:GetRole action" (IAM user guide, "Troubleshoot access denied error messages").
+_WHO = (
+    ("service control policy", "scp"),
+    ("resource control policy", "rcp"),
+    ("permissions boundary", "boundary"),
+    ("explicit deny in an identity-based policy", "explicit"),
+    ("no identity-based policy allows", "identity"),
+)
+
+
+def who_denies(error: BaseException | None) -> str:
+    """Which kind of policy stands in the way: identity, explicit (a Deny there), boundary, scp, rcp; "" when AWS does not
+    say, or names another."""
+    while error is not None and not isinstance(error, sdk.ClientError):
+        error = error.__cause__
+    message = str(error.response.get("Error", {}).get("Message", "")) if error else ""
+    return next((who for words, who in _WHO if words in message), "")
+
+
 def _of_answer(error: sdk.ClientError, doing: str) -> ConnectorError:
     answer = error.response.get("Error", {})
     code = str(answer.get("Code", ""))

@@ -324,6 +324,25 @@ def assignments_of(api: Api, instance_arn: str, permission_set_arn: str, account
     )
 
 
+def read_holders(api: Api, kind: str, external_id: str, attributes: Mapping[str, Any]) -> list[AssignmentRecord]:
+    """Who holds one permission set in one account, or is in one group, read now."""
+    if kind == "permission_set":
+        account_id = external_id.rpartition("@")[2]
+        found = assignments_of(api, attributes["instance_arn"], attributes["permission_set_arn"], account_id)
+        return [
+            AssignmentRecord(one["PrincipalId"], external_id, {"principal_type": one["PrincipalType"]}) for one in found
+        ]
+    members = api.items(
+        api.hub_id,
+        "identitystore",
+        "list_group_memberships",
+        "GroupMemberships",
+        IdentityStoreId=attributes["identity_store_id"],
+        GroupId=attributes["group_id"],
+    )
+    return [_membership(one) for one in members]
+
+
 def _entitlement(
     api: Api,
     instance: Instance,

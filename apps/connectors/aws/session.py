@@ -7,7 +7,7 @@ administrator of Organizations and Identity Center. Endpoints come from the envi
 
 A connection's `config` has: `region` (of Identity Center), `reader_role`, `provisioner_role`, `remover_role` (path and
 name, "portal/PortalReader", the same in every account), `ender_role` (the separate ender's), `broker_role` (mints
-sessions, in the hub only), `external_id` and `source_identity` (asked for by the roles' trust; empty ones are not sent),
+sessions, in the hub only), `feed_role` (empties the queue of changes, in the hub only), `external_id` and `source_identity` (asked for by the roles' trust; empty ones are not sent),
 `guard_policy` and `boundary_policy` (path and name, "/jit/jit-guard"), `schedule_group`, `schedule_role` (assumed by
 EventBridge Scheduler) and `ender_function` (a Lambda function of the hub that ends memberships by name) for what AWS's
 scheduler ends, `entry_permission_set` (whose sessions may assume the role of a grant), `start_url` (the address of the
@@ -36,7 +36,7 @@ from apps.connectors.aws import clock, pacing
 from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, request_id_of, translated
 from apps.connectors.errors import ConnectorError, Denied, Refused, Unproven
 
-Role = Literal["reader_role", "provisioner_role", "remover_role", "ender_role", "broker_role"]
+Role = Literal["reader_role", "provisioner_role", "remover_role", "ender_role", "broker_role", "feed_role"]
 
 MOST_CLIENTS = 256
 SESSION_FOR = timedelta(hours=1)  # role chaining allows no more
@@ -207,6 +207,24 @@ class Api:
             raise
         self._note(name, account_id, answer.get("ResponseMetadata", {}).get("RequestId", ""))
         return answer
+
+    def enter(self, account_id: str) -> None:
+        """Become our role in the account, and call nothing there."""
+        self.session.client(account_id, "iam", self.role)
+
+    def attempt(
+        self, account_id: str, service: str, operation: str, params: Mapping[str, Any]
+    ) -> ConnectorError | None:
+        """Make a call for its refusal alone, which is given back. Only `rights` does, whose calls come from its table."""
+        try:
+            self.call(account_id, service, operation, **params)
+        except ConnectorError as refused:
+            return refused
+        return None
+
+    def queue_url(self, name: str) -> str:
+        """The address of a queue in the hub, at the endpoint that we call anyway."""
+        return f"{self.session.client(self.hub_id, 'sqs', self.role).meta.endpoint_url}/{self.hub_id}/{name}"
 
     @property
     def _opens(self) -> bool:

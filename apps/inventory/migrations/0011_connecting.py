@@ -48,10 +48,8 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("account", "The inside of an account"),
-                            ("pair", "Who holds a permission set in an account"),
-                            ("members", "The members of a group"),
+                            ("holders", "Who holds something"),
                             ("membership", "A membership that ended"),
-                            ("person", "A person of the directory"),
                             ("rest", "Anything else: read everything"),
                         ],
                         max_length=12,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import pgtrigger
 from django.contrib.postgres.fields import DateTimeRangeField
 from django.contrib.postgres.indexes import GinIndex, GistIndex, OpClass
 from django.db import models
 from django.db.models import Q
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Upper
 from django.urls import reverse
 from django.utils import timezone
@@ -145,10 +147,17 @@ class Path:
         return self.assignment.entitlement.group_id is not None
 
 
+MEMBERSHIP_ID = KeyTextTransform("membership_id", "attributes")
+
+
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def open(self) -> AssignmentQuerySet:
         """Held now, as far as the last complete scan knows."""
         return self.filter(period__upper_inf=True)
+
+    def of_membership(self, membership_id: str) -> AssignmentQuerySet:
+        """The membership that the provider calls so: events that end one name nothing else."""
+        return self.filter(attributes__has_key="membership_id").alias(_id=MEMBERSHIP_ID).filter(_id=membership_id)
 
     def on(self, instant: object) -> AssignmentQuerySet:
         """Held at `instant`."""
@@ -213,6 +222,7 @@ class Assignment(models.Model):
         indexes = [
             models.Index(fields=["entitlement"], condition=Q(period__upper_inf=True), name="assignment_open_by_ent"),
             GistIndex(fields=["period"], name="assignment_period"),
+            models.Index(MEMBERSHIP_ID, condition=Q(attributes__has_key="membership_id"), name="assignment_membership"),
         ]
 
     def __str__(self) -> str:
@@ -221,6 +231,18 @@ class Assignment(models.Model):
     @property
     def is_open(self) -> bool:
         return self.period.upper is None
+
+
+class CredentialQuerySet(models.QuerySet["Credential"]):
+    def static(self) -> CredentialQuerySet:
+        """What opens AWS until somebody takes it away: keys and console passwords that work now. AWS does not say whether
+        a root user has a password, so only one that was used counts."""
+        working = self.filter(ended_at=None, is_active=True, kind__in=STATIC)
+        return working.exclude(kind="password", principal__kind=Principal.Kind.IAM_ROOT, last_used_at=None)
+
+    def stale(self, made_before: datetime, used_before: datetime) -> CredentialQuerySet:
+        """Older than it should be, or last used too long ago. An unknown last use says nothing."""
+        return self.filter(Q(created_at__lt=made_before) | Q(last_used_at__lt=used_before))
 
 
 class Credential(models.Model):
@@ -243,11 +265,22 @@ class Credential(models.Model):
     first_seen_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 
+    objects = CredentialQuerySet.as_manager()
+
     class Meta:
         ordering = ["kind", "pk"]
         constraints = [
             models.UniqueConstraint(fields=["principal", "kind", "external_id"], name="credential_once"),
         ]
+        indexes = [
+            models.Index(
+                fields=["created_at", "id"], condition=Q(ended_at=None, is_active=True), name="credential_list"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.principal}"
+
+
+# What lets somebody in until somebody takes it away.
+STATIC = (Credential.Kind.ACCESS_KEY, Credential.Kind.PASSWORD, Credential.Kind.ROOT_KEY)

@@ -35,9 +35,9 @@ class ChangeMarkQuerySet(models.QuerySet["ChangeMark"]):
     def unread(self) -> ChangeMarkQuerySet:
         return self.filter(read_at=None)
 
-    def settled(self, now: datetime) -> ChangeMarkQuerySet:
-        """Old enough that AWS shows the change everywhere, and not just tried in vain."""
-        return self.unread().filter(seen_at__lte=now - ChangeMark.SETTLES_FOR, try_at__lte=now)
+    def due(self, now: datetime) -> ChangeMarkQuerySet:
+        """Old enough that AWS shows the change everywhere, and neither just read nor just tried in vain."""
+        return self.unread().filter(try_at__lte=now)
 
 
 class ChangeMark(models.Model):
@@ -46,13 +46,12 @@ class ChangeMark(models.Model):
 
     class Kind(models.TextChoices):
         ACCOUNT = "account", "The inside of an account"
-        PAIR = "pair", "Who holds a permission set in an account"
-        MEMBERS = "members", "The members of a group"
+        HOLDERS = "holders", "Who holds something"
         MEMBERSHIP = "membership", "A membership that ended"
-        PERSON = "person", "A person of the directory"
         REST = "rest", "Anything else: read everything"
 
     SETTLES_FOR = timedelta(seconds=10)  # AWS shows a change within seconds, rarely at once
+    RESTS_FOR = timedelta(minutes=1)  # and the same is not read again sooner, however much happens there
     KEPT_FOR = timedelta(days=7)
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="marks")

@@ -78,5 +78,18 @@ class ConnectionTest(models.Model):
         return is_open and timezone.now() - self.beat_at < self.SILENT_FOR
 
     @property
+    def missing(self) -> int:
+        """Rights that are not there."""
+        return self._count("missing")
+
+    @property
+    def unknown(self) -> int:
+        """Rights that could not be tried."""
+        return self._count("unknown")
+
+    def _count(self, state: str) -> int:
+        return sum(finding["state"] == state for finding in self.findings)
+
+    @property
     def is_partial(self) -> bool:
         return self.sampled < self.accounts

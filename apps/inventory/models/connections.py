@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 import pgtrigger
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -20,6 +22,37 @@ from apps.core.privileges import ROLES
 
 # What may be changed as long as a connection lives: none of it says where Gatehouse writes, or as whom.
 FREE_OPTIONS = ("change_queue", "start_url")
+
+# Everything an option may be. Names, never addresses that we call: endpoints come from the environment alone.
+_ROLE = re.compile(r"(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
+_POLICY = re.compile(r"/(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,128}", re.ASCII)
+_NAME = re.compile(r"[\w-]{1,80}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,3}")
+OPTIONS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    **dict.fromkeys(
+        ("reader_role", "provisioner_role", "remover_role", "ender_role", "broker_role", "feed_role", "schedule_role"),
+        (_ROLE, "A role is named by its path and name without a leading slash, like portal/PortalReader."),
+    ),
+    **dict.fromkeys(
+        ("guard_policy", "boundary_policy"),
+        (_POLICY, "A policy is named by its path and name, like /jit/jit-guard."),
+    ),
+    **dict.fromkeys(
+        ("schedule_group", "ender_function", "entry_permission_set", "stop_policy", "source_identity"),
+        (_NAME, "Letters, digits, hyphens and underscores."),
+    ),
+    **dict.fromkeys(
+        ("change_queue", "schedule_dlq"), (_NAME, "The name of the queue only: letters, digits, hyphens, underscores.")
+    ),
+    "trail_bucket": (re.compile(r"[a-z0-9.-]{3,63}"), "The name of the bucket only."),
+    "trail_prefix": (re.compile(r"[\w/.-]{1,200}", re.ASCII), "Letters, digits, hyphens, dots and slashes."),
+    "trail_account": (re.compile(r"[0-9]{12}"), "An account id of twelve digits."),
+    **dict.fromkeys(("widest_ipv4", "widest_ipv6", "rules_per_group"), (_NUMBER, "A number.")),
+    "start_url": (
+        re.compile(r"https://[a-z0-9.-]+(?:/[\w/#.-]*)?", re.ASCII),
+        "The address of your access portal, like https://example.awsapps.com/start.",
+    ),
+}
 
 is_region = RegexValidator(r"^[a-z]{2}(-[a-z]+)+-[0-9]\Z", "A Region is called like us-east-1 or eu-central-1.")
 
@@ -122,6 +155,17 @@ class Connection(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("inventory:connection", args=[self.name])
 
+    def clean(self) -> None:
+        """Options are of a known name and shape. They end up in the names of what we call."""
+        if self.kind != self.Kind.AWS:
+            return
+        for name, value in self.options.items():
+            shape, advice = OPTIONS.get(name, (None, ""))
+            if shape is None:
+                raise ValidationError({"options": f"There is no option {name[:40]!r}."})
+            if not isinstance(value, str | int) or not shape.fullmatch(str(value)):
+                raise ValidationError({"options": f"{name}: {advice}"})
+
     @cached_property
     def latest_run(self) -> SyncRun | None:
         """The last run that came to an end, whatever end."""
@@ -146,6 +190,12 @@ class Connection(models.Model):
     def change_queue(self) -> str:
         """The queue in the hub that changes are announced in; "" without a feed."""
         return str(self.options.get("change_queue", ""))
+
+    def full_reading_every(self, is_heard: bool) -> timedelta:
+        """How often everything is read. Seldom where a change feed is heard (`is_heard`), since that reads what changed at
+        once; a feed that fell silent makes it often again."""
+        minutes = settings.FULL_SYNC_EVERY_MINUTES if self.change_queue and is_heard else settings.SYNC_EVERY_MINUTES
+        return timedelta(minutes=max(minutes, settings.SYNC_EVERY_MINUTES))
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -295,3 +345,7 @@ class ScopeScan(models.Model):
 
     def __str__(self) -> str:
         return f"{self.resource or 'Directory'}: {self.get_state_display()}"
+
+    @property
+    def took(self) -> timedelta:
+        return self.finished_at - self.started_at

@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.inventory import tasks
-from apps.inventory.models import Assignment, Connection, ScopeScan, SyncRun
+from apps.inventory.models import Assignment, Connection, ConnectionTest, ScopeScan, SyncRun
+from apps.inventory.models.connections import FREE_OPTIONS
 from apps.inventory.services.errors import NotPossible
+from apps.users.models import User
 
 
 @transaction.atomic
@@ -25,18 +27,58 @@ def add_connection(
     by: Any,
     kind: str = Connection.Kind.AWS,
     options: Mapping[str, Any] | None = None,
+    drop_percent: int | None = None,
 ) -> Connection:
     """A new connection: observe-only, with an external id of its own. Its credentials come from the environment."""
     connection = Connection(name=name, region=region, kind=kind, options=dict(options or {}))
+    if drop_percent is not None:
+        connection.drop_percent = drop_percent
+    _checked(connection)
+    connection.save()
+    data = {"kind": kind, "region": region, "options": connection.options}
+    audit.record("inventory.connection.added", by=by, subject=connection, data=data)
+    return connection
+
+
+@transaction.atomic
+def change_connection(
+    connection: Connection, *, region: str, options: Mapping[str, Any], drop_percent: int, by: Any
+) -> Connection:
+    """Let it read elsewhere, as somebody else, or with another brake. Once it was baselined it stays where it is, and
+    only what says nothing about where Gatehouse writes (`FREE_OPTIONS`, the brake) can be changed: what was accepted as
+    standing would stand somewhere else, and the two people who let Gatehouse write said so about that place."""
+    connection = _locked(connection)
+    before = _settings_of(connection)
+    connection.region, connection.options, connection.drop_percent = region, dict(options), drop_percent
+    _checked(connection)
+    after = _settings_of(connection)
+    changed = {
+        name: [before.get(name), after.get(name)] for name in before | after if before.get(name) != after.get(name)
+    }
+    if not changed:
+        return connection
+    fixed = sorted(set(changed) - {*FREE_OPTIONS, "drop_percent"})
+    if connection.is_fixed and fixed:
+        raise NotPossible(
+            f"{connection} was baselined, so it goes on pointing where it does ({', '.join(fixed)}). "
+            "Add another connection for another place, and pause this one."
+        )
+    connection.save(update_fields=["region", "options", "drop_percent"])
+    audit.record("inventory.connection.changed", by=by, subject=connection, data={"changed": changed})
+    return connection
+
+
+def _checked(connection: Connection) -> None:
     try:
         connection.full_clean()
     except ValidationError as error:
         raise NotPossible(
             " ".join(f"{field}: {' '.join(said)}" for field, said in error.message_dict.items())
         ) from None
-    connection.save()
-    audit.record("inventory.connection.added", by=by, subject=connection, data={"kind": kind, "region": region})
-    return connection
+
+
+def _settings_of(connection: Connection) -> dict[str, Any]:
+    return {"region": connection.region, "drop_percent": connection.drop_percent, **connection.options}
 
 
 @transaction.atomic
@@ -133,6 +175,23 @@ def request_sync(connection: Connection, *, by: Any) -> None:
         raise NotPossible(f"{connection} is being read right now. Wait until that is done.")
     audit.record("inventory.connection.sync_requested", by=by, subject=connection)
     _sync_on_commit(connection)
+
+
+@transaction.atomic
+def request_test(connection: Connection, *, by: Any, is_woken: bool = True) -> ConnectionTest:
+    """Have a worker, which alone holds credentials, try every right that reading needs. Changes nothing there. Nobody is
+    woken for it where whoever asks does it themselves (`is_woken`)."""
+    connection = _locked(connection)
+    if connection.paused_at:
+        raise NotPossible(f"{connection} is paused. Resume it first.")
+    running = connection.tests.alive(timezone.now()).first()
+    if running:
+        raise NotPossible(f"{connection} is being tested right now. Wait until that is done.")
+    test = ConnectionTest.objects.create(connection=connection, asked_by=by if isinstance(by, User) else None)
+    audit.record("inventory.connection.test_requested", by=by, subject=connection)
+    if is_woken:
+        transaction.on_commit(lambda: tasks.test_connection.delay(test.pk))
+    return test
 
 
 @transaction.atomic

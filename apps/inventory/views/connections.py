@@ -4,43 +4,52 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count
+from django.contrib import messages
+from django.db.models import Case, Count, IntegerField, Q, Value, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from apps.core import paging
 from apps.inventory import permissions, services
-from apps.inventory.models import Assignment, Connection, Identity, ScopeScan, SyncRun
-from apps.inventory.views.common import freshness, key_of, manager_only, try_to, user_of
+from apps.inventory.forms import ConnectionForm
+from apps.inventory.models import Assignment, ChangeFeed, Connection, Identity, ScopeScan, SyncRun
+from apps.inventory.views.common import freshness, key_of, manager_only, part, searched, try_to, user_of
 
 MOST_RUNS = 20
 MOST_HELD = 200
+WORST_FIRST = (ScopeScan.State.FAILED, ScopeScan.State.HELD, ScopeScan.State.INCOMPLETE, ScopeScan.State.COMPLETE)
 
 
 @require_safe
 def connections(request: HttpRequest) -> HttpResponse:
     """Every connection with its state."""
-    _require_viewer(request)
+    require_viewer(request)
     rows = list(Connection.objects.annotate(accounts=Count("resources")))
-    return render(request, "inventory/connections.html", {"connections": rows, "freshness": freshness(rows)})
+    context = {
+        "connections": rows,
+        "freshness": freshness(rows),
+        "can_manage": permissions.can_manage(user_of(request)),
+    }
+    return render(request, "inventory/connections.html", context)
 
 
 @require_safe
 def connection(request: HttpRequest, name: str) -> HttpResponse:
     """One connection: the steps to letting Gatehouse write, the readings, and what one of them said about each scope."""
-    row = _load(request, name)
+    row = load(request, name)
     runs = list(row.runs.all()[:MOST_RUNS])
     shown = _chosen(request, row, runs)
-    scopes = list(shown.scopes.select_related("resource").defer("would_end_rows").order_by("pk")) if shown else []
     user = user_of(request)
     context: dict[str, Any] = {
         "connection": row,
         "runs": runs,
         "shown": shown,
-        "scopes": scopes,
-        "unwell": [scan for scan in scopes if scan.state != ScopeScan.State.COMPLETE],
+        **(_scopes(request, shown) if shown else {}),
+        "tests": list(row.tests.all()[:1]),
+        **(_feed(row) if row.change_queue else {}),
         "freshness": freshness([row]),
         "can_manage": permissions.can_manage(user),
         "is_proposer": row.write_proposed_by_id == user.pk,
@@ -48,13 +57,55 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
     }
     if shown and shown.waits_for_confirmation:
         context["held"] = _held(shown)
-    return render(request, "inventory/connection.html", context)
+    return render(request, part(request, "inventory/connection.html", "scopes"), context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def add(request: HttpRequest) -> HttpResponse:
+    """A new connection, observe-only; its page then shows the external id that the roles must ask for."""
+    by = manager_only(request)
+    form = ConnectionForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            row = services.add_connection(
+                name=given["name"],
+                region=given["region"],
+                drop_percent=given["drop_percent"],
+                options=form.options,
+                by=by,
+            )
+        except services.NotPossible as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"{row} is added. Deploy its roles with the external id below, then test it.")
+            return redirect(row)
+    return render(request, "inventory/connection_form.html", {"form": form})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def edit(request: HttpRequest, name: str) -> HttpResponse:
+    """Change what may still be changed."""
+    by, row = manager_only(request), load(request, name)
+    form = ConnectionForm(request.POST or None, connection=row)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            services.change_connection(
+                row, region=given["region"], drop_percent=given["drop_percent"], options=form.options, by=by
+            )
+        except services.NotPossible as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"{row} is changed.")
+            return redirect(row)
+    return render(request, "inventory/connection_form.html", {"form": form, "connection": row})
 
 
 @require_safe
 def progress(request: HttpRequest, name: str) -> HttpResponse:
     """How far the running sync is; asked every two seconds while one runs. Reloads the page when it is over."""
-    row = _load(request, name)
+    row = load(request, name)
     context = {"connection": row, **_progress(request, row)}
     response = render(request, "inventory/connection.html#progress", context)
     if not context["polls"]:
@@ -65,7 +116,7 @@ def progress(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def sync(request: HttpRequest, name: str) -> HttpResponse:
     """Read it now."""
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     last = row.runs.order_by("-pk").values_list("pk", flat=True).first() or 0
     if try_to(request, lambda: services.request_sync(row, by=by), f"{row} is read as soon as a worker is free."):
         return redirect(f"{row.get_absolute_url()}?after={last}")
@@ -75,7 +126,7 @@ def sync(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def baseline(request: HttpRequest, name: str) -> HttpResponse:
     """Take what stands there as standing."""
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     try_to(request, lambda: services.baseline(row, by=by), f"What stands in {row} is its baseline now.")
     return redirect(row)
 
@@ -83,7 +134,7 @@ def baseline(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def propose_writing(request: HttpRequest, name: str) -> HttpResponse:
     """The first of two people."""
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     try_to(request, lambda: services.propose_writing(row, by=by), "Proposed. Another administrator approves it.")
     return redirect(row)
 
@@ -91,21 +142,21 @@ def propose_writing(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def approve_writing(request: HttpRequest, name: str) -> HttpResponse:
     """The second."""
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     try_to(request, lambda: services.approve_writing(row, by=by), f"Gatehouse may change {row} from now on.")
     return redirect(row)
 
 
 @require_POST
 def pause(request: HttpRequest, name: str) -> HttpResponse:
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     try_to(request, lambda: services.pause(row, by=by), f"{row} is paused: nothing is read or changed there.")
     return redirect(row)
 
 
 @require_POST
 def resume(request: HttpRequest, name: str) -> HttpResponse:
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     try_to(request, lambda: services.resume(row, by=by), f"{row} is read again.")
     return redirect(row)
 
@@ -113,19 +164,19 @@ def resume(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def confirm_drop(request: HttpRequest, name: str, run_id: int) -> HttpResponse:
     """An administrator says that what a held run would end is really gone."""
-    by, row = manager_only(request), _load(request, name)
+    by, row = manager_only(request), load(request, name)
     run = get_object_or_404(row.runs, pk=run_id)
     try_to(request, lambda: services.confirm_drop(run, by=by), f"{row} is read again, and what is gone then ends.")
     return redirect(row)
 
 
-def _require_viewer(request: HttpRequest) -> None:
+def require_viewer(request: HttpRequest) -> None:
     if not permissions.can_view_connections(user_of(request)):
         raise Http404
 
 
-def _load(request: HttpRequest, name: str) -> Connection:
-    _require_viewer(request)
+def load(request: HttpRequest, name: str) -> Connection:
+    require_viewer(request)
     rows = Connection.objects.select_related("baselined_by", "write_proposed_by", "write_approved_by")
     return get_object_or_404(rows, name=name)
 
@@ -149,6 +200,40 @@ def _progress(request: HttpRequest, row: Connection) -> dict[str, Any]:
         "is_waiting": is_waiting,
         "polls": running is not None or is_waiting,
         "progress_url": f"{url}?after={after}" if is_waiting else url,
+    }
+
+
+def _feed(row: Connection) -> dict[str, Any]:
+    """What is heard of changes there."""
+    feed = ChangeFeed.objects.filter(connection=row).first()
+    is_heard = feed is not None and feed.is_heard(timezone.now())
+    return {
+        "feed": feed,
+        "feed_is_heard": is_heard,
+        "marks_waiting": row.marks.unread().count(),
+        "full_every": row.full_reading_every(is_heard),
+    }
+
+
+def _scopes(request: HttpRequest, run: SyncRun) -> dict[str, Any]:
+    """A page of what a run read, whatever went wrong first."""
+    scopes = run.scopes.all()
+    counts = dict(scopes.order_by().values_list("state").annotate(Count("pk")))
+    if request.GET.get("state") in ScopeScan.State.values:
+        scopes = scopes.filter(state=request.GET["state"])
+    query = searched(request)
+    if query:
+        scopes = scopes.filter(Q(resource__name__icontains=query) | Q(resource__external_id__startswith=query))
+    worst_first = Case(
+        *(When(state=state, then=Value(place)) for place, state in enumerate(WORST_FIRST)), output_field=IntegerField()
+    )
+    found = scopes.select_related("resource").defer("would_end_rows").annotate(place=worst_first)
+    return {
+        "scopes": paging.page(found, request.GET, order=("place", "pk")),
+        "scope_states": [
+            (state.value, f"{state.label} ({counts[state]:,})") for state in WORST_FIRST if state in counts
+        ],
+        "scope_count": sum(counts.values()),
     }
 
 

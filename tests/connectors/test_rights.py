@@ -1,0 +1,202 @@
+"""Testing a connection: what is missing is named with its place, its cause and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+from apps.connectors.aws import rights
+from apps.connectors.aws.errors import translated
+from apps.connectors.aws.session import Hub, Session
+from apps.connectors.base import AccountRecord, Checkup, Finding
+from apps.connectors.errors import Denied
+from tests.connectors.conftest import CONFIG, HUB, QUIET
+
+ACCOUNT, OTHER = "111122223333", "444455556666"
+INSTANCE = {"InstanceArn": "arn:aws:sso:::instance/ssoins-1111111111111111", "IdentityStoreId": "d-1111111111"}
+SETTINGS = {**CONFIG, "feed_role": "portal/PortalFeed"}
+
+
+def denial(action: str, end: str = "because no identity-based policy allows the action") -> ClientError:
+    said = f"User: arn:aws:sts::1:assumed-role/PortalReader/x is not authorized to perform: {action} {end}"
+    return ClientError({"Error": {"Code": "AccessDenied", "Message": said}}, action)
+
+
+class Fake(Session):
+    """An AWS that answers everything, but for what a test denies."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__({**SETTINGS, **config})
+        self._hub = Hub(HUB, f"arn:aws:sts::{HUB}:assumed-role/PortalHub/x")
+        self.shut: dict[str, ClientError] = {}
+        self.denied: dict[tuple[str, str], ClientError] = {}
+        self.instances: list[Any] = [INSTANCE]
+        self.asked: list[tuple[str, str, str]] = []
+
+    def client(self, account_id: str, service: str, role: str) -> Any:
+        if account_id in self.shut:
+            with translated("sts:AssumeRole"):
+                raise self.shut[account_id]
+        return Client(self, account_id, service)
+
+
+class Client:
+    class meta:
+        endpoint_url = "https://sqs.us-east-1.amazonaws.com"
+
+    def __init__(self, aws: Fake, account_id: str, service: str) -> None:
+        self.aws, self.account_id, self.service = aws, account_id, service
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**params: Any) -> dict[str, Any]:
+            self.aws.asked.append((self.account_id, self.service, operation))
+            error = self.aws.denied.get((self.account_id, operation)) or self.aws.denied.get(("*", operation))
+            if error:
+                raise error
+            return {"Instances": self.aws.instances} if operation == "list_instances" else {}
+
+        return call
+
+
+def checkup(aws: Session, *ids: str) -> Checkup:
+    return rights.checkup(aws, [AccountRecord(one, f"account {one[0]}") for one in ids or (HUB, ACCOUNT)], QUIET)
+
+
+def wrong(found: Checkup) -> list[Finding]:
+    return [finding for finding in found.findings if finding.state != "ok"]
+
+
+def test_a_connection_that_has_everything_says_so_for_each_right_and_place() -> None:
+    found = checkup(Fake())
+    assert wrong(found) == []
+    tried = [(finding.account_id, finding.action) for finding in found.findings]
+    assert len(tried) == len(set(tried))
+    assert {(HUB, right.action) for right in (*rights.IN_HUB, *rights.IN_ACCOUNTS)} <= set(tried)
+    assert {(ACCOUNT, right.action) for right in rights.IN_ACCOUNTS} <= set(tried)
+    assert (found.sampled, found.accounts) == (2, 2)
+
+
+def test_a_missing_right_is_named_with_the_statement_that_gives_it() -> None:
+    aws = Fake()
+    aws.denied[ACCOUNT, "get_credential_report"] = denial("iam:GetCredentialReport")
+    [finding] = wrong(checkup(aws))
+    assert (finding.account_id, finding.action, finding.state) == (ACCOUNT, "iam:GetCredentialReport", "missing")
+    assert "portal/PortalReader lacks the right" in finding.why
+    assert "member.yaml" in finding.next
+    assert finding.statement == {"Effect": "Allow", "Action": "iam:GetCredentialReport", "Resource": "*"}
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (
+            "with an explicit deny in a service control policy: arn:aws:organizations::1:policy/o-1/p-1",
+            "service control",
+        ),
+        ("because no service control policy allows the action", "service control"),
+        ("with an explicit deny in a resource control policy", "resource control"),
+        ("because no permissions boundary allows the action", "boundary"),
+        ("with an explicit deny in an identity-based policy", "Take the Deny out"),
+    ],
+)
+def test_what_no_statement_mends_is_said_without_one(end: str, said: str) -> None:
+    aws = Fake()
+    aws.denied[ACCOUNT, "get_role"] = denial("iam:GetRole", end)
+    [finding] = wrong(checkup(aws))
+    assert said in f"{finding.why} {finding.next}"
+    assert finding.statement is None
+
+
+def test_something_that_does_not_exist_or_is_refused_says_that_the_right_is_there() -> None:
+    aws = Fake()
+    for code, operation in (("NoSuchEntity", "get_role"), ("ValidationError", "get_user")):
+        aws.denied["*", operation] = ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+    assert wrong(checkup(aws)) == []
+
+
+def test_a_passing_fault_is_unknown_and_not_missing() -> None:
+    aws = Fake()
+    aws.denied["*", "list_roles"] = ClientError({"Error": {"Code": "Throttling", "Message": "slow"}}, "ListRoles")
+    assert {finding.state for finding in wrong(checkup(aws))} == {"unknown"}
+
+
+def test_an_account_that_lets_nobody_in_lacks_the_role_where_others_let_us_in() -> None:
+    aws = Fake()
+    aws.shut[OTHER] = denial("sts:AssumeRole", "")
+    [finding] = wrong(checkup(aws, HUB, ACCOUNT, OTHER))
+    assert (finding.account_id, finding.action) == (OTHER, "sts:AssumeRole")
+    assert "most likely lacks member.yaml" in finding.next
+    assert not [asked for asked in aws.asked if asked[0] == OTHER]
+
+
+def test_where_no_account_lets_us_in_the_external_id_is_named() -> None:
+    aws = Fake()
+    aws.shut = {one: denial("sts:AssumeRole", "") for one in (ACCOUNT, OTHER)}
+    found = wrong(checkup(aws, HUB, ACCOUNT, OTHER))
+    assert [finding.account_id for finding in found] == [ACCOUNT, OTHER]
+    assert all("external id" in finding.next for finding in found)
+
+
+def test_a_worker_that_is_not_the_hub_is_told_apart() -> None:
+    aws = Fake()
+    aws.shut[HUB] = denial("sts:AssumeRole")
+    found = checkup(aws)
+    [finding] = found.findings
+    assert "run the worker as PortalHub" in finding.next
+    assert finding.statement and finding.statement["Resource"].endswith(f"{HUB}:role/portal/PortalReader")
+
+
+def test_a_worker_without_credentials_cannot_test_at_all() -> None:
+    aws = Fake()
+    aws.shut[HUB] = ClientError({"Error": {"Code": "InvalidClientTokenId", "Message": "no"}}, "AssumeRole")
+    with pytest.raises(Denied, match="credentials"):
+        checkup(aws)
+
+
+def test_a_region_without_identity_center_is_named_and_its_rights_are_not_guessed() -> None:
+    aws = Fake()
+    aws.instances = []
+    found = checkup(aws)
+    [finding] = wrong(found)
+    assert "us-east-1" in finding.why
+    assert "home Region" in finding.next
+    assert not [one for one in found.findings if one.action.startswith("identitystore:")]
+
+
+def test_the_queue_of_changes_is_looked_at_where_there_should_be_one() -> None:
+    aws = Fake(change_queue="gatehouse-changes")
+    aws.denied[HUB, "get_queue_attributes"] = ClientError(
+        {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue", "Message": "no"}}, "GetQueueAttributes"
+    )
+    [finding] = wrong(checkup(aws))
+    assert "There is no queue gatehouse-changes" in finding.why
+
+
+def test_of_many_accounts_a_sample_is_tried_that_is_always_the_same_and_has_the_hub() -> None:
+    many = [AccountRecord(f"{100000000000 + n}", f"a{n}", path=f"Unit {n % 7}") for n in range(1_000)]
+    first = rights.sample([*many, AccountRecord(HUB, "hub")], HUB)
+    assert first == rights.sample([AccountRecord(HUB, "hub"), *reversed(many)], HUB)
+    assert len(first) == rights.MOST_ACCOUNTS
+    assert first[0].external_id == HUB
+    assert len({account.path for account in first}) == 8, "every unit of the tree, and the hub's"
+
+
+def test_every_call_is_one_that_aws_would_understand() -> None:
+    models = botocore.session.get_session()
+    place = rights.Place(ACCOUNT, "aws", SETTINGS, INSTANCE["InstanceArn"], INSTANCE["IdentityStoreId"])
+    for right in (*rights.IN_ACCOUNTS, *rights.IN_HUB):
+        service, operation = right.call
+        name = right.action.partition(":")[2]
+        shape = models.get_service_model(service).operation_model(name).input_shape
+        params = dict(right.params(place))
+        if shape is None:
+            assert params == {}
+            continue
+        report = ParamValidator().validate(params, shape)
+        assert not report.has_errors(), f"{right.action}: {report.generate_report()}"
+        assert botocore.xform_name(name) == operation
