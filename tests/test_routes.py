@@ -101,6 +101,8 @@ TABLE: dict[str, Route] = {
     "inventory:identity": Route(get=IDENTITY, args=pk("identity")),
     "inventory:paths": Route(get=IDENTITY, args=pk("identity")),
     "inventory:account_paths": Route(get=LINKED, args=pk("account")),
+    "inventory:paths": Route(get=IDENTITY, args=pk("identity")),
+    "inventory:account_paths": Route(get=LINKED, args=pk("account")),
     "inventory:own_identity": Route(post=ADMINS, args=pk("identity")),
     "inventory:link_user": Route(post=ADMINS, args=pk("identity")),
     "inventory:unlink_user": Route(post=ADMINS, args=pk("identity")),

@@ -168,6 +168,7 @@ class Found:
     paths: list[AccessPath] = field(default_factory=list)
     is_cut: bool = False
     is_traced: bool = True
+    permission_sets: list[int] = field(default_factory=list)
 
     @property
     def worst(self) -> AccessPath | None:
@@ -192,7 +193,7 @@ def find(identity: Identity, account: Resource | None = None, *, now: datetime |
         here, key=lambda path: (path.weight, path.is_conditional, len(path.hops), path.name.lower(), path.key)
     )
     is_traced = hasattr(identity.connection, "tracing")
-    return Found(paths, search.is_cut, is_traced)
+    return Found(paths, search.is_cut, is_traced, [pk for kind, pk in search.starts if kind == "set"])
 
 
 @dataclass

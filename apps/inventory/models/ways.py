@@ -6,6 +6,8 @@ a change in one account touches no row of another, and there are never more rows
 
 from __future__ import annotations
 
+import json
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
@@ -47,7 +49,9 @@ class Knock(models.Model):
     """What one policy or permission set says about becoming somebody else."""
 
     entitlement = models.OneToOneField(Entitlement, models.CASCADE, primary_key=True, related_name="knock")
-    acts_as = models.CharField(max_length=700, blank=True, help_text="The role that holders of a permission set act as.")
+    acts_as = models.CharField(
+        max_length=700, blank=True, help_text="The role that holders of a permission set act as."
+    )
     lines = models.JSONField(default=list)
     boundary = models.JSONField(null=True, blank=True, help_text="The same of the permission set's own boundary.")
     runs = ArrayField(models.TextField(), default=list, help_text="Actions that make a service run something.")
@@ -70,7 +74,9 @@ class Escalation(models.Model):
         RESET = "reset", "Changes the user's password"
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="escalations")
-    resource = models.ForeignKey(Resource, models.CASCADE, related_name="escalations", help_text="The holder's account.")
+    resource = models.ForeignKey(
+        Resource, models.CASCADE, related_name="escalations", help_text="The holder's account."
+    )
     principal = models.ForeignKey(
         Principal, models.CASCADE, null=True, blank=True, related_name="escalations", help_text="A role or user."
     )
@@ -82,7 +88,9 @@ class Escalation(models.Model):
     steps = models.PositiveSmallIntegerField(help_text="1: the target is an administrator. 2: it can become one.")
     reason = models.CharField(max_length=1000)
     statement = models.JSONField(null=True, blank=True, help_text="The policy or trust statement that allows the step.")
-    is_conditional = models.BooleanField(default=False, help_text="It rests on a condition that cannot be decided here.")
+    is_conditional = models.BooleanField(
+        default=False, help_text="It rests on a condition that cannot be decided here."
+    )
     first_seen_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -100,6 +108,16 @@ class Escalation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.entitlement or self.principal}: {self.reason}"
+
+    @property
+    def holder_name(self) -> str:
+        holder = self.entitlement or self.principal
+        return holder.name if holder else ""
+
+    @property
+    def statement_text(self) -> str:
+        """The statement as people write it; empty where it cannot be shown."""
+        return json.dumps(self.statement, indent=2, ensure_ascii=False) if self.statement else ""
 
 
 class Tracing(models.Model):
