@@ -9,9 +9,11 @@ class ReviewsConfig(AppConfig):
         from django.http import HttpRequest
 
         from apps.core import navigation
+        from apps.grants import leaving as leavers
         from apps.inventory import extensions
         from apps.reviews import permissions
         from apps.reviews.models import ReviewItem, State
+        from apps.reviews.services import leaving
         from apps.users.models import User
 
         def mine(request: HttpRequest) -> tuple[bool, int]:
@@ -25,6 +27,7 @@ class ReviewsConfig(AppConfig):
                 known["_reviews"] = (row[0], row[1] or 0) if row else (False, 0)
             return known["_reviews"]
 
+        leavers.passes_on("reviews.items", leaving.pass_items)
         extensions.add_tab(
             extensions.Tab(subject="inventory.identity", label="Reviews", url_name="reviews:of_identity", order=30)
         )

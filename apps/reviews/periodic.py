@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
+from apps.inventory.models import Connection
 from apps.reviews import tasks
-from apps.reviews.models import ReviewItem
+from apps.reviews.models import Move, ReviewItem
+from apps.reviews.services import movers
 
 
 @shared_task
@@ -15,3 +19,12 @@ def carry_out_revocations() -> None:
     due = ReviewItem.objects.to_carry_out().order_by("campaign", "reviewer").values_list("campaign", "reviewer")
     for campaign_id, reviewer_id in due.distinct():
         tasks.enqueue(campaign_id, reviewer_id)
+
+
+@shared_task
+def follow_movers() -> None:
+    """Notice who moved, and ask whoever answers for them now. Runs once a minute."""
+    movers.follow()
+    due = Move.objects.due(timezone.now()).filter(identity__connection=OuterRef("pk"))
+    for connection in Connection.objects.filter(Exists(due)):
+        movers.settle(connection)

@@ -21,6 +21,7 @@ from django.db import connection as database
 from apps.inventory.models.access import PRIVILEGED, Privilege
 from apps.inventory.models.holders import GROUPS
 from apps.inventory.models.resources import Environment
+from apps.inventory.succession import ACTING
 from apps.reviews.models import Campaign
 
 # The worst first: in a queue, and in what a group brings.
@@ -30,9 +31,13 @@ MOST_BROUGHT = 100  # how much of what a group brings is written into each item;
 # What is in scope: entitlements themselves, and groups that hold one of them. Then every open assignment to either, with
 # what decides whether it is an item.
 _SCOPE = """
-WITH able AS (  -- identities whose user can sign in: nobody else reviews
-    SELECT i.id, i.user_id, i.name FROM inventory_identity i JOIN users_user u ON u.id = i.user_id AND u.is_active
-    WHERE i.ended_at IS NULL
+WITH able AS (  -- who reviews as whom: people whose user can sign in, also in the place of somebody who left
+    SELECT acting.id, i.user_id, i.name,
+           CASE WHEN gone.id <> i.id THEN ', in place of ' || gone.name || ', who left' ELSE '' END AS instead
+    FROM (/* acting */) acting
+    JOIN inventory_identity gone ON gone.id = acting.id
+    JOIN inventory_identity i ON i.id = acting.acting_id
+    JOIN users_user u ON u.id = i.user_id AND u.is_active
 ), mail AS (  -- no proof of who somebody is, but enough to keep them from reviewing it
     SELECT lower(email) AS address, id FROM users_user
 ), scope AS (
@@ -59,6 +64,7 @@ WITH able AS (  -- identities whose user can sign in: nobody else reviews
     JOIN inventory_entitlement e ON e.id = a.entitlement_id AND NOT e.is_ours
     LEFT JOIN inventory_identity i ON i.id = p.identity_id
     WHERE a.connection_id = %(connection)s AND upper_inf(a.period) AND a.attributes -> 'is_ours' IS DISTINCT FROM 'true'
+      /* people */
       AND (e.id IN (SELECT id FROM scope) OR e.group_id IN (SELECT group_id FROM bringing))
       AND CASE WHEN p.kind = ANY(%(groups)s) THEN 'group'
                ELSE coalesce(i.kind, CASE p.kind WHEN 'idc_user' THEN 'human' ELSE 'machine' END)
@@ -97,7 +103,7 @@ WITH able AS (  -- identities whose user can sign in: nobody else reviews
     JOIN inventory_identity i ON i.id = p.identity_id
     LEFT JOIN mail m ON m.address = lower(i.email) AND i.email <> ''
     WHERE a.connection_id = %(connection)s AND upper_inf(a.period) AND coalesce(i.user_id, m.id) IS NOT NULL
-)"""
+)""".replace("/* acting */", ACTING)
 
 # Who reviews an item: the first of these who can sign in and whose own access it is not. (sort of holder, whose identity,
 # rule, why). Then the campaign's fallback, then whoever launches it; with nobody left there is no launch.
@@ -110,16 +116,18 @@ _RULES = (
     ("group", "entitlement_owner_id", "owner", "'Owner of ' || entitlement_name"),
     ("group", "account_owner_id", "owner", "'Owner of the account ' || account_name"),
 )
+# Only managers are stood in for: an owner's things are handed over, or have a successor.
 _RULE = """
-    SELECT {rank} AS rank, t.assignment_id, able.user_id, '{rule}' AS rule, {why} AS why
-    FROM item t JOIN able ON able.id = t.{whose} WHERE t.sort = '{sort}'"""
+    SELECT {rank} AS rank, t.assignment_id, able.user_id, '{rule}' AS rule, {why} || able.instead AS why
+    FROM item t JOIN able ON able.id = t.{whose} WHERE t.sort = '{sort}'
+      AND (able.instead = '' OR '{rule}' = 'manager')"""
 _LAST = """
     SELECT {rank}, t.assignment_id, able.user_id, '{rule}',
            CASE t.sort WHEN 'human' THEN '{who}: no manager of ' || holder_name || ' can review it'
                        WHEN 'login' THEN '{who}: no manager of ' || coalesce(login_of, 'its owner') || ' can review it'
                        WHEN 'machine' THEN '{who}: no owner of ' || holder_name || ' can review it'
                        ELSE '{who}: nobody who owns ' || holder_name || ' or what it holds can review it' END
-    FROM item t JOIN able ON able.user_id = %({rule})s"""
+    FROM item t JOIN able ON able.user_id = %({rule})s AND able.instead = ''"""
 _CANDIDATES = [
     _RULE.format(rank=rank, sort=sort, whose=whose, rule=rule, why=why)
     for rank, (sort, whose, rule, why) in enumerate(_RULES)
@@ -244,6 +252,8 @@ def digest_of_decisions(items: Iterable[int]) -> str:
 
 
 def _run(statement: str, campaign: Campaign, launcher: int) -> Population:
+    if campaign.people:  # written only then, so that an index finds the few rows
+        statement = statement.replace("/* people */", "AND p.identity_id = ANY(%(people)s::bigint[])")
     with database.cursor() as cursor:
         cursor.execute(statement, _params(campaign, launcher))
         names = [column.name for column in cursor.description or ()]
@@ -266,6 +276,7 @@ def _params(campaign: Campaign, launcher: int) -> dict[str, Any]:
         "environments": sorted(environments),
         "privileges": sorted(map(str, PRIVILEGED)) if campaign.privileged_only else [],
         "resource": campaign.resource_id,
+        "people": list(campaign.people),
         "holders": list(campaign.holders),
         "groups": sorted(map(str, GROUPS)),
         "ranked": [*map(str, RANKED)],

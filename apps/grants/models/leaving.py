@@ -96,7 +96,9 @@ class Leaving(models.Model):
     )
     passed = models.JSONField(default=dict, help_text="How many of what they took over: {words: count}.")
     passed_at = models.DateTimeField(null=True, blank=True, help_text="When it was decided what becomes of the rest.")
-    at_stake = models.BooleanField(default=False, help_text="There was something to take away or to hand over for good.")
+    at_stake = models.BooleanField(
+        default=False, help_text="There was something to take away or to hand over for good."
+    )
     exodus = models.ForeignKey(Exodus, models.SET_NULL, null=True, blank=True, related_name="leavings")
     gone_at = models.DateTimeField(null=True, blank=True, help_text="When nothing that they held was there any more.")
     returned_at = models.DateTimeField(null=True, blank=True)

@@ -2,6 +2,7 @@
 
 from apps.reviews.models.campaigns import Campaign, Holder, State
 from apps.reviews.models.items import OUTCOMES, Choice, Decision, Outcome, ReviewItem, SignOff
+from apps.reviews.models.moves import Move, Placement
 
 __all__ = [
     "OUTCOMES",
@@ -9,7 +10,9 @@ __all__ = [
     "Choice",
     "Decision",
     "Holder",
+    "Move",
     "Outcome",
+    "Placement",
     "ReviewItem",
     "SignOff",
     "State",

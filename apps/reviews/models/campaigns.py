@@ -19,12 +19,19 @@ from apps.inventory.models.resources import Environment
 
 # What a launch fixes for good.
 FROZEN = ["connection", "environments", "privileged_only", "holders", "resource", "run", "population", "digest"]
-FROZEN += ["left_out", "launched_at", "launched_by"]
+FROZEN += ["kind", "people", "left_out", "launched_at", "launched_by"]
 
 
 def changed(*fields: str) -> pgtrigger.Q:
     """For triggers: an update that changes one of these."""
     return reduce(or_, (pgtrigger.Q(**{f"old__{name}__df": pgtrigger.F(f"new__{name}")}) for name in fields))
+
+
+class Kind(models.TextChoices):
+    """Why it is held."""
+
+    PERIODIC = "periodic", "Review"
+    MOVE = "move", "After a move"
 
 
 class Holder(models.TextChoices):
@@ -54,8 +61,10 @@ class Campaign(models.Model):
     is frozen at launch; what is decided about it becomes grants that end, and it closes with its numbers tied out."""
 
     State = State
+    Kind = Kind
     MOVES = {State.DRAFT: {State.RUNNING}, State.RUNNING: {State.CLOSED}}
 
+    kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.PERIODIC, db_default=Kind.PERIODIC)
     name = models.CharField(max_length=120)
     instructions = models.TextField(max_length=2000, blank=True, help_text="What reviewers read first.")
     connection = models.ForeignKey(Connection, models.PROTECT, related_name="campaigns")
@@ -70,6 +79,13 @@ class Campaign(models.Model):
     resource = models.ForeignKey(
         Resource, models.PROTECT, null=True, blank=True, related_name="campaigns", help_text="Empty: every account."
     )
+    people = ArrayField(
+        models.BigIntegerField(),
+        default=list,
+        blank=True,
+        db_default=models.Value([], ArrayField(models.BigIntegerField())),
+        help_text="Whose access it is about, by the identities' keys. Empty: everybody's.",
+    )
     due_at = models.DateTimeField()
     fallback = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -79,7 +95,9 @@ class Campaign(models.Model):
     )
     state = models.CharField(max_length=8, choices=State.choices, default=State.DRAFT)
     drafted_at = models.DateTimeField(default=timezone.now)
-    drafted_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    drafted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+", help_text="Empty: the clock."
+    )
     launched_at = models.DateTimeField(null=True, blank=True)
     launched_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     run = models.ForeignKey(
@@ -154,11 +172,15 @@ class Campaign(models.Model):
             "privileged_only": self.privileged_only,
             "holders": list(self.holders),
             "account": self.resource.external_id if self.resource else "",
+            **({"people": list(self.people)} if self.people else {}),
         }
 
     @property
     def scope_words(self) -> str:
         """The scope as a sentence for people."""
+        if self.people:
+            whose = "one person holds" if len(self.people) == 1 else f"{len(self.people)} people hold"
+            return f"Everything that {whose} all the time, {self.connection}"
         what = "Standing privileged access" if self.privileged_only else "Standing access"
         holders = [{"human": "people", "machine": "machines", "group": "groups"}[name] for name in self.holders]
         named = [Environment(name).label.lower() for name in self.environments]

@@ -13,6 +13,7 @@ from django.db.models.functions import Upper
 from django.utils import timezone
 
 from apps.core import words
+from apps.core.privileges import ROLES
 from apps.grants.models import Grant
 from apps.grants.models import State as GrantState
 from apps.inventory.models import Assignment, Credential, Entitlement, Identity, Principal
@@ -198,6 +199,18 @@ class ReviewItem(models.Model):
         ]
         triggers = [
             pgtrigger.Protect(name="no_delete", operation=pgtrigger.Delete),
+            pgtrigger.Trigger(
+                name="workers_decide_nothing",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func=f"""
+                IF current_user = '{ROLES["worker"]}' AND NEW.choice <> 'undecided'
+                   AND (TG_OP = 'INSERT' OR NEW.choice <> OLD.choice OR NEW.decided_by_id <> OLD.decided_by_id) THEN
+                    RAISE EXCEPTION 'People decide about holdings.' USING ERRCODE = 'insufficient_privilege';
+                END IF;
+                RETURN NEW;
+                """,
+            ),
             pgtrigger.ReadOnly(
                 name="frozen",
                 fields=[
@@ -263,7 +276,9 @@ class Decision(models.Model):
     choice = models.CharField(max_length=10, choices=Choice.choices)
     was = models.CharField(max_length=10, choices=Choice.choices, help_text="The choice it changed.")
     reason = models.CharField(max_length=1000, blank=True)
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+", help_text="Empty: the clock."
+    )
     at = models.DateTimeField(default=timezone.now)
     is_bulk = models.BooleanField(default=False)
     batch = models.UUIDField(default=uuid.uuid4)

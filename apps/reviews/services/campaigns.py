@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -30,13 +31,16 @@ def draft(
     holders: Iterable[str],
     due_at: datetime,
     fallback: User,
-    by: User,
+    by: Any,
     environments: Iterable[str] = (),
     privileged_only: bool = True,
     resource: Resource | None = None,
     instructions: str = "",
+    kind: str = Campaign.Kind.PERIODIC,
+    people: Iterable[int] = (),
 ) -> Campaign:
-    """Write down what is to be reviewed. Nobody is asked anything before it is launched."""
+    """Write down what is to be reviewed. Nobody is asked anything before it is launched. With `people` it is about what
+    these hold and nothing else."""
     if due_at <= timezone.now():
         raise NotAllowed("The review must be due in the future.")
     if resource and resource.connection_id != connection.pk:
@@ -52,7 +56,9 @@ def draft(
         resource=resource,
         due_at=due_at,
         fallback=fallback,
-        drafted_by=by,
+        drafted_by=_person(by),
+        kind=kind,
+        people=sorted(people),
     )
     audit.record("reviews.campaign.drafted", by=by, subject=campaign, about=[connection], data=campaign.scope)
     return campaign
@@ -91,7 +97,7 @@ def blocked(campaign: Campaign) -> str:
 
 
 @transaction.atomic
-def launch(campaign: Campaign, *, by: User) -> Campaign:
+def launch(campaign: Campaign, *, by: Any) -> Campaign:
     """Freeze the population and ask its reviewers. From then on neither scope nor population changes.
 
     Refuses when the inventory is not complete and fresh, when nothing is in scope, and when something could only be
@@ -108,7 +114,7 @@ def launch(campaign: Campaign, *, by: User) -> Campaign:
     if problem:
         raise NotAllowed(f"Launch is blocked. {problem}")
     _require_fallback(campaign.fallback)
-    found = population.freeze(campaign, launcher=by.pk)
+    found = population.freeze(campaign, launcher=by.pk if _person(by) else campaign.fallback_id)
     require_launchable(campaign, found)
     reviewers = ReviewItem.objects.filter(campaign=campaign).order_by("reviewer").values("reviewer")
     asked = [{"user": row["reviewer"], "items": row["items"]} for row in reviewers.annotate(items=Count("pk"))]
@@ -130,7 +136,7 @@ def launch(campaign: Campaign, *, by: User) -> Campaign:
             "due_at": campaign.due_at.isoformat(),
         },
         launched_at=timezone.now(),
-        launched_by=by,
+        launched_by=_person(by),
         run=run,
         population=found.items,
         digest=digest,
@@ -174,7 +180,7 @@ def remind(campaign: Campaign, *, by: User) -> int:
 
 
 @transaction.atomic
-def close(campaign: Campaign, *, by: User, force: bool = False, note: str = "") -> Campaign:
+def close(campaign: Campaign, *, by: Any, force: bool = False, note: str = "") -> Campaign:
     """End the review and keep its sums. Removals go on, and stay visible until AWS shows them gone.
 
     Refused while something is not decided or not signed. With `force` and a note that says why, those become exceptions:
@@ -203,10 +209,15 @@ def close(campaign: Campaign, *, by: User, force: bool = False, note: str = "") 
         about=[campaign.connection],
         data={"tie_out": sums, "forced": any(exceptions.values()), "note": note.strip()},
         closed_at=now,
-        closed_by=by,
+        closed_by=_person(by),
         close_note=note.strip()[:1000],
         tie_out=sums,
     )
+
+
+def _person(by: Any) -> User | None:
+    """Who did it, as rows keep it; nobody for the clock."""
+    return by if isinstance(by, User) else None
 
 
 def _require_fallback(fallback: User) -> None:

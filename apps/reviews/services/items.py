@@ -4,6 +4,7 @@ revocations are carried out and nothing of it can be changed."""
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import connection as database
 from django.db import transaction
@@ -109,9 +110,10 @@ def statement_of(counts: dict[str, int]) -> str:
 
 
 @transaction.atomic
-def reassign(items: QuerySet[ReviewItem], *, campaign: Campaign, to: User, by: User, reason: str) -> int:
-    """Pass items on to somebody else, by their reviewer or an administrator. What was decided about them and not signed
-    is open again: whoever signs has decided. Never to somebody whose own access it is. Returns how many were passed.
+def reassign(items: QuerySet[ReviewItem], *, campaign: Campaign, to: User, by: Any, reason: str) -> int:
+    """Pass items on to somebody else, by their reviewer, an administrator, or the clock for a reviewer who left. What was
+    decided about them and not signed is open again: whoever signs has decided. Never to somebody whose own access it is.
+    Returns how many were passed.
     """
     _hold_running(campaign)
     reason = _reason(reason, "Say in a few words why you pass this on.")
@@ -119,7 +121,7 @@ def reassign(items: QuerySet[ReviewItem], *, campaign: Campaign, to: User, by: U
         raise NotAllowed(f"{to} cannot review: only people who are linked to the inventory and can sign in can.")
     rows = items.filter(campaign=campaign)
     locked = list(rows.select_for_update(of=("self",)).order_by("pk").only(*_NARROW))
-    _require_mine(locked, by, may_run=permissions.can_run(by))
+    _require_mine(locked, by, may_run=not isinstance(by, User) or permissions.can_run(by))
     moving = [item for item in locked if item.reviewer_id != to.pk]
     if not moving:
         raise NotAllowed(f"{to} already reviews this.")
@@ -180,9 +182,10 @@ def _decide(
     return locked
 
 
-def _write(items: list[ReviewItem], *, choice: str, reason: str, by: User, is_bulk: bool) -> None:
+def _write(items: list[ReviewItem], *, choice: str, reason: str, by: Any, is_bulk: bool) -> None:
     """The rows, their history and their events: one statement each, whatever their number."""
     now, batch = timezone.now(), uuid.uuid4()
+    who = by if isinstance(by, User) else None
     is_open = choice == Choice.UNDECIDED
     ReviewItem.objects.filter(pk__in=[item.pk for item in items]).update(
         choice=choice,
@@ -195,7 +198,7 @@ def _write(items: list[ReviewItem], *, choice: str, reason: str, by: User, is_bu
     Decision.objects.bulk_create(
         [
             Decision(
-                item=item, choice=choice, was=item.choice, reason=reason, by=by, at=now, is_bulk=is_bulk, batch=batch
+                item=item, choice=choice, was=item.choice, reason=reason, by=who, at=now, is_bulk=is_bulk, batch=batch
             )
             for item in items
         ],
