@@ -77,22 +77,22 @@ def groups(rows: Sequence[ScimGroup], *, with_members: bool = True) -> list[Reso
     members: dict[int, list[Values]] = {}
     if with_members and rows:
         found = ScimMember.objects.filter(group__in=[row.pk for row in rows])
-        for group, user, user_name, nested, name in found.values_list(
-            "group_id", "user__key", "user__user_name", "nested__key", "nested__display_name"
+        for group, display, *who in found.values_list(
+            "group_id", "display", "user__key", "user__user_name", "nested__key", "nested__display_name"
         ).iterator(chunk_size=2_000):
-            members.setdefault(group, []).append(_member(user, user_name, nested, name))
+            members.setdefault(group, []).append(_member(display, *who))
     return [_resource(Groups, GROUP, row, {"members": members[row.pk]} if row.pk in members else {}) for row in rows]
 
 
-def members_of(resource: Any) -> list[str]:
-    """The ids that a group names as members, each once."""
-    return list(dict.fromkeys(member.value for member in resource.members or [] if member.value))
+def members_of(resource: Any) -> dict[str, str]:
+    """The ids that a group names as members, and what it calls them; without a name their own is shown."""
+    named = [member for member in resource.members or [] if member.value]
+    return {member.value: _line(member.display, "members.display") for member in named}
 
 
-def _member(user: Any, user_name: str, nested: Any, name: str) -> Values:
-    if user:
-        return {"value": str(user), "$ref": f"Users/{user}", "display": user_name, "type": USER}
-    return {"value": str(nested), "$ref": f"Groups/{nested}", "display": name, "type": GROUP}
+def _member(display: str, user: Any, user_name: str, nested: Any, name: str) -> Values:
+    kind, key, own = (USER, user, user_name) if user else (GROUP, nested, name)
+    return {"value": str(key), "$ref": f"{kind}s/{key}", "display": display or own, "type": kind}
 
 
 def _resource(

@@ -171,6 +171,7 @@ class ScimMember(models.Model):
     group = models.ForeignKey(ScimGroup, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(ScimUser, models.CASCADE, null=True, blank=True, related_name="memberships")
     nested = models.ForeignKey(ScimGroup, models.CASCADE, null=True, blank=True, related_name="nestings")
+    display = models.CharField(max_length=254, blank=True, help_text="How the identity provider calls it there.")
 
     class Meta:
         ordering = ["pk"]

@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from scim2_models import (
+    URN,
     AuthenticationScheme,
     Bulk,
+    CaseExact,
     ChangePassword,
+    ComplexAttribute,
     ETag,
+    Extension,
     Filter,
+    Group,
+    Mutability,
     Patch,
+    Reference,
     Resource,
+    ResourceType,
     ScimPolicy,
     ScimProvider,
     ServiceProviderConfig,
     Sort,
+    User,
 )
 from scim2_server.service import ScimService
-from scim2_server.utils import load_default_resource_types, load_default_schemas
 
 MOST_RESULTS = 200  # on one page; a client asks for the next
 MOST_BYTES = 1_000_000  # of a request; a group of ten thousand members needs about that
 USER, GROUP = "User", "Group"
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 
-PROVIDER = ScimProvider.from_discovery(
-    load_default_schemas().values(),
-    load_default_resource_types().values(),
+
+class Manager(ComplexAttribute):
+    """Whose report a user is. RFC 7643 asks for the address too; identity providers send the value alone."""
+
+    value: Annotated[str | None, CaseExact.true] = None
+    """The id of the manager's User."""
+
+    ref: Annotated[Reference["User"] | None, Field(serialization_alias="$ref", validation_alias="$ref")] = None  # noqa: UP037  named, not the class
+    """The address of the manager's User."""
+
+    display_name: Annotated[str | None, Mutability.read_only] = None
+    """The displayName of the manager's User."""
+
+
+class EnterpriseUser(Extension):
+    """The enterprise extension (RFC 7643 §4.3)."""
+
+    __schema__ = URN(ENTERPRISE)
+
+    employee_number: str | None = None
+    cost_center: str | None = None
+    organization: str | None = None
+    division: str | None = None
+    department: str | None = None
+    manager: Manager | None = None
+
+
+Users: type[Resource[Any]] = User[EnterpriseUser]
+Groups: type[Resource[Any]] = Group
+
+PROVIDER = ScimProvider(
+    models=[User, EnterpriseUser, Group],
+    resource_types=[ResourceType.from_resource(Users), ResourceType.from_resource(Groups)],
     config=ServiceProviderConfig(
         patch=Patch(supported=True),
         bulk=Bulk(supported=False, max_operations=0, max_payload_size=0),
@@ -50,12 +89,3 @@ PROVIDER = ScimProvider.from_discovery(
     ),
 )
 SERVICE = ScimService(PROVIDER)
-
-
-def model_of(name: str) -> type[Resource[Any]]:
-    """The model of a resource type by name, its extensions included."""
-    return SERVICE.get_model(SERVICE.get_resource_type(name))
-
-
-Users, Groups = model_of(USER), model_of(GROUP)
-EnterpriseUser: Any = Users.get_extension_models()[ENTERPRISE]

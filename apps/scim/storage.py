@@ -54,6 +54,7 @@ class Storage(ScimStorage):
     def search(
         self, resource_types: list[ResourceType], search_request: SearchRequest[Any], *, position: Any = None
     ) -> SearchPage:
+        assert position is None  # cursors are not offered
         if len(resource_types) != 1:
             raise NotImplementedException(detail="Search /Users or /Groups")
         return _Search(self, resource_types[0], search_request).page()

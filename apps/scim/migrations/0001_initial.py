@@ -100,6 +100,7 @@ class Migration(migrations.Migration):
             name='ScimMember',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('display', models.CharField(blank=True, help_text='How the identity provider calls it there.', max_length=254)),
                 ('group', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='scim.scimgroup')),
                 ('nested', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='nestings', to='scim.scimgroup')),
                 ('user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='scim.scimuser')),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -15,11 +15,13 @@ from apps.scim.models import ScimGroup, ScimMember, ScimUser, Source
 from apps.scim.services.sources import actor_of
 
 Values = Mapping[str, Any]
+Members = Mapping[str, str]  # SCIM id → what the group calls it; empty: by its own name
+Key = tuple[int | None, int | None]  # a user's row, or a group's
 BATCH = 2_000
 
 
 @transaction.atomic
-def create(source: Source, values: Values, members: Iterable[str], *, token: str) -> ScimGroup:
+def create(source: Source, values: Values, members: Members, *, token: str) -> ScimGroup:
     row = ScimGroup(source=source, **values)
     _save(row)
     _record("scim.group.created", row, token, _set_members(row, members))
@@ -31,7 +33,7 @@ def update(
     source: Source,
     key: uuid.UUID,
     values: Values,
-    members: Iterable[str],
+    members: Members,
     *,
     expected_version: int | None,
     token: str,
@@ -52,36 +54,46 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
     row.delete()
 
 
-def _set_members(row: ScimGroup, members: Iterable[str]) -> dict[str, int]:
+def _set_members(row: ScimGroup, members: Members) -> dict[str, int]:
     """Let exactly these be in it; returns how many came and went. Ids that are nobody's here are refused."""
-    wanted = _resolved(row.source, set(members))
-    now = {
-        (user, nested): pk for pk, user, nested in row.memberships.values_list("pk", "user_id", "nested_id").iterator()
-    }
+    wanted = _resolved(row.source, members)
     if (None, row.pk) in wanted:
         raise InvalidValueException(detail="A group cannot be in itself")
+    now = {(one.user_id, one.nested_id): one for one in row.memberships.all().iterator()}
     new = [
-        ScimMember(group=row, user_id=user, nested_id=nested) for user, nested in wanted if (user, nested) not in now
+        ScimMember(group=row, user_id=key[0], nested_id=key[1], display=display)
+        for key, display in wanted.items()
+        if key not in now
     ]
-    gone = [pk for pair, pk in now.items() if pair not in wanted]
-    ScimMember.objects.filter(pk__in=gone).delete()
+    gone = [one.pk for key, one in now.items() if key not in wanted]
+    renamed = [one for key, one in now.items() if wanted.get(key, one.display) not in ("", one.display)]
+    for one in renamed:
+        one.display = wanted[one.user_id, one.nested_id]
+    if gone:
+        ScimMember.objects.filter(pk__in=gone).delete()
     ScimMember.objects.bulk_create(new, batch_size=BATCH)
+    ScimMember.objects.bulk_update(renamed, ["display"], batch_size=BATCH)
     return {"members": len(wanted), "added": len(new), "removed": len(gone)}
 
 
-def _resolved(source: Source, ids: set[str]) -> set[tuple[int | None, int | None]]:
-    keys = set()
-    for said in ids:
+def _resolved(source: Source, members: Members) -> dict[Key, str]:
+    if not members:
+        return {}
+    named: dict[uuid.UUID, str] = {}
+    for said, display in members.items():
         try:
-            keys.add(uuid.UUID(said))
+            named[uuid.UUID(said)] = display
         except ValueError:
             raise InvalidValueException(detail=f"There is no member {said[:100]!r}") from None
-    users = dict(ScimUser.objects.filter(source=source, key__in=keys).values_list("key", "pk"))
-    groups = dict(ScimGroup.objects.filter(source=source, key__in=keys - users.keys()).values_list("key", "pk"))
-    unknown = keys - users.keys() - groups.keys()
+    users = dict(ScimUser.objects.filter(source=source, key__in=named).values_list("key", "pk"))
+    rest = named.keys() - users.keys()
+    groups = dict(ScimGroup.objects.filter(source=source, key__in=rest).values_list("key", "pk")) if rest else {}
+    unknown = rest - groups.keys()
     if unknown:
         raise InvalidValueException(detail=f"There is no member {min(map(str, unknown))!r}")
-    return {(pk, None) for pk in users.values()} | {(None, pk) for pk in groups.values()}
+    return {(pk, None): named[key] for key, pk in users.items()} | {
+        (None, pk): named[key] for key, pk in groups.items()
+    }
 
 
 def _locked(source: Source, key: uuid.UUID, expected_version: int | None) -> ScimGroup:
