@@ -1,0 +1,71 @@
+"""How far it still is to no static credentials at all, and which they are."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Count, Exists, OuterRef
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from apps.core import paging
+from apps.inventory import permissions
+from apps.inventory.models import Credential
+from apps.inventory.models.access import STATIC, CredentialQuerySet
+from apps.inventory.views.common import account_asked, connections_of, freshness, part, searched, visitor
+
+
+@require_safe
+def credentials(request: HttpRequest) -> HttpResponse:
+    """Every key and password that works now, the oldest first."""
+    user, now = visitor(request), timezone.now()
+    made_before, used_before = now - timedelta(days=settings.STALE_KEY_DAYS), now - timedelta(days=settings.UNUSED_DAYS)
+    visible = Credential.objects.static()
+    if not permissions.can_see_everything(user):
+        visible = visible.filter(principal__identity__in=permissions.visible_identities(user))
+    found = _chosen(request, visible).annotate(has_mfa=_has_mfa())
+    if request.GET.get("stale"):
+        found = found.stale(made_before, used_before)
+    if request.GET.get("mfa") == "none":
+        found = found.filter(kind=Credential.Kind.PASSWORD, has_mfa=False)
+    query, account = searched(request), account_asked(request)
+    if query:
+        found = found.filter(principal__name__icontains=query)
+    if account:
+        found = found.filter(principal__resource=account)
+    counts = _counts(visible)
+    context = {
+        "page": paging.page(
+            found.select_related("principal__identity__owner", "principal__resource"),
+            request.GET,
+            order=("created_at", "pk"),
+        ),
+        "total": sum(counts.values()),
+        "counts": [(Credential.Kind(kind).label, counts.get(kind, 0)) for kind in STATIC],
+        "stale": visible.stale(made_before, used_before).count(),
+        "kinds": [(kind.value, kind.label) for kind in STATIC],
+        "account": account,
+        "made_before": made_before,
+        "used_before": used_before,
+        "days": settings.STALE_KEY_DAYS,
+        "freshness": freshness(connections_of(user)),
+    }
+    return render(request, part(request, "inventory/credentials.html", "rows"), context)
+
+
+def _chosen(request: HttpRequest, rows: CredentialQuerySet) -> CredentialQuerySet:
+    kind = request.GET.get("kind", "")
+    return rows.filter(kind=kind) if kind in STATIC else rows
+
+
+def _has_mfa() -> Exists:
+    """Whether the same login has a second factor."""
+    same = Credential.objects.filter(principal=OuterRef("principal"), ended_at=None, is_active=True)
+    return Exists(same.filter(kind=Credential.Kind.MFA))
+
+
+def _counts(rows: CredentialQuerySet) -> dict[str, int]:
+    return dict(rows.order_by().values_list("kind").annotate(Count("pk")))
