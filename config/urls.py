@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("rules/", include("apps.rules.urls")),
     path("grants/", include("apps.grants.urls")),
     path("stops/", include("apps.grants.stop_urls")),
+    path("leavers/", include("apps.grants.leavers_urls")),
     path("drift/", include("apps.grants.drift_urls")),
     path("", include("apps.inventory.urls")),
     path("reviews/", include("apps.reviews.urls")),

@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.access.models import AccessRequest
 from apps.access.services import offers, requests
 from apps.access.services.requests import Place
-from apps.grants.models import Drift, Reconciliation, Stop
+from apps.grants.models import Drift, Exodus, Leaving, Reconciliation, Stop
 from apps.insights.models import Finding, Severity
 from apps.inventory.models import ConnectionTest
 from apps.notifications.models import Notification
@@ -44,6 +44,10 @@ class People(System):
         self.run = SyncRunFactory(connection=self.connection)
         self.connection_test = ConnectionTest.objects.create(connection=self.connection)
         self.grant = self.issue()
+        former = self.person("former").identity  # reported to Carol
+        type(former).objects.filter(pk=former.pk).update(manager=carol.identity, ended_at=timezone.now())
+        self.leaving = Leaving.objects.create(identity=former, left_at=timezone.now(), passes_to=carol.identity)
+        self.exodus = Exodus.objects.create(connection=self.connection, people_before=9, state=Exodus.State.OVER)
         write = self.permission_set("Operator", "write")
         self.stop = Stop.objects.create(
             scope="person", identity=carol.identity, reason="A drill.", ordered_by=self.users["erin"]

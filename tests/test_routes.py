@@ -82,6 +82,11 @@ TABLE: dict[str, Route] = {
     "stops:detail": Route(get=OVERSEE, args=pk("stop")),
     "stops:propose_lift": Route(post=ADMINS, args=pk("stop")),
     "stops:lift": Route(post=ADMINS, args=pk("stop")),
+    # people who left: overseers, and who answers for one of them
+    "leavers:every": Route(get=OVERSEE | {"carol"}),
+    "leavers:detail": Route(get=OVERSEE | {"carol"}, args=pk("leaving")),
+    "leavers:propose_release": Route(post=ADMINS, args=pk("exodus")),
+    "leavers:release": Route(post=ADMINS, args=pk("exodus")),
     "drift:every": Route(get=OVERSEE),
     "drift:detail": Route(get=OVERSEE, args=pk("drift")),
     "drift:accept": Route(post=ADMINS, args=pk("drift")),

@@ -10,7 +10,7 @@ class GrantsConfig(AppConfig):
 
         from apps.core import navigation
         from apps.grants import permissions, reasons
-        from apps.grants.models import Drift, Grant, Stop
+        from apps.grants.models import Drift, Exodus, Grant, Stop
         from apps.inventory import extensions
 
         extensions.add_explanation("grants", reasons.explain)
@@ -39,6 +39,16 @@ class GrantsConfig(AppConfig):
                 order=45,
                 visible=lambda request: permissions.can_see_all(request.user),  # type: ignore[arg-type]
                 count=lambda _request: Stop.objects.in_force().count(),
+            ),
+            navigation.Place(
+                label="Leavers",
+                icon="user-x",
+                url_name="leavers:every",
+                group=navigation.LOOK_UP,
+                order=15,
+                visible=lambda request: permissions.can_see_leavers(request.user),  # type: ignore[arg-type]
+                count=lambda _request: Exodus.objects.held().count(),
+                search=True,
             ),
             navigation.Place(
                 label="Drift",

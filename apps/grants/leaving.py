@@ -49,3 +49,13 @@ def pass_on(gone: Gone, by: Any) -> dict[str, int]:
 
 def _run(steps: Mapping[str, Step], gone: Gone, by: Any) -> dict[str, int]:
     return {words: count for step in steps.values() for words, count in step(gone, by).items() if count}
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """{"grants": 2, "requests to decide": 1} as "2 grants, 1 request to decide"."""
+    return ", ".join(f"{count:,} {_noun(words, count)}" for words, count in sorted(counts.items()))
+
+
+def _noun(words: str, count: int) -> str:
+    first, *rest = words.split(" ")
+    return " ".join([first.removesuffix("s") if count == 1 else first, *rest])

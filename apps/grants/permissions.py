@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
+
 from apps.connectors import registry
-from apps.grants.models import LIVE, Grant, State, Stop
+from apps.grants.models import LIVE, Grant, Leaving, State, Stop
+from apps.grants.models.leaving import LeavingQuerySet
 from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
-from apps.inventory.succession import acting_for
+from apps.inventory.succession import acting_for, stood_for
 from apps.rules.approvers import is_independent
 from apps.users.models import User
 
@@ -62,6 +65,21 @@ def can_end(user: User, grant: Grant) -> bool:
 def can_see_drift(user: User) -> bool:
     """Differences name holders everywhere."""
     return user.is_active and can_see_all(user)
+
+
+def can_see_leavers(user: User) -> bool:
+    """Look at who left: overseers, and whoever answered for one of them or stands in for one."""
+    return user.is_active and (can_see_all(user) or visible_leavings(user).exists())
+
+
+def visible_leavings(user: User) -> LeavingQuerySet:
+    """Everybody who left and whom this user may look at."""
+    if can_see_all(user):
+        return Leaving.objects.all()
+    me = inventory.identity_of(user)
+    if me is None:
+        return Leaving.objects.none()
+    return Leaving.objects.filter(Q(passes_to=me) | Q(identity__manager__in=stood_for(user)))
 
 
 def can_accept(user: User) -> bool:

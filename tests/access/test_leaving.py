@@ -70,7 +70,7 @@ def test_everything_of_a_leaver_ends_in_one_transaction(company: Company, monkey
     assert User.objects.get(pk=company.alice_user.pk).is_active and not Leaving.objects.exists()
 
     row = leaving.notice(company.alice.identity, by=audit.CLOCK)
-    assert row and row.ended == {"sign-in": 1, "requests": 1, "grants": 1}
+    assert row and row.ended == {"portal sign-in": 1, "requests": 1, "grants": 1}
     request.refresh_from_db()
     grant.refresh_from_db()
     assert request.state == State.WITHDRAWN

@@ -47,7 +47,7 @@ def notice(identity: Identity, *, by: Any) -> Leaving | None:
     if identity.ended_at is None or Leaving.objects.open().filter(identity=identity).exists():
         return None
     gone = Gone(identity=identity, user=identity.user, to=succession.acting_for(identity))
-    ended = {"sign-in": int(identity.user is not None and users.shut_out_leaver(user=identity.user, by=by))}
+    ended = {"portal sign-in": int(identity.user is not None and users.shut_out_leaver(user=identity.user, by=by))}
     ended |= steps.end(gone, by)
     held = Grant.objects.live().filter(_theirs(gone))
     ended["grants"] = held.count()

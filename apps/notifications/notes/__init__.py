@@ -6,7 +6,7 @@ has become pointless meanwhile is not made.
 
 from __future__ import annotations
 
-from apps.notifications.notes import access, drift, grants, inventory, people, reviews, stops
+from apps.notifications.notes import access, drift, grants, inventory, leaving, people, reviews, stops
 from apps.notifications.notes.base import Note, Teller, administrators, one_line
 
 TELLERS: dict[str, Teller] = {
@@ -15,6 +15,7 @@ TELLERS: dict[str, Teller] = {
     **drift.TELLERS,
     **stops.TELLERS,
     **people.TELLERS,
+    **leaving.TELLERS,
     **inventory.TELLERS,
     **reviews.TELLERS,
 }
@@ -26,6 +27,7 @@ SETTLES: dict[str, tuple[str, ...]] = {
     **drift.SETTLES,
     **stops.SETTLES,
     **inventory.SETTLES,
+    **leaving.SETTLES,
     **reviews.SETTLES,
 }
 
