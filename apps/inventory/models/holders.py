@@ -175,6 +175,11 @@ class Identity(models.Model):
         indexes = [
             models.Index(fields=["kind", "name", "id"], name="identity_list"),
             models.Index(Upper("email"), name="identity_by_email"),
+            models.Index(
+                fields=["department"],
+                condition=Q(kind="human", ended_at=None) & ~Q(department=""),
+                name="identity_departments",
+            ),
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="identity_name_search"),
             GinIndex(OpClass(Upper("email"), name="gin_trgm_ops"), name="identity_email_search"),
         ]

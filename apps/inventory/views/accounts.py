@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
@@ -12,13 +13,14 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.core import paging, words
 from apps.inventory import extensions, permissions, services
 from apps.inventory.forms import EnvironmentForm, OwnerForm
-from apps.inventory.models import Entitlement, Identity, Resource
+from apps.inventory.models import Entitlement, Identity, Principal, Resource
 from apps.inventory.models.access import PRIVILEGED
 from apps.inventory.models.resources import ORGANIZATION, Environment
 from apps.inventory.views.common import (
     by_weight,
     connections_of,
     freshness,
+    heaviest_first,
     manager_only,
     part,
     refused,
@@ -27,7 +29,6 @@ from apps.inventory.views.common import (
     try_to,
     user_of,
     visitor,
-    with_worst,
 )
 
 MOST_SHOWN = 15
@@ -44,7 +45,9 @@ def accounts(request: HttpRequest) -> HttpResponse:
         found = found.filter(Q(name__icontains=query) | Q(external_id__startswith=digits or query))
     if request.GET.get("env") in Environment.values:
         found = found.filter(environment=request.GET["env"])
-    heavy = Count("entitlements", filter=Q(entitlements__privilege__in=PRIVILEGED, entitlements__ended_at=None))
+    # counted for the rows of this page alone
+    here = Entitlement.objects.present().privileged().filter(resource=OuterRef("pk")).order_by()
+    heavy = Coalesce(Subquery(here.values("resource").annotate(number=Count("pk")).values("number")), 0)
     context = {
         "page": paging.page(found.annotate(heavy=heavy), request.GET, order=("name", "pk")),
         "environments": Environment.choices,
@@ -78,10 +81,9 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
         ),
     }
     if context["can_view_contents"]:
-        machines = Identity.objects.present().machine().filter(principals__resource=row).distinct()
-        heaviest = with_worst(machines.select_related("owner", "successor", "correction")).order_by(
-            by_weight("worst"), "name", "pk"
-        )
+        inside = Principal.objects.filter(resource=row).values("identity")
+        machines = Identity.objects.present().machine().filter(pk__in=inside)
+        heaviest = heaviest_first(machines.select_related("owner", "successor", "correction"))
         context["machines"] = list(heaviest[:MOST_SHOWN])
         context["machine_count"] = machines.count()
         context["unowned"] = machines.filter(pk__in=Identity.objects.unowned().values("pk")).count()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.inventory import permissions, services
 from apps.inventory.extensions import Reason
 from apps.inventory.forms import OwnerForm
-from apps.inventory.models import Assignment, Connection, Identity, Path, Resource, SyncRun
+from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Identity, Path, Resource, SyncRun
 from apps.inventory.models.access import Privilege
 from apps.users.models import User
 
@@ -67,6 +67,9 @@ class Freshness:
 
     as_of: datetime | None
     unfinished: list[SyncRun]
+    followed: int = 0  # changes that a feed told of since then, and that were read again
+    waiting: int = 0  # those that were not yet
+    unheard: tuple[Connection, ...] = ()  # connections whose feed does not answer
 
     @property
     def is_stale(self) -> bool:
@@ -75,13 +78,26 @@ class Freshness:
 
 def freshness(connections: Iterable[Connection]) -> Freshness:
     """The oldest of them decides; every connection whose last run was not complete is named."""
+    rows = list(connections)
     instants, unfinished = [], []
-    for connection in connections:
+    for connection in rows:
         instants.append(connection.as_of)
         if connection.latest_run and connection.latest_run.state != SyncRun.State.COMPLETE:
             unfinished.append(connection.latest_run)
     known = [instant for instant in instants if instant]
-    return Freshness(min(known) if known and len(known) == len(instants) else None, unfinished)
+    as_of = min(known) if known and len(known) == len(instants) else None
+    return Freshness(as_of, unfinished, *_told_since([row for row in rows if row.change_queue], as_of))
+
+
+def _told_since(rows: list[Connection], as_of: datetime | None) -> tuple[int, int, tuple[Connection, ...]]:
+    """What the change feeds of these said since: how much was read again, how much not yet, and who is not heard."""
+    if not rows or as_of is None:
+        return 0, 0, ()
+    marks = ChangeMark.objects.filter(connection__in=rows, seen_at__gte=as_of)
+    said = marks.aggregate(followed=Count("pk", filter=Q(read_at__isnull=False)), waiting=Count("pk", filter=Q(read_at=None)))
+    now = timezone.now()
+    heard = {feed.connection_id for feed in ChangeFeed.objects.filter(connection__in=rows) if feed.is_heard(now)}
+    return said["followed"], said["waiting"], tuple(row for row in rows if row.pk not in heard)
 
 
 def connections_of(user: User) -> list[Connection]:
@@ -119,9 +135,20 @@ def by_weight(column: str) -> Case:
 
 def with_worst(identities: QuerySet[Identity]) -> QuerySet[Identity]:
     """Each with the heaviest privilege it holds; a membership counts with what its group holds."""
-    held = Assignment.objects.open().filter(principal__identity=OuterRef("pk")).strangers_only()
-    worst = held.order_by(by_weight("entitlement__privilege")).values("entitlement__privilege")
+    worst = _held_weighed().order_by("weight").values("entitlement__privilege")
     return identities.annotate(worst=Subquery(worst[:1]))
+
+
+def heaviest_first(identities: QuerySet[Identity]) -> QuerySet[Identity]:
+    """`with_worst`, in that order. Weighs everything that they hold: for the identities of one account, not for all."""
+    weight = Subquery(_held_weighed().order_by("weight").values("weight")[:1])
+    return with_worst(identities.annotate(weight=weight)).order_by("weight", "name", "pk")
+
+
+def _held_weighed() -> QuerySet[Assignment]:
+    """What the identity of the outer query holds."""
+    held = Assignment.objects.open().filter(principal__identity=OuterRef("pk")).strangers_only()
+    return held.annotate(weight=by_weight("entitlement__privilege"))
 
 
 def holds_privileged() -> Q:

@@ -32,6 +32,8 @@ from apps.inventory.views.common import (
 )
 
 MOST_BROUGHT = 50
+MOST_SORTED = 2000  # holders; more are shown in the order of an index, which costs the same for any number
+BY_NAME, AS_INDEXED = ("principal__name", "pk"), ("entitlement_id", "principal_id", "pk")
 SHORT_LINES = 25  # a longer statement is folded
 
 
@@ -81,11 +83,13 @@ def entitlement(request: HttpRequest, pk: int) -> HttpResponse:
         "owner_form": OwnerForm(initial={"owner": row.owner.email if row.owner else ""}, connection=row.connection),
     }
     if context["can_view_holders"]:
-        holders = Assignment.objects.holders_of(row).with_names()
-        context["page"] = paging.page(holders, request.GET, order=("principal__name", "pk"))
+        holders = Assignment.objects.holders_of(row)
+        count = holders.count()
+        order = BY_NAME if count <= MOST_SORTED else AS_INDEXED
+        context["page"] = paging.page(holders.with_names(), request.GET, order=order)
         reasons = extensions.reasons_for(context["page"].rows)
         context["holders"] = [Holding(Path(one), reason_of(Path(one), reasons)) for one in context["page"].rows]
-        context["holder_count"] = Assignment.objects.holders_of(row).count()
+        context["holder_count"] = count
         context["groups"] = list(
             Assignment.objects.open()
             .filter(entitlement=row, principal__kind__in=GROUPS)
