@@ -40,6 +40,10 @@ def named(name: str) -> Args:
     return lambda people: {"name": people.connection.name}
 
 
+def machine(people: People) -> dict[str, Any]:
+    return {"pk": people.login.identity_id}
+
+
 def campaign(item: str = "") -> Args:
     def args(people: People) -> dict[str, Any]:
         return {"campaign_id": people.campaign.pk, **({"pk": getattr(people, item).pk} if item else {})}
@@ -103,9 +107,11 @@ TABLE: dict[str, Route] = {
     "rules:in_force": Route(get=EVERYBODY),
     # inventory
     "inventory:identities": Route(get=LINKED),
+    "inventory:usage": Route(get=OVERSEE, args=machine),
+    "inventory:usage_proposal": Route(get=OVERSEE, args=machine),
+    "inventory:usage_proposal_json": Route(get=NOBODY, args=machine),
+    "inventory:trail": Route(get=OVERSEE, args=named("connection")),
     "inventory:identity": Route(get=IDENTITY, args=pk("identity")),
-    "inventory:paths": Route(get=IDENTITY, args=pk("identity")),
-    "inventory:account_paths": Route(get=LINKED, args=pk("account")),
     "inventory:paths": Route(get=IDENTITY, args=pk("identity")),
     "inventory:account_paths": Route(get=LINKED, args=pk("account")),
     "inventory:own_identity": Route(post=ADMINS, args=pk("identity")),

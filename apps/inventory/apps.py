@@ -11,18 +11,22 @@ class InventoryConfig(AppConfig):
         from apps.connectors import budget
         from apps.core import navigation
         from apps.core.navigation import Place
-        from apps.inventory import checks, extensions, permissions, roles  # noqa: F401  checks registers itself
+        from apps.inventory import baselines, checks, extensions, permissions, roles  # noqa: F401  checks registers itself
         from apps.inventory.extensions import Tab
         from apps.inventory.models import Correlation
-        from apps.inventory.extensions import Tab
         from apps.users import roles as portal_roles
 
         portal_roles.register(roles.derived)
         extensions.add_tab(Tab(subject="inventory.identity", label="Paths", url_name="inventory:paths", order=10))
         extensions.add_tab(
-            Tab(subject="inventory.resource", label="Who gets in", url_name="inventory:account_paths", order=10)
+            Tab(
+                subject="inventory.identity",
+                label="Usage",
+                url_name="inventory:usage",
+                order=15,
+                visible=lambda _request, row: baselines.has_usage(row),  # type: ignore[arg-type]
+            )
         )
-        extensions.add_tab(Tab(subject="inventory.identity", label="Paths", url_name="inventory:paths", order=10))
         extensions.add_tab(
             Tab(subject="inventory.resource", label="Who gets in", url_name="inventory:account_paths", order=10)
         )

@@ -9,6 +9,7 @@ from apps.inventory.views import (
     identities,
     logins,
     paths,
+    usage,
 )
 
 app_name = "inventory"
@@ -16,7 +17,6 @@ app_name = "inventory"
 urlpatterns = [
     path("identities/", identities.identities, name="identities"),
     path("identities/<int:pk>/", identities.identity, name="identity"),
-    path("identities/<int:pk>/paths", paths.paths, name="paths"),
     path("identities/<int:pk>/paths", paths.paths, name="paths"),
     path("identities/<int:pk>/owner", identities.own, name="own_identity"),
     path("identities/<int:pk>/link", identities.link, name="link_user"),
@@ -29,13 +29,15 @@ urlpatterns = [
     path("logins/accept", logins.accept, name="accept_proposals"),
     path("logins/<int:pk>/", logins.login, name="login"),
     path("logins/<int:pk>/decide", logins.decide, name="decide_login"),
+    path("identities/<int:pk>/usage", usage.usage, name="usage"),
+    path("identities/<int:pk>/usage/proposal", usage.proposal, name="usage_proposal"),
+    path("identities/<int:pk>/usage/proposal.json", usage.proposal_json, name="usage_proposal_json"),
     path("entitlements/", entitlements.entitlements, name="entitlements"),
     path("entitlements/<int:pk>/", entitlements.entitlement, name="entitlement"),
     path("entitlements/<int:pk>/owner", entitlements.own, name="own_entitlement"),
     path("credentials/", credentials.credentials, name="credentials"),
     path("aws-accounts/", accounts.accounts, name="accounts"),
     path("aws-accounts/<int:pk>/", accounts.account, name="account"),
-    path("aws-accounts/<int:pk>/paths", paths.account_paths, name="account_paths"),
     path("aws-accounts/<int:pk>/paths", paths.account_paths, name="account_paths"),
     path("aws-accounts/<int:pk>/owner", accounts.own, name="own_account"),
     path("aws-accounts/<int:pk>/environment", accounts.environment, name="environment"),
@@ -46,6 +48,7 @@ urlpatterns = [
     path("connections/<slug:name>/test", connection_tests.test, name="test_connection"),
     path("connections/<slug:name>/tests/<int:pk>/", connection_tests.result, name="connection_test"),
     path("connections/<slug:name>/tests/<int:pk>/progress", connection_tests.progress, name="test_progress"),
+    path("connections/<slug:name>/trail", usage.trail, name="trail"),
     path("connections/<slug:name>/progress", connections.progress, name="progress"),
     path("connections/<slug:name>/sync", connections.sync, name="sync"),
     path("connections/<slug:name>/baseline", connections.baseline, name="baseline"),

@@ -1,8 +1,8 @@
 """A smaller policy from what its holder really did: takes actions out of Allow statements and touches nothing else.
 
-An action goes only when its use would have been seen. What a trail may not show (data events, permissions without a call of
-their own) stays, unless AWS itself says that the whole service was not accessed. What AWS services did on the holder's behalf
-stays too: AWS checks the holder's permissions for it, though it is no need of its own.
+An action goes only when its use would have been seen. What a trail may not show (data events, permissions without a call
+of their own) stays, unless AWS itself says that the whole service was not accessed. What AWS services did on the holder's
+behalf stays too: AWS checks the holder's permissions for it, though it is no need of its own.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NEVER_SEEN = ("iam:PassRole",)
 class Evidence:
     """What is known about a principal since `since`. Actions are named as in the catalogue.
 
-    `accessed`: by service, when AWS says it was last accessed; None where that is longer ago than AWS keeps track. A service
-    that is not in it was not reported on.
+    `accessed`: by service, when AWS says it was last accessed; None where that is longer ago than AWS keeps track. A
+    service that is not in it was not reported on.
     """
 
     since: datetime

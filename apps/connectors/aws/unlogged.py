@@ -1,7 +1,7 @@
 """Which actions a trail of management events cannot show, so that silence about them says nothing.
 
-Data events are recorded only where somebody chose so ("Logging data events" in CloudTrail's user guide, and the exclusion of
-KMS and RDS Data API events); permissions without a call of their own (iam:PassRole) are never recorded under their name.
+Data events are recorded only where somebody chose so ("Logging data events" in CloudTrail's user guide, and the exclusion
+of KMS and RDS Data API events); permissions without a call of their own (iam:PassRole) are never recorded by name.
 """
 
 from __future__ import annotations
