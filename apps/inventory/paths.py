@@ -169,6 +169,7 @@ class Found:
     is_cut: bool = False
     is_traced: bool = True
     permission_sets: list[int] = field(default_factory=list)
+    held: Sequence[Path] = ()  # all of it, in every account, memberships too
 
     @property
     def worst(self) -> AccessPath | None:
@@ -193,7 +194,7 @@ def find(identity: Identity, account: Resource | None = None, *, now: datetime |
         here, key=lambda path: (path.weight, path.is_conditional, len(path.hops), path.name.lower(), path.key)
     )
     is_traced = hasattr(identity.connection, "tracing")
-    return Found(paths, search.is_cut, is_traced, [pk for kind, pk in search.starts if kind == "set"])
+    return Found(paths, search.is_cut, is_traced, [pk for kind, pk in search.starts if kind == "set"], held)
 
 
 @dataclass
