@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
@@ -46,8 +47,7 @@ class Fake(Session):
 
 
 class Client:
-    class meta:
-        endpoint_url = "https://sqs.us-east-1.amazonaws.com"
+    meta = SimpleNamespace(endpoint_url="https://sqs.us-east-1.amazonaws.com")
 
     def __init__(self, aws: Fake, account_id: str, service: str) -> None:
         self.aws, self.account_id, self.service = aws, account_id, service
@@ -79,6 +79,14 @@ def test_a_connection_that_has_everything_says_so_for_each_right_and_place() -> 
     assert {(HUB, right.action) for right in (*rights.IN_HUB, *rights.IN_ACCOUNTS)} <= set(tried)
     assert {(ACCOUNT, right.action) for right in rights.IN_ACCOUNTS} <= set(tried)
     assert (found.sampled, found.accounts) == (2, 2)
+
+
+def test_the_bucket_of_the_audit_trail_is_tried_where_the_connection_names_one() -> None:
+    aws = Fake(trail_bucket="company-trail", trail_account=ACCOUNT)
+    aws.denied[ACCOUNT, "list_objects_v2"] = denial("s3:ListBucket")
+    [finding] = wrong(checkup(aws))
+    assert (finding.account_id, finding.action, finding.state) == (ACCOUNT, "s3:ListBucket", "missing")
+    assert (ACCOUNT, "s3", "get_object") in aws.asked
 
 
 def test_a_missing_right_is_named_with_the_statement_that_gives_it() -> None:

@@ -36,10 +36,11 @@ NARROWER = {
 
 # Where botocore and IAM call a service or an action differently.
 PREFIXES = {"sso-admin": "sso"}
-RENAMED: dict[str, str] = {}
+RENAMED = {"s3:ListObjectsV2": "s3:ListBucket"}
 # What AWS asks for besides the action itself, because of what the code passes.
 ALSO = {
     "iam:CreateRole": {"iam:TagRole"},
+    "s3:GetObject": {"kms:Decrypt"},
     "scheduler:CreateSchedule": {"iam:PassRole"},
     "scheduler:UpdateSchedule": {"iam:PassRole"},
     "sts:AssumeRole": {"sts:SetSourceIdentity", "sts:TagSession"},

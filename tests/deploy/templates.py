@@ -29,6 +29,10 @@ GIVEN = {
     "RootId": "r-aaaa",
     "ProtectTargets": "r-aaaa",
     "JitPermissionSetNames": "DatabaseAdmin,PowerUser",
+    "BusArn": f"arn:aws:events:{REGION}:{HUB}:event-bus/gatehouse-changes",
+    "TrailAccountId": MEMBER,
+    "TrailBucketArn": "arn:aws:s3:::company-trail",
+    "TrailKeyArn": "arn:aws:kms:eu-west-1:222222222222:key/11111111-2222-3333-4444-555555555555",
     "BreakGlassArns": "arn:aws:iam::444444444444:role/BreakGlass",
 }
 _PLACE = re.compile(r"\$\{([^!}][^}]*)\}")
@@ -155,6 +159,8 @@ class Stack:
             "AWS::Lambda::Function": "lambda:{}:{}:function:{}",
             "AWS::Logs::LogGroup": "logs:{}:{}:log-group:{}:*",
             "AWS::SQS::Queue": "sqs:{}:{}:{}",
+            "AWS::Events::EventBus": "events:{}:{}:event-bus/{}",
+            "AWS::Events::Rule": "events:{}:{}:rule/gatehouse-changes/{}",
         }
         return f"arn:aws:{kinds[one['Type']].format(REGION, self.account_id, self._named(one))}"
 
@@ -165,8 +171,8 @@ class Stack:
 def stacks(account_id: str, values: Mapping[str, str] | None = None) -> list[Stack]:
     """What is deployed in an account. `values` are parameters where they differ from `GIVEN`."""
     values = values or {}
-    hub = ("hub.yaml",) if account_id == values.get("HubAccountId", HUB) else ()
-    return [Stack(name, account_id, values) for name in (*hub, "member.yaml", "region.yaml")]
+    hub = ("hub.yaml", "feed.yaml") if account_id == values.get("HubAccountId", HUB) else ()
+    return [Stack(name, account_id, values) for name in (*hub, "member.yaml", "region.yaml", "changes.yaml")]
 
 
 def roles(account_id: str, values: Mapping[str, str] | None = None) -> dict[str, Any]:

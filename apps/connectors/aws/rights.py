@@ -53,7 +53,7 @@ class Right:
     @property
     def call(self) -> tuple[str, str]:
         prefix, _, name = self.action.partition(":")
-        return self.service or prefix, xform_name(name)
+        return self.service or prefix, CALLS.get(self.action) or xform_name(name)
 
 
 def _with(**params: Any) -> Callable[[Place], Mapping[str, Any]]:
@@ -93,6 +93,11 @@ IN_ACCOUNTS = (
     Right("iam:GetPolicy", _policy),
     Right("iam:GetPolicyVersion", lambda place: {**_policy(place), "VersionId": "v1"}),
     Right("iam:ListPolicyVersions", _policy),
+    Right(
+        "iam:GenerateServiceLastAccessedDetails",
+        lambda place: {"Arn": f"arn:{place.partition}:iam::{place.account_id}:role/{NOBODY}"},
+    ),
+    Right("iam:GetServiceLastAccessedDetails", _with(JobId=NO_ID)),
     Right("ec2:DescribeSecurityGroups", _with(MaxResults=5)),
     Right("ec2:DescribeSecurityGroupRules", _with(MaxResults=5)),
     Right("scheduler:GetScheduleGroup", lambda place: {"Name": place.config["schedule_group"]}),
@@ -145,6 +150,22 @@ DIRECTORY = (
     Right("identitystore:ListGroupMemberships", _store(GroupId=NO_ID, MaxResults=1)),
     Right("identitystore:GetGroupMembershipId", _store(GroupId=NO_ID, MemberId={"UserId": NO_ID})),
 )
+# In the account that holds the bucket of the audit trail, where the connection names one.
+TRAIL = (
+    Right(
+        "s3:ListBucket",
+        lambda place: {"Bucket": place.config["trail_bucket"], "Prefix": _trail(place), "MaxKeys": 1},
+    ),
+    Right("s3:GetObject", lambda place: {"Bucket": place.config["trail_bucket"], "Key": f"{_trail(place)}{NOBODY}"}),
+)
+CALLS = {"s3:ListBucket": "list_objects_v2"}  # what boto3 calls an action otherwise than IAM
+
+
+def _trail(place: Place) -> str:
+    prefix = str(place.config.get("trail_prefix") or "").strip("/")
+    return f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
+
+
 IN_HUB = (*ORGANIZATION, LIST_INSTANCES, *DIRECTORY)
 FEED = Right("sqs:GetQueueAttributes", _with(AttributeNames=["QueueArn"]))
 
@@ -226,6 +247,18 @@ class _Trying:
                     self.attempt(right, place, "Hub", "hub.yaml")
         if self.session.config.get("change_queue"):
             self.try_feed(place)
+        if self.session.config.get("trail_bucket"):
+            self.try_trail()
+
+    def try_trail(self) -> None:
+        account_id = str(self.session.config.get("trail_account") or self.hub)
+        refused = self.entered(account_id)
+        if refused:
+            self.findings.append(self.not_entered(account_id, "Audit trail", refused, anywhere=False))
+            return
+        place = Place(account_id, self.session.hub().partition, self.session.config)
+        for right in TRAIL:
+            self.attempt(right, place, "Audit trail", "member.yaml")
 
     def try_feed(self, place: Place) -> None:
         feed = Api(self.session, "feed_role")
@@ -344,3 +377,4 @@ def every_action() -> Iterator[tuple[str, str]]:
     """(where, action) of everything that is tried as the reader."""
     yield from (("account", right.action) for right in IN_ACCOUNTS)
     yield from (("hub", right.action) for right in IN_HUB)
+    yield from (("trail", right.action) for right in TRAIL)

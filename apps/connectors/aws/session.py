@@ -15,6 +15,7 @@ access portal, "https://example.awsapps.com/start"; empty where nobody set it) a
 service control policy of the emergency stop). `widest_ipv4` and `widest_ipv6` (the shortest prefix that a network opening
 may let in), `rules_per_group` (where AWS raised its quota) and `schedule_dlq` (the name of a queue in every account that
 takes what the scheduler could not end) may be set.
+The audit trail's `trail_bucket`, `trail_prefix` and `trail_account` are described in `trail_files.py`.
 """
 
 from __future__ import annotations
