@@ -21,7 +21,7 @@ EXPIRES_SECONDS = 55  # a tick that no worker took before the next one is droppe
 
 @shared_task
 def sync_due() -> None:
-    """Have every connection read whose last reading is old enough, or needs all of it after a change. Runs once a minute."""
+    """Have every connection read whose last reading is old enough, or that a change needs. Runs once a minute."""
     now = timezone.now()
     for connection in Connection.objects.readable().select_related("feed").annotate(last=Max("runs__started_at")):
         feed = getattr(connection, "feed", None)

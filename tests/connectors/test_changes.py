@@ -7,14 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.connectors.aws import changes
 from apps.connectors.aws.changes import Malformed, QueueOfChanges, parse
-from tests.connectors.conftest import CONFIG, HUB
+from tests.connectors.conftest import CONFIG
 from tests.plugins.aws import Aws
 
 ACCOUNT = "111122223333"

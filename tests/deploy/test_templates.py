@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from moto.iam import models
 
-from apps.connectors.aws import guard, jit_documents, sts_broker
+from apps.connectors.aws import changes, guard, jit_documents, sts_broker
 from apps.connectors.aws.policy.documents import canonical, parse
 from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.inventory.models import Connection
@@ -21,6 +21,7 @@ from tests.deploy.templates import (
     HUB,
     MANAGEMENT,
     MEMBER,
+    REGION,
     Stack,
     documents,
     length,
@@ -53,6 +54,7 @@ def test_the_roles_and_policies_are_called_as_the_portal_calls_them() -> None:
     for key in ("reader_role", "provisioner_role", "remover_role", "ender_role", "schedule_role"):
         assert all(config[key] in roles(account_id) for account_id in ACCOUNTS), key
     assert config["broker_role"] in roles(HUB)
+    assert config["feed_role"] in roles(HUB)
     for key in ("guard_policy", "boundary_policy"):
         assert f"arn:aws:iam::{MEMBER}:policy{config[key]}" in policies(MEMBER)
     (group,) = Stack("region.yaml", MEMBER).of_kind("AWS::Scheduler::ScheduleGroup").values()
@@ -130,12 +132,17 @@ CHAIN = {
     "portal/PortalProvisioner": ["PortalHub"],
     "portal/PortalRemover": ["PortalHub"],
     "portal/PortalEnder": ["PortalHub", "PortalEnderHub"],
+    "portal/PortalFeed": ["PortalHub"],
 }
+IN_HUB_ONLY = {"portal/PortalFeed"}
 
 
 @pytest.mark.parametrize("name", CHAIN)
 @pytest.mark.parametrize("account_id", ACCOUNTS)
 def test_a_portal_role_lets_in_only_who_it_is_for_and_only_as_the_portal_asks(name: str, account_id: str) -> None:
+    if name in IN_HUB_ONLY and account_id != HUB:
+        assert name not in roles(account_id)
+        return
     (statement,) = roles(account_id)[name]["AssumeRolePolicyDocument"]["Statement"]
     named = statement["Principal"]["AWS"]
     assert (named if isinstance(named, list) else [named]) == [
@@ -226,3 +233,48 @@ def _principals(about: Any) -> list[str]:
 def _allowed(found: list[Any]) -> set[str]:
     listed = [one["Action"] for document in found for one in document["Statement"] if one["Effect"] == "Allow"]
     return {action for one in listed for action in ([one] if isinstance(one, str) else one)}
+
+
+# ---- the change feed
+
+
+def test_the_feed_forwards_exactly_what_it_can_be_told() -> None:
+    rules = Stack("changes.yaml", MEMBER).of_kind("AWS::Events::Rule").values()
+    forwarded = {
+        about["EventPattern"]["source"][0]: about["EventPattern"]["detail"].get("eventName") for about in rules
+    }
+    assert forwarded.pop(changes.IAM) is None, "every write of IAM"
+    assert {source: set(names) for source, names in forwarded.items()} == {
+        source: set(names) for source, names in changes.MEANINGS.items()
+    }
+    (into_queue,) = Stack("feed.yaml", HUB).of_kind("AWS::Events::Rule").values()
+    assert set(into_queue["EventPattern"]["source"]) == {changes.IAM, *changes.MEANINGS}
+
+
+def test_only_the_rule_writes_into_the_queue_and_only_forwarders_of_the_organization_feed_the_bus() -> None:
+    feed = Stack("feed.yaml", HUB)
+    (policy,) = feed.of_kind("AWS::SQS::QueuePolicy").values()
+    allow, deny = policy["PolicyDocument"]["Statement"]
+    assert allow["Principal"] == {"Service": "events.amazonaws.com"}
+    assert allow["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": f"arn:aws:events:{REGION}:{HUB}:rule/gatehouse-changes/gatehouse-changes"}
+    }
+    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": False}})
+    (bus,) = feed.of_kind("AWS::Events::EventBusPolicy").values()
+    assert bus["Statement"]["Action"] == "events:PutEvents"
+    assert bus["Statement"]["Condition"] == {
+        "StringEquals": {"aws:PrincipalOrgID": GIVEN["OrgId"]},
+        "ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/portal/PortalForwarder-*"},
+    }
+
+
+def test_the_queue_is_encrypted_and_gives_up_on_what_cannot_be_taken() -> None:
+    queues = {about["QueueName"]: about for about in Stack("feed.yaml", HUB).of_kind("AWS::SQS::Queue").values()}
+    assert all(about["SqsManagedSseEnabled"] is True for about in queues.values())
+    assert queues["gatehouse-changes"]["RedrivePolicy"]["maxReceiveCount"] <= 5
+
+
+def test_a_forwarder_sends_to_the_hubs_bus_and_nowhere_else() -> None:
+    (document,) = documents(f"portal/PortalForwarder-{REGION}", MEMBER)
+    (statement,) = document["Statement"]
+    assert (statement["Action"], statement["Resource"]) == ("events:PutEvents", GIVEN["BusArn"])

@@ -456,7 +456,7 @@ def test_an_administrator_links_and_unlinks_a_login(cast):
 
 def test_an_empty_portal_says_what_to_do(erin):
     client = signed_in(erin)
-    assert "add_connection" in client.get(reverse("inventory:connections")).content.decode()
+    assert reverse("inventory:add_connection") in client.get(reverse("inventory:connections")).content.decode()
     for name in ("identities", "entitlements", "accounts"):
         assert "matches" in client.get(reverse(f"inventory:{name}")).content.decode()
 
