@@ -11,7 +11,7 @@ this package parses them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
@@ -121,7 +121,7 @@ class ControlTotal:
 
 @dataclass(slots=True)
 class Scan:
-    """All that one scope holds now, and whether that is really all of it."""
+    """What one scope holds now, all of it or a part, and whether that is really all of it."""
 
     principals: list[PrincipalRecord] = field(default_factory=list)
     entitlements: list[EntitlementRecord] = field(default_factory=list)
@@ -210,8 +210,13 @@ class Connector(Protocol):
     def accounts(self) -> list[AccountRecord]:
         """Every resource of the system, all pages."""
 
-    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Scan:
-        """People, groups, memberships, permission sets and their assignments in `accounts`."""
+    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Iterable[Scan]:
+        """People, groups, memberships, permission sets and their assignments in `accounts`.
+
+        It is too large to be held at once, so it comes in parts of some thousand records, read as they are asked for. A
+        group comes no later than its membership does; the whole is complete when every part is. `calls` of the last
+        part counts them all.
+        """
 
     def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:
         """The identities, policies and credentials inside one account."""

@@ -36,15 +36,18 @@ def pair_of(target: Target) -> Pair:
     return target.principal_external_id, target.entitlement_external_id
 
 
-def _scope_of(scan: Scan, scope: str, world: World) -> Scan:
-    """Sort what was read, so that two reads of one state are equal, and tie it to control totals."""
+def _sort(scan: Scan) -> None:
+    """Two reads of one state are equal."""
     scan.principals.sort(key=lambda record: record.external_id)
     scan.entitlements.sort(key=lambda record: record.external_id)
     scan.assignments.sort(key=lambda record: (record.principal_external_id, record.entitlement_external_id))
+
+
+def _account_for(scan: Scan, scope: str, world: World) -> None:
+    """Tie it to control totals, and say what was scripted."""
     scan.problems.extend(world.scan_problems[scope])
     scan.totals.append(ControlTotal("principals", len(scan.principals), len(scan.principals)))
     scan.calls += 1
-    return scan
 
 
 class FakeConnector:
@@ -73,24 +76,27 @@ class FakeConnector:
         self.world.end(call, fault)
         return found
 
-    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Scan:
+    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> list[Scan]:
+        """In parts: people, groups and memberships first, then what is held in each account."""
         call, fault = self.world.begin("scan_directory")
         progress(0, 1, "the directory")
-        known = {account.external_id for account in accounts}
         with self.world.lock:
-            scan = Scan(
+            entitlements = self.world.entitlements.values()
+            people = Scan(
                 principals=[p for p in self.world.principals.values() if p.kind in ("idc_user", "idc_group")],
-                entitlements=[
-                    e
-                    for e in self.world.entitlements.values()
-                    if e.kind == "idc_group" or (e.kind == "permission_set" and e.account_id in known)
-                ],
+                entitlements=[e for e in entitlements if e.kind == "idc_group"],
             )
-            self._add_assignments(scan)
-            _scope_of(scan, "directory", self.world)
+            parts = [people]
+            for account in accounts:
+                here = [e for e in entitlements if e.kind == "permission_set" and e.account_id == account.external_id]
+                parts.append(Scan(entitlements=here))
+            for part in parts:
+                self._add_assignments(part)
+                _sort(part)
+            _account_for(people, "directory", self.world)
         self.world.end(call, fault)
         progress(1, 1, "the directory")
-        return scan
+        return parts
 
     def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:
         call, fault = self.world.begin("scan_account", account=account.external_id)
@@ -112,7 +118,8 @@ class FakeConnector:
             )
             self._add_assignments(scan)
             self._add_our_policies(scan)
-            _scope_of(scan, account.external_id, self.world)
+            _sort(scan)
+            _account_for(scan, account.external_id, self.world)
         self.world.end(call, fault)
         progress(1, 1, account.name)
         return scan

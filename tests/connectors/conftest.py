@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from apps.connectors.aws import managed_policies
 from apps.connectors.aws import session as aws_session
 from apps.connectors.aws.session import Api, Hub, Role
-from apps.connectors.base import AccountRecord, Progress
+from apps.connectors.base import AccountRecord, Progress, Scan
 from tests.plugins.aws import Aws
 
 CONFIG = {
@@ -64,6 +64,16 @@ def quiet(done: int, of: int, what: str) -> None:
 
 
 QUIET: Progress = quiet
+
+
+def whole(parts: Iterable[Scan]) -> Scan:
+    """The parts of a scan as one."""
+    scan = Scan()
+    for part in parts:
+        for name in ("principals", "entitlements", "assignments", "credentials", "totals", "problems", "notes"):
+            getattr(scan, name).extend(getattr(part, name))
+        scan.calls += part.calls
+    return scan
 
 
 @dataclass

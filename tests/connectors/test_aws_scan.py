@@ -10,9 +10,10 @@ import pytest
 
 from apps.connectors.aws import credentials, iam, identity_center, organizations
 from apps.connectors.aws.connector import AwsConnector
+from apps.connectors.aws.reading import Reading
 from apps.connectors.base import AccountRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.connectors.errors import ConnectorError, Denied, Gone, Unproven
-from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust
+from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust, whole
 
 ACCOUNT = AccountRecord("111122223333", "production")
 UNIQUE = "94482488-3041-7074-8c5b-1f2e3d4c5b6a"
@@ -96,7 +97,7 @@ def test_the_check_says_who_we_are_there(org: Org) -> None:
 
 def directory(org: Org) -> Scan:
     connector = AwsConnector(CONFIG)
-    return connector.scan_directory(connector.accounts(), QUIET)
+    return whole(connector.scan_directory(connector.accounts(), QUIET))
 
 
 def test_people_groups_and_memberships_are_found(org: Org) -> None:
@@ -184,10 +185,10 @@ def test_managers_and_scim_ownership_come_from_the_directory(stubs: Stubs) -> No
         "ExternalIds": [{"Issuer": "https://example.com", "Id": "42"}],
         "Extensions": {"aws:identitystore:enterprise": {"department": "Ops", "manager": {"value": "u-2"}}},
     }
-    scan = Scan()
     stubs.answer("identitystore", "list_users", {"Users": [user]})
-    identity_center._read_people(stubs.api, identity_center.Instance("arn", "d-1"), scan)
-    (alice,) = scan.principals
+    read = Reading(stubs.api, QUIET, parts=1)
+    list(identity_center._read_people(stubs.api, identity_center.Instance("arn", "d-1"), read))
+    (alice,) = read.scan.principals
     assert (alice.manager_external_id, alice.department, alice.is_externally_owned) == ("u-2", "Ops", True)
     assert alice.name.startswith("alice  xxx")
     assert len(alice.name) == 256
@@ -199,7 +200,7 @@ def test_a_part_that_fails_makes_the_scan_incomplete_and_the_rest_is_kept(stubs:
     stubs.answer("identitystore", "list_groups", {"Groups": [_group("g-1")]})
     stubs.refuse("identitystore", "list_group_memberships", "ThrottlingException")
     stubs.answer("sso-admin", "list_permission_sets", {"PermissionSets": []})
-    scan = identity_center.scan_directory(stubs.api, "/jit/jit-guard", [ACCOUNT], QUIET)
+    scan = whole(identity_center.scan_directory(stubs.api, "/jit/jit-guard", [ACCOUNT], QUIET))
     assert [record.name for record in scan.principals] == ["admins"]
     assert not scan.is_complete
     assert len(scan.problems) == 2
@@ -209,7 +210,7 @@ def test_a_part_that_fails_makes_the_scan_incomplete_and_the_rest_is_kept(stubs:
 def test_nothing_at_all_is_an_error_not_an_empty_directory(stubs: Stubs) -> None:
     stubs.answer("sso-admin", "list_instances", {"Instances": []})
     with pytest.raises(Gone, match="us-east-1"):
-        identity_center.scan_directory(stubs.api, "/jit/jit-guard", [ACCOUNT], QUIET)
+        whole(identity_center.scan_directory(stubs.api, "/jit/jit-guard", [ACCOUNT], QUIET))
 
 
 def _group(group_id: str) -> dict[str, Any]:

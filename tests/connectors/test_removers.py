@@ -13,7 +13,7 @@ from apps.connectors.aws.connector import AwsConnector
 from apps.connectors.aws.removers import AttachedPolicy, GroupMembership, IamGroupMembership, InlinePolicy
 from apps.connectors.base import Remover, Scan, Target
 from apps.connectors.errors import Denied, Refused
-from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust
+from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust, whole
 from tests.connectors.contract import RemoverBench, RemoverContract
 
 DENY = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]}
@@ -42,7 +42,7 @@ def target(scan: Scan, principal: str, entitlement_kind: str, entitlement: str, 
 
 
 def directory(org: Org) -> Scan:
-    return AwsConnector(CONFIG).scan_directory([org.account()], QUIET)
+    return whole(AwsConnector(CONFIG).scan_directory([org.account()], QUIET))
 
 
 def account(org: Org) -> Scan:

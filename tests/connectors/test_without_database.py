@@ -18,7 +18,7 @@ from apps.connectors.aws.idc_assignment import IdcAssignment
 from apps.connectors.aws.policy.evaluator import Outcome, evaluate
 from apps.connectors.base import Target, Window
 from apps.grants import ledger
-from tests.connectors.conftest import CONFIG, HUB, QUIET, Org
+from tests.connectors.conftest import CONFIG, HUB, QUIET, Org, whole
 
 PROJECT = Path(__file__).resolve().parents[2]
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -33,7 +33,7 @@ def someone_assigned(org: Org) -> Target:
     """Alice and the permission set Admin, in an account with everything that a grant of it needs."""
     org.add_guard()
     org.add_scheduling(HUB)
-    scan = AwsConnector(CONFIG).scan_directory([org.account()], QUIET)
+    scan = whole(AwsConnector(CONFIG).scan_directory([org.account()], QUIET))
     who = next(one for one in scan.principals if one.name == "alice")
     what = next(one for one in scan.entitlements if one.name == "Admin")
     return Target(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from apps.connectors.aws import iam, identity_center, organizations, rights
@@ -35,7 +35,7 @@ class AwsConnector:
     def accounts(self) -> list[AccountRecord]:
         return organizations.list_accounts(self._api())
 
-    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Scan:
+    def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Iterator[Scan]:
         return identity_center.scan_directory(self._api(), self._config["guard_policy"], accounts, progress)
 
     def scan_account(self, account: AccountRecord, progress: Progress) -> Scan:

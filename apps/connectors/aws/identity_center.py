@@ -12,7 +12,7 @@ Identity Center gives no independent counts, so completeness rests on following 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -71,16 +71,19 @@ def find_instance(api: Api) -> Instance:
     return Instance(found[0]["InstanceArn"], found[0]["IdentityStoreId"])
 
 
-def scan_directory(api: Api, guard: str, accounts: Sequence[AccountRecord], progress: Progress) -> Scan:
-    """Read it all. `guard` is the path and name of our guard policy, whose document is left to the accounts' scans."""
+def scan_directory(api: Api, guard: str, accounts: Sequence[AccountRecord], progress: Progress) -> Iterator[Scan]:
+    """Read it all, in parts that are handed over as they fill. `guard` is the path and name of our guard policy, whose
+    document is left to the accounts' scans."""
     instance = find_instance(api)
     read = Reading(api, progress, parts=3 + len(accounts))
     policies = ManagedPolicies(api)
-    with read.part("people"):
-        _read_people(api, instance, read.scan)
-    with read.part("groups and their members"):
-        _read_groups(api, instance, read.scan)
     permission_sets: list[PermissionSet] = []
+    with read.part("people"):
+        for _ in _read_people(api, instance, read):
+            yield from read.handed_over()
+    with read.part("groups and their members"):
+        for _ in _read_groups(api, instance, read):
+            yield from read.handed_over()
     with read.part("permission sets"):
         _read_permission_sets(api, instance, policies, permission_sets, read.scan)
     is_small = len(accounts) * len(permission_sets) <= SMALL
@@ -89,30 +92,30 @@ def scan_directory(api: Api, guard: str, accounts: Sequence[AccountRecord], prog
             read.scan.problems.append(f"Assignments were not read from {account.name} on.")
             break
         with read.part(f"assignments in {account.name}"):
-            _read_account(api, instance, guard, account, permission_sets, policies, is_small, read.scan)
+            for _ in _read_account(api, instance, guard, account, permission_sets, policies, is_small, read):
+                yield from read.handed_over()
     read.scan.notes.extend(sorted(set(policies.unreadable)))
     read.scan.notes.append(
         "Identity Center gives no counts of its own; completeness rests on every page having been read."
     )
-    read.scan.totals.append(ControlTotal("Assignments", len(read.scan.assignments)))
-    return read.finish()
+    rest = read.finish()
+    rest.totals.append(ControlTotal("Assignments", read.assignments))
+    yield rest
 
 
 # ---- people and groups
 
 
-def _read_people(api: Api, instance: Instance, scan: Scan) -> None:
-    users = api.items(
-        api.hub_id,
-        "identitystore",
-        "list_users",
-        "Users",
-        IdentityStoreId=instance.store_id,
-        Extensions=[ENTERPRISE],
-    )
-    people = [_person(instance, user) for user in users]
-    scan.principals.extend(people)
-    scan.totals.append(ControlTotal("People", len(people)))
+def _read_people(api: Api, instance: Instance, read: Reading) -> Iterator[None]:
+    """Yields after each page."""
+    asked = {"IdentityStoreId": instance.store_id, "Extensions": [ENTERPRISE]}
+    count = 0
+    for page in api.pages(api.hub_id, "identitystore", "list_users", **asked):
+        people = [_person(instance, user) for user in page.get("Users", ())]
+        read.scan.principals.extend(people)
+        count += len(people)
+        yield
+    read.scan.totals.append(ControlTotal("People", count))
 
 
 def _person(instance: Instance, user: Mapping[str, Any]) -> PrincipalRecord:
@@ -140,13 +143,14 @@ def _person(instance: Instance, user: Mapping[str, Any]) -> PrincipalRecord:
     )
 
 
-def _read_groups(api: Api, instance: Instance, scan: Scan) -> None:
+def _read_groups(api: Api, instance: Instance, read: Reading) -> Iterator[None]:
+    """Yields after each group: itself, the membership, and each page of who holds it."""
     groups = list(api.items(api.hub_id, "identitystore", "list_groups", "Groups", IdentityStoreId=instance.store_id))
     for group in groups:
         is_external = bool([entry for entry in group.get("ExternalIds") or () if entry])
         group_name = reading.name(group.get("DisplayName") or group["GroupId"])
         facts = {"identity_store_id": instance.store_id, "group_id": group["GroupId"]}
-        scan.principals.append(
+        read.scan.principals.append(
             PrincipalRecord(
                 kind="idc_group",
                 external_id=group["GroupId"],
@@ -156,7 +160,7 @@ def _read_groups(api: Api, instance: Instance, scan: Scan) -> None:
                 attributes=facts,
             )
         )
-        scan.entitlements.append(
+        read.scan.entitlements.append(
             EntitlementRecord(
                 kind="idc_group",
                 external_id=membership_id(group["GroupId"]),
@@ -166,16 +170,16 @@ def _read_groups(api: Api, instance: Instance, scan: Scan) -> None:
                 attributes={**facts, "is_externally_owned": is_external},
             )
         )
-        for membership in api.items(
+        for page in api.pages(
             api.hub_id,
             "identitystore",
             "list_group_memberships",
-            "GroupMemberships",
             IdentityStoreId=instance.store_id,
             GroupId=group["GroupId"],
         ):
-            scan.assignments.append(_membership(membership))
-    scan.totals.append(ControlTotal("Groups", len(groups)))
+            read.scan.assignments.extend(map(_membership, page.get("GroupMemberships", ())))
+            yield
+    read.scan.totals.append(ControlTotal("Groups", len(groups)))
 
 
 def membership_id(group_id: str) -> str:
@@ -281,19 +285,21 @@ def _read_account(
     permission_sets: Iterable[PermissionSet],
     policies: ManagedPolicies,
     is_small: bool,
-    scan: Scan,
-) -> None:
+    read: Reading,
+) -> Iterator[None]:
+    """Yields after each permission set."""
     provisioned = None if is_small else _provisioned(api, instance, account)
     for permission_set in permission_sets:
         entitlement = _entitlement(api, instance, guard, account, permission_set, policies)
-        scan.entitlements.append(entitlement)
+        read.scan.entitlements.append(entitlement)
         if provisioned is None or permission_set.arn in provisioned:
-            for found in assignments_of(api, instance.arn, permission_set.arn, account.external_id):
-                scan.assignments.append(
-                    AssignmentRecord(
-                        found["PrincipalId"], entitlement.external_id, {"principal_type": found["PrincipalType"]}
-                    )
+            read.scan.assignments.extend(
+                AssignmentRecord(
+                    found["PrincipalId"], entitlement.external_id, {"principal_type": found["PrincipalType"]}
                 )
+                for found in assignments_of(api, instance.arn, permission_set.arn, account.external_id)
+            )
+        yield
 
 
 def _provisioned(api: Api, instance: Instance, account: AccountRecord) -> set[str]:

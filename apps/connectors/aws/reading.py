@@ -12,10 +12,14 @@ from apps.connectors.errors import ConnectorError, Denied, Throttled
 
 LONGEST_NAME = 256
 LONGEST_DESCRIPTION = 1000
+PART = 5_000  # records that are handed over together, where a scan comes in parts
 
 
 class Reading:
-    """One scan being made. An error ends its part, becomes a problem, and lets the other parts go on."""
+    """One scan being made. An error ends its part, becomes a problem, and lets the other parts go on.
+
+    `scan` is what was read and not yet handed over; a scan that fits into memory is handed over once, by `finish`.
+    """
 
     def __init__(self, api: Api, progress: Progress, parts: int) -> None:
         self.scan = Scan()
@@ -23,6 +27,8 @@ class Reading:
         self._progress = progress
         self._done, self._of = 0, parts
         self._failures: list[ConnectorError] = []
+        self._is_any = False
+        self.assignments = 0  # read so far, each once within what is handed over together
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -40,19 +46,33 @@ class Reading:
         """AWS does not let us in or does not answer: asking for the next thousand accounts would only take time."""
         return any(isinstance(error, Denied | Throttled) for error in self._failures)
 
-    def finish(self) -> Scan:
-        """The scan in a fixed order. Raises the first error when nothing at all could be read."""
+    def handed_over(self) -> Iterator[Scan]:
+        """What was read since the last time, once it is enough for a part."""
         scan = self.scan
-        if self._failures and not (scan.principals or scan.entitlements or scan.assignments):
+        if len(scan.principals) + len(scan.entitlements) + len(scan.assignments) >= PART:
+            self._put_in_order(scan)
+            self.scan = Scan()
+            yield scan
+
+    def finish(self) -> Scan:
+        """The rest. Raises the first error when nothing at all could be read."""
+        scan = self.scan
+        self._put_in_order(scan)
+        if self._failures and not self._is_any:
             raise self._failures[0]
-        scan.principals.sort(key=lambda record: (record.kind, record.external_id))
-        scan.entitlements.sort(key=lambda record: (record.kind, record.external_id))
-        scan.credentials.sort(key=lambda record: (record.principal_external_id, record.kind, record.external_id))
-        scan.assignments = _each_once(scan.assignments)
         spent = self._api.spent
         scan.calls, scan.throttles, scan.waited = spent.calls, spent.throttles, spent.waited
         self._progress(self._of, self._of, "done")
         return scan
+
+    def _put_in_order(self, scan: Scan) -> None:
+        """A fixed one, so that two reads of one state are equal."""
+        scan.principals.sort(key=lambda record: (record.kind, record.external_id))
+        scan.entitlements.sort(key=lambda record: (record.kind, record.external_id))
+        scan.credentials.sort(key=lambda record: (record.principal_external_id, record.kind, record.external_id))
+        scan.assignments = _each_once(scan.assignments)
+        self.assignments += len(scan.assignments)
+        self._is_any = self._is_any or bool(scan.principals or scan.entitlements or scan.assignments)
 
 
 def _each_once(assignments: Sequence[AssignmentRecord]) -> list[AssignmentRecord]:

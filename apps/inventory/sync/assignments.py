@@ -1,11 +1,10 @@
-"""Writing who holds what: the pairs of a scope go into a temporary table, and the difference to the open rows is a
-handful of statements, however many pairs there are."""
+"""Writing who holds what: the pairs of a scope are collected in a table, and the difference to the open rows is found in
+one statement, however many pairs there are. Where there is none, nothing else is asked."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,45 +19,62 @@ from apps.connectors.base import AssignmentRecord
 from apps.inventory.models import Assignment, Connection
 from apps.inventory.models.access import AssignmentQuerySet
 from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync import staging
 from apps.inventory.sync.upserts import Changes, batched
 
 MINIMUM_DROP = 3  # fewer rows than this are never suspicious: small accounts would trip at every change
 
-_STAGE = """
-    CREATE TEMP TABLE sync_read (principal text, entitlement text, attributes jsonb) ON COMMIT DROP
-"""
+# Each pair once, and how many name somebody or something that is not there.
 _RESOLVE = """
-    CREATE TEMP TABLE sync_pair ON COMMIT DROP AS
-    SELECT p.id AS principal_id, e.id AS entitlement_id, r.attributes
-    FROM sync_read r
-    JOIN inventory_principal p ON p.connection_id = %(connection)s AND p.external_id = r.principal
-    JOIN inventory_entitlement e ON e.connection_id = %(connection)s AND e.external_id = r.entitlement
+    WITH found AS MATERIALIZED (
+        SELECT p.id AS principal_id, e.id AS entitlement_id, r.attributes
+        FROM sync_read r
+        LEFT JOIN inventory_principal p ON p.connection_id = %(connection)s AND p.external_id = r.principal
+        LEFT JOIN inventory_entitlement e ON e.connection_id = %(connection)s AND e.external_id = r.entitlement
+    ), kept AS (
+        INSERT INTO sync_pair
+        SELECT DISTINCT ON (principal_id, entitlement_id) * FROM found
+        WHERE principal_id IS NOT NULL AND entitlement_id IS NOT NULL
+        ORDER BY principal_id, entitlement_id, attributes
+    )
+    SELECT count(*) FROM found WHERE principal_id IS NULL OR entitlement_id IS NULL
+"""
+_COMPARE = """
+    WITH scope AS ({scope}), open AS (
+        SELECT a.id, a.principal_id, a.entitlement_id, a.attributes
+        FROM inventory_assignment a JOIN scope ON scope.id = a.entitlement_id
+        WHERE upper_inf(a.period)
+    )
+    INSERT INTO sync_difference
+    SELECT o.id, s.principal_id, s.entitlement_id, s.attributes
+    FROM open o FULL JOIN sync_pair s ON s.principal_id = o.principal_id AND s.entitlement_id = o.entitlement_id
+    WHERE o.id IS NULL OR s.principal_id IS NULL OR o.attributes IS DISTINCT FROM s.attributes
 """
 _OPEN = """
+    WITH scope AS ({scope})
     SELECT e.resource_id, count(*)
     FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
-    WHERE e.id IN (SELECT id FROM sync_scope) AND upper_inf(a.period) AND NOT e.is_ours
+    WHERE e.id IN (SELECT id FROM scope) AND upper_inf(a.period) AND NOT e.is_ours
     GROUP BY 1
 """
 _GONE = """
     SELECT a.id, e.resource_id, e.is_ours
-    FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
-    WHERE e.id IN (SELECT id FROM sync_scope) AND upper_inf(a.period) AND lower(a.period) <= %(read_from)s
-      AND NOT EXISTS (
-        SELECT FROM sync_pair s WHERE s.principal_id = a.principal_id AND s.entitlement_id = a.entitlement_id)
+    FROM sync_difference d JOIN inventory_assignment a ON a.id = d.assignment_id
+    JOIN inventory_entitlement e ON e.id = a.entitlement_id
+    WHERE d.principal_id IS NULL AND lower(a.period) <= %(read_from)s
 """
 _BEGIN = """
     INSERT INTO inventory_assignment (connection_id, principal_id, entitlement_id, period, is_standing, attributes)
     SELECT %(connection)s, s.principal_id, s.entitlement_id, tstzrange(%(at)s, NULL), false, s.attributes
-    FROM sync_pair s
-    WHERE NOT EXISTS (
+    FROM sync_difference s
+    WHERE s.assignment_id IS NULL AND NOT EXISTS (
         SELECT FROM inventory_assignment a
         WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id
           AND (upper_inf(a.period) OR upper(a.period) > %(read_from)s))
 """
 _CHANGE = """
     UPDATE inventory_assignment a SET attributes = s.attributes
-    FROM sync_pair s
+    FROM sync_difference s
     WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id
       AND upper_inf(a.period) AND a.attributes IS DISTINCT FROM s.attributes
 """
@@ -72,57 +88,78 @@ class Gone:
     is_suspicious: bool
 
 
-def stage(connection: Connection, records: Iterable[AssignmentRecord], scope: QuerySet[Any]) -> int:
-    """Load what was read, and the scope's entitlements (`scope`: their ids). Returns how many pairs name somebody or
-    something that was not read: they cannot be stored, and the scan says so."""
-    pairs = {(record.principal_external_id, record.entitlement_external_id): record.attributes for record in records}
+NOTHING_GONE = Gone([], is_suspicious=False)
+
+
+def stage(records: Iterable[AssignmentRecord]) -> int:
+    """Collect what was read, each pair once. Returns the sum of their digests."""
+    pairs = {
+        (as_rows.plain(one.principal_external_id), as_rows.plain(one.entitlement_external_id)): one.attributes
+        for one in records
+    }
+    staging.add("sync_read", ((*pair, as_rows.as_json(attributes)) for pair, attributes in pairs.items()))
+    return sum(as_rows.number(f"{principal} {entitlement}") for principal, entitlement in pairs)
+
+
+def resolve(connection: Connection) -> int:
+    """Look up whom and what the collected pairs name. Returns how many name somebody or something that was not read:
+    they cannot be stored, and the scan says so."""
     with database.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS sync_read, sync_pair, sync_scope")
-        cursor.execute(_STAGE)
-        with cursor.copy("COPY sync_read FROM STDIN") as copy:
-            for (principal, entitlement), attributes in pairs.items():
-                copy.write_row((as_rows.plain(principal), as_rows.plain(entitlement), _json(attributes)))
         cursor.execute(_RESOLVE, {"connection": connection.pk})
+        return int(cursor.fetchone()[0])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What the collected pairs of a scope say otherwise than its open assignments. `scope`: its entitlements' ids."""
+
+    scope: QuerySet[Any]
+    is_any: bool
+
+    @classmethod
+    def of(cls, scope: QuerySet[Any]) -> Difference:
+        return cls(scope, cls._execute(_COMPARE, scope, lambda cursor: cursor.rowcount) > 0)
+
+    def gone(self, read_from: datetime, drop_percent: int) -> Gone:
+        """What the scan no longer shows. Rows that began after it did are not gone: it could not see them.
+
+        Suspicious: in one account, or among the memberships, more than `drop_percent` of the open assignments at once.
+        Gatehouse's own artefacts come and go with its grants and do not count.
+        """
+        if not self.is_any:
+            return NOTHING_GONE
+        with database.cursor() as cursor:
+            cursor.execute(_GONE, {"read_from": read_from})
+            found = cursor.fetchall()
+        lost = Counter(resource for _, resource, is_ours in found if not is_ours)
+        if not lost:
+            return Gone([pk for pk, _, _ in found], is_suspicious=False)
+        open_in = dict(self._execute(_OPEN, self.scope, lambda cursor: cursor.fetchall()))
+        is_suspicious = any(is_drop(count, open_in[resource], drop_percent) for resource, count in lost.items())
+        return Gone([pk for pk, _, _ in found], is_suspicious)
+
+    def begin(self, connection: Connection, read_from: datetime, at: datetime, changes: Changes) -> None:
+        """Open a period from `at` for each collected pair that has none, and bring the facts of the others up to date. A
+        pair that was closed after the scan began stays closed: the scan is older than that."""
+        if not self.is_any:
+            return
+        with database.cursor() as cursor:
+            cursor.execute(_BEGIN, {"connection": connection.pk, "read_from": read_from, "at": at})
+            changes.add(Assignment, "added", cursor.rowcount)
+            cursor.execute(_CHANGE)
+            changes.add(Assignment, "changed", cursor.rowcount)
+
+    @staticmethod
+    def _execute(template: str, scope: QuerySet[Any], answer: Callable[[Any], Any]) -> Any:
         statement, params = scope.query.sql_with_params()
-        cursor.execute(f"CREATE TEMP TABLE sync_scope ON COMMIT DROP AS {statement}", params)
-        cursor.execute("ANALYZE sync_pair, sync_scope")
-        cursor.execute("SELECT count(*) FROM sync_pair")
-        return len(pairs) - int(cursor.fetchone()[0])
-
-
-def _json(attributes: Mapping[str, object]) -> str:
-    return json.dumps(as_rows.plain(attributes), sort_keys=True)
-
-
-def gone(read_from: datetime, drop_percent: int) -> Gone:
-    """What the staged scan no longer shows. Rows that began after the scan did are not gone: it could not see them.
-
-    Suspicious: in one account, or among the memberships, more than `drop_percent` of the open assignments at once.
-    Gatehouse's own artefacts come and go with its grants and do not count.
-    """
-    with database.cursor() as cursor:
-        cursor.execute(_OPEN)
-        open_in = dict(cursor.fetchall())
-        cursor.execute(_GONE, {"read_from": read_from})
-        found = cursor.fetchall()
-    lost = Counter(resource for _, resource, is_ours in found if not is_ours)
-    is_suspicious = any(is_drop(count, open_in[resource], drop_percent) for resource, count in lost.items())
-    return Gone([pk for pk, _, _ in found], is_suspicious)
+        with database.cursor() as cursor:
+            cursor.execute(template.format(scope=statement), params)
+            return answer(cursor)
 
 
 def is_drop(lost: int, of: int, percent: int) -> bool:
     """Whether losing so many of so many at once is more likely a broken reading than the truth."""
     return lost >= MINIMUM_DROP and lost * 100 > percent * of
-
-
-def begin(connection: Connection, read_from: datetime, at: datetime, changes: Changes) -> None:
-    """Open a period from `at` for each staged pair that has none, and bring the facts of the others up to date. A pair
-    that was closed after the scan began stays closed: the scan is older than that."""
-    with database.cursor() as cursor:
-        cursor.execute(_BEGIN, {"connection": connection.pk, "read_from": read_from, "at": at})
-        changes.add(Assignment, "added", cursor.rowcount)
-        cursor.execute(_CHANGE)
-        changes.add(Assignment, "changed", cursor.rowcount)
 
 
 def end(assignments: AssignmentQuerySet, at: datetime) -> int:

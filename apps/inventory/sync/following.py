@@ -30,7 +30,7 @@ from apps.inventory.models import (
     ScopeScan,
     SyncRun,
 )
-from apps.inventory.sync import assignments, groups, writing
+from apps.inventory.sync import assignments, groups, staging, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes
 
@@ -228,11 +228,11 @@ class _Again:
             return True
         record = AccountRecord(resource.external_id, resource.name, path=resource.path)
         scan = self.connector.scan_account(record, _quiet)
-        listed = Resource.objects.filter(connection=self.connection).values_list("external_id", flat=True)
+        listed = dict(Resource.objects.filter(connection=self.connection).values_list("external_id", "pk"))
         with transaction.atomic():
             _still_alone(self.connection, read_from)
-            scope = writing.Scope(self.connection, resource, read_from, timezone.now(), frozenset(listed))
-            outcome = writing.write(scope, scan, {})
+            scope = writing.Scope(self.connection, resource, read_from, frozenset(listed), listed)
+            outcome = writing.write(scope, scan, timezone.now(), {})
         self.changes.merge(outcome.changes)
         return outcome.state == ScopeScan.State.COMPLETE
 
@@ -257,9 +257,12 @@ class _Again:
             _still_alone(self.connection, read_from)
             changes, now = Changes(), timezone.now()
             here = Entitlement.objects.filter(pk=entitlement.pk).values("id")
-            strangers = assignments.stage(self.connection, found, here)
-            lost = assignments.gone(read_from, self.connection.drop_percent)
-            assignments.begin(self.connection, read_from, now, changes)
+            staging.begin()
+            assignments.stage(found)
+            strangers = assignments.resolve(self.connection)
+            difference = assignments.Difference.of(here)
+            lost = difference.gone(read_from, self.connection.drop_percent)
+            difference.begin(self.connection, read_from, now, changes)
             if not lost.is_suspicious:
                 assignments.end_all(lost.pks, now, changes)
         self.changes.merge(changes)

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
+from django.db import connection as database
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Upper
 
 from apps.connectors.base import CredentialRecord, PrincipalRecord
 from apps.inventory.models import Connection, Identity, Principal, Resource
 from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync import staging
 from apps.inventory.sync.machines import classify
 from apps.inventory.sync.upserts import (
     ACCOUNT_OWNER,
@@ -69,7 +71,7 @@ def machines(
     for record in records:
         if record.kind in NOT_MACHINES or record.external_id in logins:
             continue
-        if as_rows.principal(record, None)["is_reserved"]:
+        if as_rows.is_reserved(record):
             continue
         found_out = classify(record, held.get(record.external_id, ()), known_accounts)
         found[record.external_id] = {
@@ -96,17 +98,34 @@ def link(principals: QuerySet[Principal]) -> None:
     unlinked.exclude(found=None).update(identity_id=F("found"))
 
 
-def managers(connection: Connection, records: Iterable[PrincipalRecord], changes: Changes) -> None:
-    """Who reports to whom, as the directory says. A person who names themselves as manager has none."""
-    people = Identity.objects.human().filter(connection=connection)
-    ids = dict(people.values_list("external_id", "pk"))
-    wanted: dict[int, Pointing] = {}
-    for record in records:
-        manager = ids.get(record.manager_external_id)
-        is_said = manager is not None and record.manager_external_id != record.external_id
-        if record.external_id in ids:
-            wanted[ids[record.external_id]] = (manager, IDENTITY_CENTER) if is_said else NOBODY
-    point(people, "manager", wanted, changes)
+def note_managers(records: Iterable[PrincipalRecord]) -> None:
+    """Collect who reports to whom, as the directory says. It is written when all people are there."""
+    said = ((one.external_id, one.manager_external_id) for one in records if one.kind == Principal.Kind.IDC_USER)
+    staging.add("sync_manager", ((as_rows.plain(person), as_rows.plain(manager)) for person, manager in said))
+
+
+_MANAGERS = """
+    UPDATE inventory_identity i SET manager_id = w.manager_id, manager_source = w.source
+    FROM (
+        SELECT DISTINCT ON (p.id) p.id, m.id AS manager_id,
+               CASE WHEN m.id IS NULL THEN '' ELSE %(directory)s END AS source
+        FROM sync_manager s
+        JOIN inventory_identity p ON p.connection_id = %(connection)s AND p.external_id = s.person AND p.kind = 'human'
+        LEFT JOIN inventory_identity m ON m.connection_id = %(connection)s AND m.external_id = s.manager
+             AND m.kind = 'human' AND m.id <> p.id
+        ORDER BY p.id, m.id
+    ) w
+    WHERE i.id = w.id AND (i.manager_id, i.manager_source) IS DISTINCT FROM (w.manager_id, w.source)
+      AND i.manager_source IN ('', %(directory)s)
+"""
+
+
+def managers(connection: Connection, changes: Changes) -> None:
+    """Write what `note_managers` collected, in one statement. A person who names themselves as manager has none, and
+    what a person said about somebody's manager stays."""
+    with database.cursor() as cursor:
+        cursor.execute(_MANAGERS, {"connection": connection.pk, "directory": IDENTITY_CENTER})
+        changes.add(Identity, "changed", cursor.rowcount)
 
 
 def resource_owners(connection: Connection, changes: Changes) -> None:

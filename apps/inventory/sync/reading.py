@@ -1,17 +1,20 @@
 """One run: read the accounts, the directory and every account, and write each as it comes in.
 
-Reading happens in threads, which call the provider and never the database; writing happens here, one scope at a time,
-each in a transaction of its own. So no transaction is ever open round a call, and no scope waits for a slow one.
+Reading happens in threads, which call the provider and never the database; writing happens here, one account at a time,
+and the directory part by part, each in a transaction of its own. So no transaction is ever open round a call, no scope
+waits for a slow one, and memory does not grow with the organization.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -26,7 +29,7 @@ from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, Resource, ScopeScan, SyncRun
 from apps.inventory.models.resources import ORGANIZATION
-from apps.inventory.sync import claims, correlation, writing
+from apps.inventory.sync import claims, correlation, staging, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes, end, known, upsert
 
@@ -54,18 +57,20 @@ def run(connection_id: int, *, by: Any) -> SyncRun:
     except BaseException as error:
         claims.fail(row, _failed(error) if isinstance(error, Exception) else INTERRUPTED, by=by)
         raise
+    finally:
+        staging.end()
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What a thread brought back: a scan or why there is none."""
+    """What a thread brought back of an account: a scan or why there is none."""
 
-    resource: Resource | None
+    resource: Resource
     started_at: datetime
     finished_at: datetime
     scan: Scan
     spent: budget.Spent
-    error: str = ""
+    error: Exception | None = None
 
 
 class _Run:
@@ -76,22 +81,23 @@ class _Run:
         self.states: list[str] = []
         self.digests: list[str] = []
         self.spent = budget.Spent()
+        self.notes: list[str] = []  # about the accounts; they are said with the directory
+        self.problems: list[str] = []
         self.confirmed = _confirmed(connection)
 
     def go(self) -> SyncRun:
         self.progress.save(now=True)
         connector = registry.connector(self.connection.kind, self.connection.config)
         with budget.counting(self.spent):
-            accounts = connector.accounts()
+            accounts = self.storable(connector.accounts())
         resources = self.write_accounts(accounts)
         readable = [account for account in accounts if account.state == "active"]
         self.known_accounts = frozenset(account.external_id for account in accounts)
-        self.notes = [_left_out(account) for account in accounts if account.state != "active"]
+        self.notes += [_left_out(account) for account in accounts if account.state != "active"]
         vanished = self.vanished(accounts)
         self.progress.total, self.progress.done = 2 + len(readable) + len(vanished), 1
         # The directory first, alone: its people are the owners that the accounts' machines are given.
-        for read in self.read([None], lambda _: connector.scan_directory(accounts, self.reporter("Directory"))):
-            self.write(read)
+        self.read_directory(connector, accounts)
         by_id = {account.external_id: account for account in readable}
         scopes = [resource for resource in resources if resource.external_id in by_id]
         for read in self.read(scopes, lambda resource: self.scan(connector, by_id[resource.external_id])):
@@ -102,6 +108,19 @@ class _Run:
         return self.finish()
 
     # ---- accounts
+
+    def storable(self, accounts: Iterable[AccountRecord]) -> list[AccountRecord]:
+        """Each account that can be stored, once. What is left out is said."""
+        fine: dict[str, AccountRecord] = {}
+        for account in accounts:
+            if not as_rows.fits(Resource, account.external_id):
+                name = as_rows.text(account.name or account.external_id, 100)
+                self.problems.append(f"{name} has an account id that Gatehouse cannot store. It was not read.")
+                continue
+            if account.external_id in fine:
+                self.notes.append(f"Account {account.external_id} was listed twice. The last one was kept.")
+            fine[account.external_id] = account
+        return [*fine.values()]
 
     def write_accounts(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
         """Bring the accounts up to date. Those that are not listed any more end later, with what they held."""
@@ -128,6 +147,7 @@ class _Run:
                 changes=self.changes,
             )
         self.digests += sorted(digests.values())
+        self.resource_ids = dict(mine.values_list("external_id", "pk"))
         return list(mine.present().filter(external_id__in=rows).order_by("pk"))
 
     def vanished(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
@@ -145,7 +165,40 @@ class _Run:
         if state == ScopeScan.State.COMPLETE:
             end(Resource, [resource.pk], now, self.changes)
 
-    # ---- reading, in threads
+    # ---- the directory, part by part
+
+    def read_directory(self, connector: Connector, accounts: Sequence[AccountRecord]) -> None:
+        """It is too large to be held at once: each part is written while the next one is read."""
+        started_at, spent = timezone.now(), budget.Spent()
+        scope = self.scope(None, started_at)
+        try:
+            with self.transaction():
+                writer = writing.Writer(scope, self.confirmed.get(None, {}))
+            writer.outcome.notes += self.notes
+            writer.outcome.problems += self.problems
+            scan = partial(connector.scan_directory, accounts, self.reporter("Directory"))
+            for part in _parts(scan, spent, self.progress):
+                with self.transaction():
+                    changes = writer.add(part, timezone.now())
+                self.changes.merge(changes)
+            with self.transaction():
+                read_at = timezone.now()
+                outcome = writer.finish(read_at)
+                self.save_scan(None, started_at, read_at, outcome, spent)
+        except claims.Superseded:
+            raise
+        except Exception as error:  # noqa: BLE001  save_failure logs it
+            outcome = self.save_failure(None, started_at, error, spent)
+        self.settle(outcome, spent)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One in which nobody can declare this run dead."""
+        with transaction.atomic():
+            claims.still_mine(self.run)
+            yield
+
+    # ---- the accounts, in threads
 
     def reporter(self, name: str) -> Callable[[int, int, str], None]:
         def report(_done: int, _of: int, what: str) -> None:
@@ -177,52 +230,69 @@ class _Run:
     # ---- writing, here
 
     def write(self, read: _Read) -> str:
-        """Write one scope and what became of it. What goes wrong with one does not stop the others."""
+        """Write one account and what became of it. What goes wrong with one does not stop the others."""
         try:
-            with transaction.atomic():
-                claims.still_mine(self.run)
-                outcome = self.outcome(read)
-                self.save_scan(read, outcome)
+            if read.error:
+                raise read.error
+            with self.transaction():
+                scope = self.scope(read.resource, read.started_at)
+                confirmed = self.confirmed.get(read.resource.pk, {})
+                outcome = writing.write(scope, read.scan, read.finished_at, confirmed)
+                self.save_scan(read.resource, read.started_at, read.finished_at, outcome, read.spent)
         except claims.Superseded:
             raise
-        except Exception as bug:
-            log.exception("Writing %s of %s", read.resource or "the directory", self.connection)
-            outcome = writing.Outcome(ScopeScan.State.FAILED, problems=[_failed(bug)])
-            with transaction.atomic():
-                claims.still_mine(self.run)
-                self.save_scan(read, outcome)
-        self.changes.merge(outcome.changes)
-        self.states.append(outcome.state)
-        self.digests.append(outcome.digest)
-        self.spent.add(read.spent)
-        self.progress.done += 1
-        self.progress.save(now=True)
-        return outcome.state
+        except Exception as error:  # noqa: BLE001  save_failure logs it
+            outcome = self.save_failure(read.resource, read.started_at, error, read.spent)
+        return self.settle(outcome, read.spent)
 
-    def outcome(self, read: _Read) -> writing.Outcome:
-        if read.error:
-            return writing.Outcome(ScopeScan.State.FAILED, problems=[as_rows.text(read.error, 500)])
-        scope = writing.Scope(self.connection, read.resource, read.started_at, read.finished_at, self.known_accounts)
-        key = read.resource.pk if read.resource else None
-        outcome = writing.write(scope, read.scan, self.confirmed.get(key, {}))
-        if read.resource is None:
-            outcome.notes = [*self.notes, *outcome.notes]
+    def scope(self, resource: Resource | None, read_from: datetime) -> writing.Scope:
+        return writing.Scope(self.connection, resource, read_from, self.known_accounts, self.resource_ids)
+
+    def save_failure(
+        self, resource: Resource | None, started_at: datetime, error: Exception, spent: budget.Spent
+    ) -> writing.Outcome:
+        """Nothing ends where this happened. What AWS refused is said in its words, our own bug in the log."""
+        if isinstance(error, ConnectorError):
+            problem = as_rows.text(str(error) or type(error).__name__, 500)
+        else:
+            log.error("%s of %s", resource or "The directory", self.connection, exc_info=error)
+            problem = _failed(error)
+        outcome = writing.Outcome(ScopeScan.State.FAILED, problems=[problem])
+        with self.transaction():
+            self.save_scan(resource, started_at, timezone.now(), outcome, spent)
         return outcome
 
-    def save_scan(self, read: _Read, outcome: writing.Outcome) -> None:
+    def save_scan(
+        self,
+        resource: Resource | None,
+        started_at: datetime,
+        finished_at: datetime,
+        outcome: writing.Outcome,
+        spent: budget.Spent,
+    ) -> None:
         ScopeScan.objects.create(
             run=self.run,
-            resource=read.resource,
+            resource=resource,
             state=outcome.state,
-            started_at=read.started_at,
-            finished_at=read.finished_at,
-            totals=[{"name": t.name, "read": t.read, "expected": t.expected} for t in read.scan.totals],
+            started_at=started_at,
+            finished_at=finished_at,
+            totals=[{"name": t.name, "read": t.read, "expected": t.expected} for t in outcome.totals],
             problems=outcome.problems,
             notes=outcome.notes,
             would_end=outcome.would_end,
             would_end_rows=outcome.held,
-            **_costs(read.spent),
+            **_costs(spent),
         )
+
+    def settle(self, outcome: writing.Outcome, spent: budget.Spent) -> str:
+        """Let what became of a scope count for the run."""
+        self.changes.merge(outcome.changes)
+        self.states.append(outcome.state)
+        self.digests.append(outcome.digest)
+        self.spent.add(spent)
+        self.progress.done += 1
+        self.progress.save(now=True)
+        return outcome.state
 
     def finish(self) -> SyncRun:
         state = next((state for state in WORST_FIRST if state in self.states), SyncRun.State.COMPLETE)
@@ -257,17 +327,43 @@ def _left_out(account: AccountRecord) -> str:
     return f"{name} ({account.external_id}) is {state}, so AWS lets nobody read it. What we knew of it stays."
 
 
-def _read(resource: Resource | None, scan: Callable[[Any], Scan]) -> _Read:
+def _parts(scan: Callable[[], Iterable[Scan]], spent: budget.Spent, progress: claims.Progress) -> Iterator[Scan]:
+    """The parts of a scan, read in a thread and counted into `spent`, one ahead of what is being written."""
+    found: list[Iterator[Scan]] = []
+
+    def read() -> Scan | None:
+        with budget.counting(spent):
+            if not found:
+                found.append(iter(scan()))
+            part = next(found[0], None)
+        if part is not None:
+            spent.calls = max(spent.calls, part.calls)  # a connector that counts for itself
+        return part
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="sync")
+    try:
+        pending = pool.submit(read)
+        while True:
+            while not wait([pending], WAIT_SECONDS).done:
+                progress.save()
+            part = pending.result()
+            if part is None:
+                return
+            pending = pool.submit(read)
+            yield part
+            progress.save()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(resource: Resource, scan: Callable[[Any], Scan]) -> _Read:
     """In a thread: call the provider, and count what it cost whatever became of it."""
-    started_at = timezone.now()
+    started_at, found, error = timezone.now(), Scan(), None
     with budget.counting() as spent:
         try:
-            found, error = scan(resource), ""
-        except ConnectorError as refused:
-            found, error = Scan(), str(refused) or type(refused).__name__
-        except Exception as bug:
-            log.exception("Reading %s", resource or "the directory")
-            found, error = Scan(), _failed(bug)
+            found = scan(resource)
+        except Exception as failed:  # noqa: BLE001  raised again where it is written
+            error = failed
     spent.calls = max(spent.calls, found.calls)  # a connector that counts for itself
     return _Read(resource, started_at, timezone.now(), found, spent, error)
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.db import models
 
+from apps.connectors.aws.assessment import version
 from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.connectors.base import AccountRecord, CredentialRecord, EntitlementRecord, PrincipalRecord
 from apps.inventory.models import Entitlement
@@ -22,6 +27,9 @@ from apps.inventory.models.access import Privilege
 from apps.inventory.sync.environments import environment_of
 
 Values = dict[str, Any]
+
+# A condition on the clock, or a way of writing that could hide one (escapes within a text, or an encoded text).
+_DATED = re.compile(r'currenttime|epochtime|\\u|"%', re.IGNORECASE)
 
 UNPRINTABLE = frozenset({"Cc", "Cs"})
 DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -31,8 +39,10 @@ COMPUTED_LATER = frozenset({Entitlement.Kind.IDC_GROUP, Entitlement.Kind.IAM_GRO
 
 def text(value: object, limit: int) -> str:
     """One line of at most `limit` characters, with nothing in it that does not print."""
-    printable = "".join(" " if _is_unprintable(letter) else letter for letter in str(value or ""))
-    line = " ".join(printable.split())
+    written = str(value or "")
+    if not (written.isascii() and written.isprintable()):
+        written = "".join(" " if _is_unprintable(letter) else letter for letter in written)
+    line = " ".join(written.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
@@ -41,29 +51,82 @@ def _is_unprintable(letter: str) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """`value` as PostgreSQL's jsonb can store it: no NUL, no lone surrogate, nothing but JSON."""
+    """`value` as PostgreSQL's jsonb can store it: no NUL, no lone surrogate, nothing but JSON. What is so already, which is
+    nearly all of it, is handed back as it is: that is seen from its JSON, much faster than by taking it apart."""
+    if type(value) is str:
+        return value if value.isascii() and "\0" not in value else _storable(value)
+    return value if _as_it_is(value) is not None else _taken_apart(value)
+
+
+def as_json(value: Any) -> str:
+    """`plain(value)` as canonical JSON."""
+    return _as_it_is(value) or _encode(_taken_apart(value))
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def _as_it_is(value: Any) -> str | None:
+    """Its JSON, where it can be stored without a change; None where it must be looked at more closely."""
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError):
+        return None
+    return None if "\\u0000" in text or "\\ud" in text else text
+
+
+def _taken_apart(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", "").encode("utf-8", "replace").decode()
+        return _storable(value)
     if isinstance(value, Mapping):
-        return {plain(str(key)): plain(item) for key, item in value.items()}
+        return {_taken_apart(str(key)): _taken_apart(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [_taken_apart(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return value if value is None or isinstance(value, bool | int | float) else plain(str(value))
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _storable(str(value))
+
+
+def _storable(written: str) -> str:
+    return written.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def stored(document: Any) -> Any:
+    """A policy document as it can be kept, whatever it is. One that cannot be kept becomes a text that is no policy."""
+    try:
+        return plain(document)
+    except RecursionError:
+        return "Nested too deeply to be kept."
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of the values as canonical JSON, in hexadecimal."""
-    return hashlib.sha256(json.dumps(plain(values), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 of a row's values, which are plain but for instants and lengths of time, in hexadecimal."""
+    return hashlib.sha256(_encode_row(values).encode()).hexdigest()
+
+
+_encode_row = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_taken_apart).encode
+
+
+def number(mark: str) -> int:
+    """A text as a number that stands for it. Sums of these say whether two sets are equal, in whatever order and in
+    however many parts they come."""
+    return int.from_bytes(hashlib.sha256(mark.encode()).digest())
 
 
 def fits(model: type[models.Model], external_id: str) -> bool:
     """Whether this id can be stored whole. An id is never cut: two could become one."""
-    longest = getattr(model._meta.get_field("external_id"), "max_length", None) or 0
-    return 0 < len(external_id) <= longest and not any(map(_is_unprintable, external_id))
+    if not 0 < len(external_id) <= _longest(model):
+        return False
+    return (external_id.isascii() and external_id.isprintable()) or not any(map(_is_unprintable, external_id))
+
+
+@cache
+def _longest(model: type[models.Model]) -> int:
+    return getattr(model._meta.get_field("external_id"), "max_length", None) or 0
 
 
 def resource(record: AccountRecord) -> Values:
@@ -82,19 +145,12 @@ def resource(record: AccountRecord) -> Values:
 def principal(record: PrincipalRecord, resource_id: int | None) -> Values:
     """A principal's row, without whose face it is."""
     facts = record.attributes
-    path = str(facts.get("path") or "")
     return {
         "kind": record.kind,
         "resource_id": resource_id,
         "name": text(record.name, 256) or text(record.external_id, 256),
         "is_externally_owned": record.is_externally_owned,
-        # The role of one grant is nobody's machine identity either: it is the grant's work, and ends with it.
-        "is_reserved": bool(
-            facts.get("is_reserved")
-            or facts.get("is_service_linked")
-            or facts.get("is_ours")
-            or path.startswith(RESERVED_PATHS)
-        ),
+        "is_reserved": is_reserved(record),
         "created_at": record.created_at,
         # Gatehouse's own roles are used by this very reading: that would change with every sync and says nothing.
         "last_used_at": None if facts.get("is_portal") else record.last_used_at,
@@ -102,26 +158,75 @@ def principal(record: PrincipalRecord, resource_id: int | None) -> Values:
     }
 
 
+def is_reserved(record: PrincipalRecord) -> bool:
+    """Whether AWS made it for itself. The role of one grant is nobody's machine identity either: it is the grant's work,
+    and ends with it."""
+    facts = record.attributes
+    said = facts.get("is_reserved") or facts.get("is_service_linked") or facts.get("is_ours")
+    return bool(said) or str(facts.get("path") or "").startswith(RESERVED_PATHS)
+
+
 def entitlement(record: EntitlementRecord, resource_id: int | None, group_id: int | None) -> Values:
     """An entitlement's row with its computed privilege. Its owner is people's."""
+    return facts(record, resource_id, group_id) | privilege(record)
+
+
+def facts(record: EntitlementRecord, resource_id: int | None, group_id: int | None) -> Values:
+    """An entitlement's row without its privilege, which takes long and follows from the rest."""
+    content = _content(record)
     return {
         "kind": record.kind,
         "resource_id": resource_id,
         "group_id": group_id,
         "name": text(record.name, 256) or text(record.external_id, 256),
         "description": text(record.description, 1000),
-        "documents": [{"name": text(d.name, 256), "document": plain(d.document)} for d in record.documents],
+        "documents": content.documents,
         "session_for": record.session_for,
-        "attributes": plain(record.attributes) | _boundary(record),
+        "attributes": {**plain(record.attributes), **content.boundary},
         "is_ours": bool(record.attributes.get("is_ours")),
-        **privilege(record),
     }
 
 
-def _boundary(record: EntitlementRecord) -> Values:
-    if record.boundary is None:
-        return {}
-    return {"boundary": {"name": text(record.boundary.name, 256), "document": plain(record.boundary.document)}}
+def mark_of(record: EntitlementRecord, values: Values) -> str:
+    """The digest of an entitlement's `facts`. It covers what is assessed and by which version of the assessment, so that
+    an entitlement whose digest is known need not be assessed again, in this run or any later one. What speaks of dates is
+    assessed every time, since its answer changes by itself."""
+    content = _content(record)
+    assessed = {"by": version(), **(privilege(record) if content.is_dated else {})}
+    return digest({**values, "documents": content.mark, "assessed": assessed})
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What an entitlement consists of, as it is kept. `is_dated`: it may speak of dates; said in case of doubt."""
+
+    documents: list[Values]
+    boundary: Values
+    mark: str
+    is_dated: bool
+
+
+MOST_CONTENTS = 512
+_contents: dict[int, tuple[object, object, _Content]] = {}
+
+
+def _content(record: EntitlementRecord) -> _Content:
+    """The same documents stand in a thousand accounts, as the same objects: they are made plain and digested once."""
+    key = id(record.documents) ^ id(record.boundary)
+    found = _contents.get(key)
+    if found and found[0] is record.documents and found[1] is record.boundary:
+        return found[2]
+    documents = [{"name": text(d.name, 256), "document": stored(d.document)} for d in record.documents]
+    boundary: Values = {}
+    if record.boundary is not None:
+        boundary = {"boundary": {"name": text(record.boundary.name, 256), "document": stored(record.boundary.document)}}
+    whole = as_json({"documents": documents, **boundary})
+    mark = hashlib.sha256(whole.encode()).hexdigest()
+    content = _Content(documents, boundary, mark, is_dated=bool(_DATED.search(whole)))
+    if len(_contents) >= MOST_CONTENTS:
+        _contents.clear()
+    _contents[key] = (record.documents, record.boundary, content)
+    return content
 
 
 def privilege(record: EntitlementRecord) -> Values:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
 from django.db.models import QuerySet
@@ -46,8 +46,7 @@ class Changes:
         return {table: dict(sorted(counts.items())) for table, counts in sorted(self.counts.items())}
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What the inventory has of one row."""
 
     pk: int
@@ -65,6 +64,15 @@ def known(rows: QuerySet[Any], *keys: str) -> dict[Any, Known]:
     }
 
 
+def due(before: Mapping[Any, Known], rows: Mapping[Any, Mapping[str, Any]], digests: Mapping[Any, str]) -> list[Any]:
+    """The keys of what is new, changed, or back. `rows` maps a key to its values; values may name `ended_at`."""
+    return [key for key, values in rows.items() if _is_due(before.get(key), values, digests[key])]
+
+
+def _is_due(old: Known | None, values: Mapping[str, Any], mark: str) -> bool:
+    return old is None or old.digest != mark or (old.ended_at is None) != (values.get("ended_at") is None)
+
+
 def upsert(
     model: type[models.Model],
     before: Mapping[Any, Known],
@@ -75,34 +83,29 @@ def upsert(
     fixed: Mapping[str, Any],
     changes: Changes,
 ) -> None:
-    """Write the rows that are new, changed, or back; the others are not touched.
-
-    `rows` maps a key to its values; values may name `ended_at`. `fixed` columns are the same for all rows and part of
-    the unique key. One statement for each `BATCH`, none where nothing changed.
-    """
-    due: list[Any] = []
-    objects: list[models.Model] = []
-    for key, values in rows.items():
-        mark, old = digests[key], before.get(key)
-        ended_at = values.get("ended_at")
-        if old and old.digest == mark and (old.ended_at is None) == (ended_at is None):
-            continue
-        named = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
-        due.append(key)
-        objects.append(
-            model(**fixed, **named, **values, **({} if "ended_at" in values else {"ended_at": None}), digest=mark)
-        )
-    changes.add(model, "changed", sum(key in before for key in due))
-    changes.add(model, "added", sum(key not in before for key in due))
-    if objects:
-        columns = {*next(iter(rows.values())), "ended_at", "digest"}
+    """Write the rows that are `due`; the others are not touched. `fixed` columns are the same for all rows and part of
+    the unique key. One statement for each `BATCH`, none where nothing changed."""
+    wanted = due(before, rows, digests)
+    if not wanted:
+        return
+    changed = sum(key in before for key in wanted)
+    changes.add(model, "changed", changed)
+    changes.add(model, "added", len(wanted) - changed)
+    columns = {*rows[wanted[0]], "ended_at", "digest"}
+    for batch in batched(wanted):
         model._default_manager.bulk_create(
-            objects,
-            batch_size=BATCH,
+            [
+                model(**fixed, **_named(keys, key), **{"ended_at": None, **rows[key]}, digest=digests[key])
+                for key in batch
+            ],
             update_conflicts=True,
             unique_fields=[_field(name) for name in (*fixed, *keys)],
             update_fields=[_field(name) for name in sorted(columns)],
         )
+
+
+def _named(keys: Sequence[str], key: Any) -> dict[str, Any]:
+    return dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
 
 
 def _field(column: str) -> str:

@@ -1,4 +1,5 @@
-"""Writing what one scope holds, in one transaction: upsert what changed, open and close periods, end what is gone.
+"""Writing what one scope holds: upsert what changed as it comes in, then open and close periods and end what is gone.
+An account comes in one part and is written in one transaction; the directory comes in many.
 
 Nothing is ended when the scope was not read completely, or when so much would end at once that it is more likely a
 broken reading than the truth; an administrator then sees what would end and decides.
@@ -6,20 +7,21 @@ broken reading than the truth; an administrator then sees what would end and dec
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db.models import Model, Q, QuerySet
 
 from apps.connectors.base import ControlTotal, CredentialRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource, ScopeScan
+from apps.inventory.models.access import EntitlementQuerySet
 from apps.inventory.models.holders import IdentityQuerySet
-from apps.inventory.sync import assignments, groups, people, said
+from apps.inventory.sync import assignments, groups, oddities, people, said, staging
 from apps.inventory.sync import rows as as_rows
-from apps.inventory.sync.upserts import Changes, Known, end, known, upsert
+from apps.inventory.sync.oddities import Oddities
+from apps.inventory.sync.upserts import Changes, Known, due, end, known, upsert
 
 IN_DIRECTORY = (Entitlement.Kind.PERMISSION_SET, Entitlement.Kind.IDC_GROUP)
 IN_ACCOUNT = (
@@ -32,22 +34,21 @@ IN_ACCOUNT = (
 HELD_UNSEEN = (Entitlement.Kind.TIER_ROLE,)
 MOST_SENTENCES = 100
 
-R = TypeVar("R", PrincipalRecord, EntitlementRecord, CredentialRecord)
 Confirmed = Mapping[str, Collection[int]]  # rows that a person said may end: {"assignments": ids, "identities": ids}
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The directory (no resource) or one account, as read from `read_from`; what begins and ends does so `at`."""
+    """The directory (no resource) or one account, as read from `read_from`."""
 
     connection: Connection
     resource: Resource | None
     read_from: datetime
-    at: datetime
     known_accounts: Collection[str] = ()
+    resource_ids: Mapping[str, int] = field(default_factory=dict)  # of all accounts of the connection
 
     @property
-    def entitlements(self) -> QuerySet[Entitlement]:
+    def entitlements(self) -> EntitlementQuerySet:
         here = Q(kind__in=IN_ACCOUNT, resource=self.resource) if self.resource else Q(kind__in=IN_DIRECTORY)
         return Entitlement.objects.filter(here, connection=self.connection)
 
@@ -71,6 +72,7 @@ class Outcome:
     changes: Changes = field(default_factory=Changes)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    totals: list[ControlTotal] = field(default_factory=list)
     held: dict[str, list[int]] = field(default_factory=dict)
     digest: str = ""
 
@@ -79,133 +81,190 @@ class Outcome:
         return len(self.held.get("assignments", ()))
 
 
-def write(scope: Scope, scan: Scan, confirmed: Confirmed) -> Outcome:
-    """Write one scope. Called inside a transaction; `confirmed` rows may end however many they are."""
-    return _Writer(scope, scan, confirmed).write()
+def write(scope: Scope, scan: Scan, at: datetime, confirmed: Confirmed) -> Outcome:
+    """Write an account, which comes in one part and was read `at` this instant. Called inside a transaction."""
+    writer = Writer(scope, confirmed)
+    changes = writer.add(scan, at)
+    outcome = writer.finish(at)
+    outcome.changes.merge(changes)
+    return outcome
 
 
-class _Writer:
-    def __init__(self, scope: Scope, scan: Scan, confirmed: Confirmed) -> None:
-        self.scope, self.scan, self.confirmed = scope, scan, confirmed
-        self.outcome = Outcome(ScopeScan.State.COMPLETE, problems=list(scan.problems), notes=list(scan.notes))
-        self.changes = self.outcome.changes
+class Writer:
+    """Writes one scope as its parts come in, however large it is: rows are brought up to date part by part, who holds
+    what is collected, and compared when all of it was read. Each method is called inside a transaction of its own or of
+    the whole. `confirmed` rows may end however many they are."""
+
+    def __init__(self, scope: Scope, confirmed: Confirmed) -> None:
+        self.scope, self.confirmed = scope, confirmed
+        self.outcome = Outcome(ScopeScan.State.COMPLETE)
+        self.changes = Changes()
+        self.odd = Oddities()
         self.gone: dict[type[Model], list[int]] = {}
-        self.marks: list[str] = []
-
-    def write(self) -> Outcome:
-        self.write_principals()
-        self.write_identities()
-        self.write_entitlements()
-        self.write_credentials()
-        lost = self.write_assignments()
-        outcome = self.outcome
-        outcome.problems += [_disagreement(total) for total in self.scan.totals if not total.agrees]
-        if outcome.problems:
-            outcome.state = ScopeScan.State.INCOMPLETE
-        elif self.is_suspicious(lost):
-            outcome.state = ScopeScan.State.HELD
-            outcome.held = {"assignments": lost.pks, "identities": self.gone[Identity]}
-        else:
-            self.end_what_is_gone(lost.pks)
-        groups.rate(
-            self.scope.connection,
-            self.scope.resource,
-            is_complete=outcome.state == ScopeScan.State.COMPLETE,
-            changes=self.changes,
-        )
-        self.point()
-        outcome.digest = hashlib.sha256("".join(sorted(self.marks)).encode()).hexdigest()
-        outcome.problems, outcome.notes = _few(outcome.problems), _few(outcome.notes)
-        return outcome
+        self.marks = 0
+        self.parts = 0
+        self.inside: list[PrincipalRecord] = []  # of an account; the directory's are too many to keep
+        staging.begin()
 
     # ---- what is there
 
-    def write_principals(self) -> None:
+    def add(self, part: Scan, at: datetime) -> Changes:
+        """Write one part, which came in `at` that instant. Returns what that changed."""
+        self.parts += 1
+        self.changes = Changes()
+        self.outcome.totals += part.totals
+        self.outcome.problems += part.problems
+        self.outcome.notes += part.notes
+        principals = self.odd.kept(part.principals, Principal, Principal.Kind.values)
+        credentials = self.odd.kept(part.credentials, Credential, Credential.Kind.values)
+        self.odd.look_at_dates([*principals, *credentials], at)
+        if self.scope.resource or principals:
+            self.write_principals(principals)
+            self.write_identities(principals, credentials, at)
+        if self.scope.resource or part.entitlements:
+            self.write_entitlements(part.entitlements)
+        if self.scope.resource:
+            self.inside = principals
+            self.write_credentials(credentials)
+        elif principals:
+            people.note_managers(principals)
+        if part.assignments:
+            self.marks += assignments.stage(part.assignments)
+        return self.changes
+
+    def write_principals(self, records: Sequence[PrincipalRecord]) -> None:
         resource_id = self.scope.resource.pk if self.scope.resource else None
-        records = self.kept(self.scan.principals, Principal, Principal.Kind.values)
         rows = {record.external_id: as_rows.principal(record, resource_id) for record in records}
-        before = known(self.scope.principals, "external_id")
-        reborn = self.reborn(rows)
-        self.put(Principal, before, rows, keys=["external_id"], fixed={"connection_id": self.scope.connection.pk})
+        before = self.known(self.scope.principals, rows)
+        digests = self.digests(Principal, rows)
+        changed = [key for key in due(before, rows, digests) if key in before]
+        reborn = self.reborn({key: rows[key] for key in changed}) if changed else []
+        self.put(Principal, before, rows, digests)
         assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
 
     def reborn(self, rows: Mapping[str, as_rows.Values]) -> list[int]:
         """Principals that carry a name we know and another unique id."""
-        found = self.scope.principals.exclude(attributes__unique_id=None)
+        found = self.scope.principals.filter(external_id__in=[*rows]).exclude(attributes__unique_id=None)
         return [
             pk
             for pk, key, unique_id in found.values_list("pk", "external_id", "attributes__unique_id")
-            if key in rows and rows[key]["attributes"].get("unique_id") != unique_id
+            if rows[key]["attributes"].get("unique_id") != unique_id
         ]
 
-    def write_identities(self) -> None:
+    def write_identities(
+        self, records: Sequence[PrincipalRecord], credentials: Sequence[CredentialRecord], at: datetime
+    ) -> None:
         if self.scope.resource is None:
             said.hold(self.scope.connection)
-        before = known(self.scope.identities, "external_id")
-        records = self.kept(self.scan.principals, Principal, Principal.Kind.values, told=False)
-        rows = (
-            people.machines(
-                records, self.scan.credentials, self.scope.known_accounts, people.logins(self.scope.principals)
-            )
-            if self.scope.resource
-            else people.humans(records, before, self.scope.at)
-        )
+        before = self.known(self.scope.identities, [record.external_id for record in records])
         if self.scope.resource is None:
-            said.overlay(self.scope.connection, rows, before, self.scope.at)
-        self.put(Identity, before, rows, keys=["external_id"], fixed={"connection_id": self.scope.connection.pk})
-        people.link(self.scope.principals)
+            rows = people.humans(records, before, at)
+            said.overlay(self.scope.connection, rows, before, at)
+        else:
+            logins = people.logins(self.scope.principals)
+            rows = people.machines(records, credentials, self.scope.known_accounts, logins)
+        self.put(Identity, before, rows, self.digests(Identity, rows))
 
-    def write_entitlements(self) -> None:
-        records = self.kept(self.scan.entitlements, Entitlement, IN_ACCOUNT if self.scope.resource else IN_DIRECTORY)
-        group_ids = dict(self.scope.principals.filter(kind__in=GROUP_KINDS).values_list("external_id", "pk"))
-        resource_ids = dict(Resource.objects.filter(connection=self.scope.connection).values_list("external_id", "pk"))
-        rows = {}
-        for record in records:
-            if record.account_id and record.account_id not in resource_ids:
+    def write_entitlements(self, records: Iterable[EntitlementRecord]) -> None:
+        kept = self.odd.kept(records, Entitlement, IN_ACCOUNT if self.scope.resource else IN_DIRECTORY)
+        groups_named = {record.makes_external_id for record in kept if record.makes_external_id}
+        found = self.scope.principals.filter(kind__in=GROUP_KINDS, external_id__in=groups_named)
+        group_ids = dict(found.values_list("external_id", "pk")) if groups_named else {}
+        storable: dict[str, EntitlementRecord] = {}
+        for record in kept:
+            if record.account_id and record.account_id not in self.scope.resource_ids:
                 self.outcome.problems.append(f"{record.name} is in account {record.account_id}, which was not listed.")
             elif record.makes_external_id and record.makes_external_id not in group_ids:
                 self.outcome.problems.append(f"{record.name} is a membership of a group that was not listed.")
             else:
-                rows[record.external_id] = as_rows.entitlement(
-                    record, resource_ids.get(record.account_id), group_ids.get(record.makes_external_id)
-                )
-        before = known(self.scope.entitlements, "external_id")
-        self.put(Entitlement, before, rows, keys=["external_id"], fixed={"connection_id": self.scope.connection.pk})
+                storable[record.external_id] = record
+        rows = {
+            key: as_rows.facts(
+                record, self.scope.resource_ids.get(record.account_id), group_ids.get(record.makes_external_id)
+            )
+            for key, record in storable.items()
+        }
+        digests = {key: as_rows.mark_of(record, rows[key]) for key, record in storable.items()}
+        self.note(Entitlement, digests)
+        before = self.known(self.scope.entitlements, rows)
+        for key in due(before, rows, digests):  # only these are assessed
+            rows[key] |= as_rows.privilege(storable[key])
+        self.put(Entitlement, before, rows, digests)
 
-    def write_credentials(self) -> None:
-        if self.scope.resource is None:
-            return
+    def write_credentials(self, records: Iterable[CredentialRecord]) -> None:
         ids = dict(self.scope.principals.values_list("external_id", "pk"))
         rows = {
             (ids[record.principal_external_id], record.kind, record.external_id): as_rows.credential(record)
-            for record in self.kept(self.scan.credentials, Credential, Credential.Kind.values)
+            for record in records
             if record.principal_external_id in ids
         }
-        before = known(
-            Credential.objects.filter(principal__in=self.scope.principals), "principal_id", "kind", "external_id"
+        mine = Credential.objects.filter(principal__in=self.scope.principals)
+        before = known(mine, "principal_id", "kind", "external_id")
+        digests = self.digests(Credential, rows)
+        upsert(
+            Credential,
+            before,
+            rows,
+            digests,
+            keys=["principal_id", "kind", "external_id"],
+            fixed={},
+            changes=self.changes,
         )
-        self.put(Credential, before, rows, keys=["principal_id", "kind", "external_id"], fixed={})
+        self.gone[Credential] = _missing(before, rows)
 
-    def write_assignments(self) -> assignments.Gone:
-        strangers = assignments.stage(
-            self.scope.connection,
-            self.scan.assignments,
-            self.scope.entitlements.exclude(kind__in=HELD_UNSEEN).values("id"),
-        )
+    # ---- all of it
+
+    def finish(self, at: datetime) -> Outcome:
+        """Everything was read. What begins and ends does so `at` this instant."""
+        outcome, scope = self.outcome, self.scope
+        self.changes = outcome.changes
+        people.link(scope.principals)
+        lost = self.write_assignments(at)
+        self.tell()
+        if outcome.problems:
+            outcome.state = ScopeScan.State.INCOMPLETE
+        else:
+            self.find_gone()
+            if self.is_suspicious(lost):
+                outcome.state = ScopeScan.State.HELD
+                outcome.held = {"assignments": lost.pks, "identities": self.gone[Identity]}
+            else:
+                self.end_what_is_gone(lost.pks, at)
+        is_complete = outcome.state == ScopeScan.State.COMPLETE
+        groups.rate(scope.connection, scope.resource, is_complete=is_complete, changes=self.changes)
+        self.point()
+        outcome.notes += oddities.unreadable(scope.entitlements)
+        outcome.digest = f"{self.marks % 2**256:064x}"
+        outcome.problems, outcome.notes = _few(outcome.problems), _few(outcome.notes)
+        return outcome
+
+    def write_assignments(self, at: datetime) -> assignments.Gone:
+        scope = self.scope
+        strangers = assignments.resolve(scope.connection)
         if strangers:
             self.outcome.notes.append(
                 f"{strangers} assignments name somebody or something that is not listed (any more). They are not shown."
             )
-        lost = assignments.gone(self.scope.read_from, self.scope.connection.drop_percent)
-        assignments.begin(self.scope.connection, self.scope.read_from, self.scope.at, self.changes)
-        self.marks += [f"{pair.principal_external_id} {pair.entitlement_external_id}" for pair in self.scan.assignments]
+        found = assignments.Difference.of(scope.entitlements.exclude(kind__in=HELD_UNSEEN).order_by().values("id"))
+        lost = found.gone(scope.read_from, scope.connection.drop_percent)
+        found.begin(scope.connection, scope.read_from, at, self.changes)
         return lost
+
+    def tell(self) -> None:
+        """Say what was odd, and what does not agree."""
+        if self.parts > 1:
+            self.odd.came_twice.update(staging.repeated())
+        self.outcome.problems += [
+            *self.odd.problems(),
+            *(_disagreement(one) for one in self.outcome.totals if not one.agrees),
+        ]
+        self.outcome.notes += self.odd.notes()
 
     def point(self) -> None:
         if self.scope.resource:
-            people.machine_owners(self.scope.resource, self.scan.principals, self.changes)
+            people.machine_owners(self.scope.resource, self.inside, self.changes)
         else:
-            people.managers(self.scope.connection, self.scan.principals, self.changes)
+            people.managers(self.scope.connection, self.changes)
             people.resource_owners(self.scope.connection, self.changes)
 
     # ---- what is not there any more
@@ -219,40 +278,62 @@ class _Writer:
             is_exodus and not {*leaving} <= {*self.confirmed.get("identities", ())}
         )
 
-    def end_what_is_gone(self, lost: Iterable[int]) -> None:
-        assignments.end_all(lost, self.scope.at, self.changes)
+    def find_gone(self) -> None:
+        """Rows of the directory that no part showed. An account's were found when it was written."""
+        if self.scope.resource:
+            return
+        staging.analyze("sync_seen")
+        for model, rows in (
+            (Principal, self.scope.principals),
+            (Identity, self.scope.identities),
+            (Entitlement, self.scope.entitlements),
+        ):
+            self.gone[model] = staging.unseen(rows.filter(ended_at=None), _name(model))
+
+    def end_what_is_gone(self, lost: Iterable[int], at: datetime) -> None:
+        assignments.end_all(lost, at, self.changes)
         for model, pks in self.gone.items():
-            end(model, pks, self.scope.at, self.changes)
+            end(model, pks, at, self.changes)
 
     # ---- shared
+
+    def digests(self, model: type[Model], rows: Mapping[Any, as_rows.Values]) -> dict[Any, str]:
+        found = {key: as_rows.digest(values) for key, values in rows.items()}
+        self.note(model, found)
+        return found
+
+    def note(self, model: type[Model], digests: Mapping[Any, str]) -> None:
+        """Let the digest of the whole cover these."""
+        self.marks += sum(as_rows.number(f"{model.__name__} {key} {mark}") for key, mark in digests.items())
+
+    def known(self, rows: QuerySet[Any], keys: Collection[str]) -> dict[Any, Known]:
+        """What the inventory has of an account; of the directory, what it has under these keys."""
+        if self.scope.resource is None:
+            rows = rows.filter(external_id__in=[*keys])
+        return known(rows, "external_id")
 
     def put(
         self,
         model: type[Model],
         before: Mapping[Any, Known],
         rows: Mapping[Any, as_rows.Values],
-        *,
-        keys: list[str],
-        fixed: Mapping[str, object],
+        digests: Mapping[Any, str],
     ) -> None:
-        digests = {key: as_rows.digest(values) for key, values in rows.items()}
-        upsert(model, before, rows, digests, keys=keys, fixed=fixed, changes=self.changes)
-        self.gone[model] = [old.pk for key, old in before.items() if key not in rows and old.ended_at is None]
-        self.marks += [f"{model.__name__} {key} {mark}" for key, mark in digests.items()]
+        """Bring the rows up to date, and remember which are there."""
+        fixed = {"connection_id": self.scope.connection.pk}
+        upsert(model, before, rows, digests, keys=["external_id"], fixed=fixed, changes=self.changes)
+        if self.scope.resource:
+            self.gone[model] = _missing(before, rows)
+        else:
+            staging.add("sync_seen", ((_name(model), key) for key in rows))
 
-    def kept(self, records: Iterable[R], model: type[Model], kinds: Collection[str], told: bool = True) -> list[R]:
-        """Records we can store. What we cannot makes the scan incomplete, so that nothing ends because of it."""
-        fine: list[R] = []
-        refused = 0
-        for record in records:
-            if record.kind in kinds and as_rows.fits(model, record.external_id):
-                fine.append(record)
-            else:
-                refused += 1
-        if refused and told:
-            name = model._meta.verbose_name_plural
-            self.outcome.problems.append(f"{refused} {name} have a kind or an id that Gatehouse cannot store.")
-        return fine
+
+def _missing(before: Mapping[Any, Known], rows: Mapping[Any, Any]) -> list[int]:
+    return [old.pk for key, old in before.items() if key not in rows and old.ended_at is None]
+
+
+def _name(model: type[Model]) -> str:
+    return str(model._meta.verbose_name_plural)
 
 
 GROUP_KINDS = (Principal.Kind.IDC_GROUP, Principal.Kind.IAM_GROUP)
