@@ -11,9 +11,10 @@ from apps.access.models import Offer
 from apps.access.services.offers import holders_for
 from apps.audit.models import AuditEvent
 from apps.inventory import permissions, services
-from apps.inventory.models import Correction, Correlation, Identity, Resource
+from apps.inventory.models import Actor, Correction, Correlation, Creation, Identity, Resource
 from apps.inventory.models.holders import Classification
 from apps.inventory.services import NotPossible
+from apps.inventory.sync import creators
 from tests.factories.inventory import EntitlementFactory, IdentityFactory, PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.inventory.conftest import PROD, trust
@@ -211,11 +212,57 @@ def test_the_first_source_that_knows_an_owner_counts(read, world, erin, tags, ac
     read()
     alice, bob = (Identity.objects.get(external_id=name) for name in ("alice", "bob"))
     services.set_owner(Identity.objects.get(external_id="first"), alice, by=erin)
-    Identity.objects.filter(external_id="role").update(creator=bob)
+    creation(bob.connection, principal=bob.principals.get(), made_id="AROA-role")
     if account_owner:
         services.set_owner(Resource.objects.get(external_id=PROD), alice, by=erin)
     read()
     assert Identity.objects.get(external_id="role").owner_source == source
+
+
+SSO = "arn:aws:iam::1:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Admin_1"
+
+
+def creation(org, *, principal=None, arn="", session="", made_id="AROA1"):
+    now = timezone.now()
+    actor = Actor.objects.create(
+        connection=org, external_id=f"actor-{made_id}", arn=arn, principal=principal, first_at=now, last_at=now
+    )
+    return Creation.objects.create(connection=org, made_id=made_id, actor=actor, session_name=session, at=now)
+
+
+@pytest.mark.parametrize("who", ["directory user", "login", "identity center session"])
+def test_the_trail_says_who_made_a_machine(org, bob, who):
+    user = PrincipalFactory(connection=org, external_id="bob-id", name="bob@example.com", identity=bob)
+    login = PrincipalFactory(connection=org, iam_user=True, external_id="arn:bob", identity=bob)
+    creation(
+        org,
+        **{
+            "directory user": {"principal": user},
+            "login": {"principal": login},
+            "identity center session": {"arn": SSO, "session": "BOB@example.com"},
+        }[who],
+    )
+    assert creators.creators(org, {"role": "AROA1", "again": "AROA2"}) == {"role": bob.pk}
+    Identity.objects.filter(pk=bob.pk).update(ended_at=timezone.now())
+    assert creators.creators(org, {"role": "AROA1"}) == {}
+
+
+@pytest.mark.parametrize("who", ["a session named by whoever began it", "a stranger", "two people", "a machine"])
+def test_the_trail_names_no_maker_where_aws_does_not(org, bob, who):
+    PrincipalFactory(connection=org, external_id="bob-id", name="bob@example.com", identity=bob)
+    robot = PrincipalFactory(connection=org, iam_user=True)
+    if who == "two people":
+        PrincipalFactory(connection=org, name="Bob@Example.com")
+    creation(
+        org,
+        **{
+            "a session named by whoever began it": {"arn": "arn:aws:iam::1:role/x", "session": "bob@example.com"},
+            "a stranger": {"arn": SSO, "session": "mallory"},
+            "two people": {"arn": SSO, "session": "bob@example.com"},
+            "a machine": {"principal": robot},
+        }[who],
+    )
+    assert creators.creators(org, {"role": "AROA1"}) == {}
 
 
 # ---- pages

@@ -141,14 +141,6 @@ class Identity(models.Model):
         help_text="Answers for it once its owner has left; a person says who.",
     )
     successor_source = models.CharField(max_length=120, blank=True, default="", db_default="")
-    creator = models.ForeignKey(
-        "self",
-        models.SET_NULL,
-        null=True,
-        blank=True,
-        related_name="created_identities",
-        help_text="Who made it, where the audit trail says so.",
-    )
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,
         models.SET_NULL,

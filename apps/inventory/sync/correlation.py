@@ -173,7 +173,7 @@ def correlate(connection: Connection, *, by: Any, with_rules: bool) -> None:
     not known. One event when anything moved, with counts and a digest of what belongs to whom now.
     """
     Connection.objects.select_for_update().get(pk=connection.pk)  # one at a time
-    asked = {
+    asked: dict[str, Any] = {
         "connection": connection.pk,
         "now": timezone.now(),
         "tags": sorted({*PERSON_TAGS, *(tag.lower() for tag in settings.OWNER_TAGS)}),

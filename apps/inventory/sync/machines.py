@@ -30,8 +30,10 @@ ACCOUNT_ACCESS = "account-access.amazonaws.com"
 # Services whose guides show aws:SourceAccount or aws:SourceArn in the trust policy of the role they are given ("cross-
 # service confused deputy"). The others send neither or are not known to, and nobody is blamed for what cannot be written.
 SAYING_THEIR_SOURCE = frozenset(
-    "bedrock cloudtrail codebuild config ecs-tasks events firehose monitoring.rds pipes sagemaker scheduler ssm states"
-    " transfer vpc-flow-logs".split()
+    {
+        *("bedrock", "cloudtrail", "codebuild", "config", "ecs-tasks", "events", "firehose", "monitoring.rds"),
+        *("pipes", "sagemaker", "scheduler", "ssm", "states", "transfer", "vpc-flow-logs"),
+    }
 )
 # what the provider's ARN contains, the first that fits
 FEDERATIONS = (

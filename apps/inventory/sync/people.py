@@ -12,6 +12,7 @@ from django.db.models.functions import Upper
 
 from apps.connectors.base import CredentialRecord, PrincipalRecord
 from apps.inventory.models import Connection, Identity, Principal, Resource
+from apps.inventory.sync import creators
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync import staging
 from apps.inventory.sync.machines import classify
@@ -138,20 +139,19 @@ def resource_owners(connection: Connection, changes: Changes) -> None:
 def machine_owners(resource: Resource, records: Iterable[PrincipalRecord], changes: Changes) -> None:
     """Who answers for each machine of an account, the first that says so: its tags, by e-mail; the account's owner; the
     stack it was made with; who made it. Else nobody."""
-    tags = {record.external_id: record.attributes.get("tags") for record in records}
+    facts = {record.external_id: record.attributes for record in records}
+    tags = {key: found.get("tags") for key, found in facts.items()}
     machines = Identity.objects.machine().filter(connection=resource.connection, external_id__in=[*tags])
     known = dict(machines.values_list("pk", "external_id"))
     named = {pk: _named_in(tags[key]) for pk, key in known.items()}
     owner = Resource.objects.filter(pk=resource.pk, owner__ended_at=None).values_list("owner_id", flat=True).first()
     wanted: dict[int, Pointing] = dict.fromkeys(known, (owner, ACCOUNT_OWNER) if owner else NOBODY)
     if not owner:
-        wanted |= _by_creator(machines) | _by_stack(machines, {pk: _stack_of(tags[key]) for pk, key in known.items()})
+        made = {key: str(facts[key].get("unique_id") or "") for key in known.values()}
+        makers = creators.creators(resource.connection, made)
+        wanted |= {pk: (makers[key], CREATOR) for pk, key in known.items() if key in makers}
+        wanted |= _by_stack(machines, {pk: _stack_of(tags[key]) for pk, key in known.items()})
     point(machines, "owner", wanted | _by_email(resource.connection, named), changes)
-
-
-def _by_creator(machines: QuerySet[Identity]) -> dict[int, Pointing]:
-    made = machines.filter(creator__kind=Identity.Kind.HUMAN, creator__ended_at=None)
-    return {pk: (creator, CREATOR) for pk, creator in made.values_list("pk", "creator_id")}
 
 
 def _by_stack(machines: QuerySet[Identity], stacks: Mapping[int, str]) -> dict[int, Pointing]:

@@ -64,7 +64,8 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
     form = LoginForm(request.POST, connection=principal.connection)
     if not form.is_valid():
         return refused(request, form, reverse("inventory:login", args=[pk]))
-    choice, reason, whose = (form.cleaned_data.get(name) for name in ("choice", "reason", "whose"))
+    choice, reason = form.cleaned_data["choice"], form.cleaned_data["reason"]
+    whose = form.cleaned_data.get("whose")
     if choice == "proposed":
         choice, whose = "person", getattr(getattr(principal, "correlation", None), "proposed", None)
     if choice == "person" and whose is None:
