@@ -12,17 +12,29 @@ from apps.inventory.models import Assignment
 
 
 def explain(assignments: Iterable[Assignment]) -> dict[int, Reason]:
-    """The unfinished grant behind each of these assignments, if there is one. One query, however many there are."""
-    rows = {(row.principal_id, row.entitlement_id): row.pk for row in assignments}
-    grants = Grant.objects.unfinished().filter(
+    """The grant behind each of these assignments, if there is one: for what is held now the unfinished one, for what
+    ended the one that was open then. One query, however many there are."""
+    rows: dict[tuple[int, int], list[Assignment]] = {}
+    for row in assignments:
+        rows.setdefault((row.principal_id, row.entitlement_id), []).append(row)
+    grants = (Grant.objects.unfinished() | Grant.objects.exclude(revoked_at=None)).filter(
         principal__in={principal for principal, _ in rows}, entitlement__in={entitlement for _, entitlement in rows}
     )
     found = {}
     for grant in grants.order_by("ends_at"):
-        pk = rows.get((grant.principal_id, grant.entitlement_id))
-        if pk is not None:
-            found[pk] = _reason(grant)
+        for row in rows.get((grant.principal_id, grant.entitlement_id), ()):
+            if row.is_open and grant.revoked_at is None:
+                found[row.pk] = _reason(grant)
+            elif not row.is_open and _was_open(grant, row):
+                found[row.pk] = Reason(kind="idle", icon="clock", word="JIT, ended", url=grant.get_absolute_url())
     return found
+
+
+def _was_open(grant: Grant, row: Assignment) -> bool:
+    """The grant was being opened or open while the assignment was there."""
+    if grant.claimed_at is None or grant.claimed_at >= row.period.upper:
+        return False
+    return grant.revoked_at is None or grant.revoked_at > row.period.lower
 
 
 def _reason(grant: Grant) -> Reason:

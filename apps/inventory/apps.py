@@ -30,6 +30,14 @@ class InventoryConfig(AppConfig):
         extensions.add_tab(
             Tab(subject="inventory.resource", label="Who gets in", url_name="inventory:account_paths", order=10)
         )
+        for subject, url_name, visible in (
+            ("identity", "inventory:identity_history", lambda _request, _row: True),
+            ("entitlement", "inventory:entitlement_history", lambda r, row: permissions.can_view_holders(r.user, row)),
+            ("resource", "inventory:account_history", lambda r, row: permissions.can_view_contents(r.user, row)),
+        ):
+            extensions.add_tab(
+                Tab(subject=f"inventory.{subject}", label="History", url_name=url_name, order=50, visible=visible)
+            )
         budget.begin(
             settings.AWS_BUDGET, lambda: Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
         )

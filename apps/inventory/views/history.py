@@ -1,0 +1,167 @@
+"""Who held what on a day, and what changed between two: a tab of a person, an entitlement, an account."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from django.http import Http404, HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from apps.core import sheets
+from apps.core.paging import CURSOR, Page
+from apps.inventory import extensions, history, permissions
+from apps.inventory.extensions import Reason
+from apps.inventory.forms import HistoryForm
+from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
+from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, user_of
+
+LAST_PAGE = 100_000
+GAP = timedelta(hours=36)  # readings further apart than this are worth a word
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    held: Held
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A day, and what Gatehouse saw around it."""
+
+    day: Day
+    looked: Looked
+
+    @property
+    def is_known(self) -> bool:
+        return self.looked.had_begun(self.day)
+
+    @property
+    def is_between_readings(self) -> bool:
+        """Nothing was read completely for long around that day, so what came and went meanwhile is not known."""
+        before, after = self.looked.before, self.looked.after
+        return (
+            self.is_known and before is not None and (after or self.day.end) - before > GAP and before < self.day.start
+        )
+
+
+@require_safe
+def of_identity(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """What a person or machine held."""
+    visible = permissions.visible_identities(user_of(request))
+    return _history(request, get_object_or_404(visible.select_related("connection"), pk=pk), "identities")
+
+
+@require_safe
+def of_entitlement(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Who held an entitlement; for those who may see who holds it."""
+    visible = permissions.visible_entitlements(user_of(request)).select_related("connection", "resource", "group")
+    row = get_object_or_404(visible, pk=pk)
+    if not permissions.can_view_holders(user_of(request), row):
+        raise Http404
+    return _history(request, row, "entitlements")
+
+
+@require_safe
+def of_account(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Who held what in an account; for those who may see what is inside."""
+    visible = permissions.visible_resources(user_of(request))
+    row = get_object_or_404(visible.select_related("connection"), pk=pk)
+    if not permissions.can_view_contents(user_of(request), row):
+        raise Http404
+    return _history(request, row, "accounts")
+
+
+def _history(request: HttpRequest, row: history.Subject, listed: str) -> HttpResponseBase:
+    form = HistoryForm(request.GET)
+    context: dict[str, Any] = {
+        "row": row,
+        "list": listed,
+        "form": form,
+        "tabs": extensions.tabs_of(request, row),
+        "sees_all": permissions.can_see_everything(user_of(request)),
+        "quick": _quick(history.today()),
+        "seen": None,
+        "before": None,
+    }
+    if not form.is_valid():
+        return render(request, "inventory/history.html", context, status=422)
+    on, since = Day(form.cleaned_data["on"]), form.cleaned_data["since"]
+    seen = Seen(on, history.looked(row.connection, on))
+    if request.GET.get("as") == "csv" and seen.is_known:
+        return _as_csv(row, seen)
+    number = min(key_of(request.GET.get(CURSOR, "")) or 0, LAST_PAGE)
+    start = number * history.SIZE
+    change = request.GET["show"] if request.GET.get("show") in (ENDED, STAYED) else BEGAN
+    if since:
+        earlier = Day(since)
+        found = history.compared(row, earlier, on, change=change, start=start)
+        context["before"] = Seen(earlier, history.looked(row.connection, earlier))
+        shown = found.counts[change]
+    else:
+        found = history.held(row, on, start=start)
+        shown = found.total
+    context |= {
+        "seen": seen,
+        "found": found,
+        "change": change,
+        "changes": [(name, name.title(), found.counts.get(name, 0)) for name in (BEGAN, ENDED, STAYED)],
+        "page": _page(request, _rows(found), number, shown),
+        "shown": shown,
+    }
+    return render(request, "inventory/history.html", context)
+
+
+def _rows(found: Found) -> list[Row]:
+    """Each path with why it was there, as far as anybody knows."""
+    assignments = {one.pk: one for held in found.rows for one in (held.path.assignment, held.path.removable)}
+    reasons = extensions.reasons_for(assignments.values())
+    return [Row(held, _reason(held, reasons)) for held in found.rows]
+
+
+def _reason(held: Held, reasons: dict[int, Reason]) -> Reason:
+    """Like for what is held now; but what ended before the baseline was never anybody's to decide about."""
+    baselined_at = held.path.assignment.connection.baselined_at
+    reason = reason_of(held.path, reasons)
+    if baselined_at and held.until and held.until <= baselined_at and held.path.removable.pk not in reasons:
+        return reason if held.path.assignment.entitlement.is_ours else NOT_BASELINED
+    return reason
+
+
+def _page(request: HttpRequest, rows: Sequence[Row], number: int, total: int) -> Page:
+    """By number: a past day does not move, and each page is told from the whole of it anyway."""
+
+    def link(to: int) -> str:
+        query = request.GET.copy()
+        query[CURSOR] = str(to)
+        return query.urlencode()
+
+    has_next = (number + 1) * history.SIZE < total
+    return Page(list(rows), link(number + 1) if has_next else "", link(number - 1) if number else "")
+
+
+def _as_csv(row: history.Subject, seen: Seen) -> StreamingHttpResponse:
+    lines = sheets.csv_lines(history.COLUMNS, history.records(row, seen.day, read_at=seen.looked.before))
+    name = f"held-{row._meta.model_name}-{row.pk}-{seen.day.date.isoformat()}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _quick(today: date) -> list[tuple[str, str]]:
+    """Days that people ask for: (in words, as the address wants it)."""
+    quarter = today.replace(month=today.month - (today.month - 1) % 3, day=1) - timedelta(days=1)
+    days = {
+        "Today": today,
+        "A week ago": today - timedelta(days=7),
+        "A month ago": today - timedelta(days=30),
+        "Last quarter's end": quarter,
+        "A year ago": today - timedelta(days=365),
+    }
+    return [(words, day.isoformat()) for words, day in days.items()]
