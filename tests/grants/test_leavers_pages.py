@@ -123,7 +123,7 @@ def test_the_list_costs_the_same_for_few_and_for_many(
 def test_it_can_be_searched_and_narrowed(system: System, people: list[Principal], erin: User) -> None:
     leave(people[3], people[4])
     assert people[4].identity.name not in page(erin, q=people[3].identity.name)
-    assert "Nobody like that" in page(erin, show="back")
+    assert "Nobody else has left" in page(erin, show="back")
 
 
 def test_whoever_stands_in_is_told_and_administrators_about_the_brake(

@@ -69,6 +69,9 @@ def every(request: HttpRequest) -> HttpResponse:
     query, shown = searched(request), request.GET.get("show", "")
     if query:
         rows = rows.filter(Q(identity__name__icontains=query) | Q(identity__email__icontains=query))
+    held = _held_for(user)
+    if not query:  # they are listed above
+        rows = rows.exclude(exodus__in=held, returned_at=None)
     narrowed = {"there": Q(gone_at=None, returned_at=None), "gone": ~Q(gone_at=None), "back": ~Q(returned_at=None)}
     if shown in narrowed:
         rows = rows.filter(narrowed[shown])
@@ -77,8 +80,8 @@ def every(request: HttpRequest) -> HttpResponse:
         "page": page,
         "leavers": described(page),
         "shows": SHOWS,
-        "is_filtered": bool(query or shown),
-        "held": [_Held.of(exodus, user) for exodus in _held_for(user)],
+        "is_filtered": bool(query or shown or held),
+        "held": [_Held.of(exodus, user) for exodus in held],
         "freshness": freshness(connections_of(user)),
         "sees_all": permissions.can_see_all(user),
     }
@@ -90,9 +93,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One of them: everything that ended, was handed over or is still there."""
     user = _visitor(request)
     row = get_object_or_404(permissions.visible_leavings(user).with_names(), pk=pk)
-    removals = Grant.objects.filter(identity=row.identity, origin=Grant.Origin.FOUND, created_at__gte=row.noticed_at)
-    under_way = {grant.assignment_id for grant in removals.filter(state=State.REVOKING)}
-    waiting = deciding.held_by(row).with_names().exclude(pk__in=under_way)
+    since = Q(origin=Grant.Origin.FOUND, created_at__gte=row.noticed_at)
+    removals = Grant.objects.filter(Q(state=State.REVOKING) | since, identity=row.identity)
+    waiting = deciding.undecided(row).with_names()
     context = {
         "left": described([row])[0],
         "removals": removals.with_names().order_by("-state", "pk")[:MOST_SHOWN],
@@ -167,7 +170,7 @@ def described(rows: Iterable[Leaving]) -> list[Left]:
     held = Assignment.objects.open().filter(principal__identity__in=people).strangers_only()
     counts = dict(held.order_by().values_list("principal__identity").annotate(n=Count("pk")))
     ending: dict[int, dict[bool, int]] = {}
-    removals = Grant.objects.filter(identity__in=people, state=State.REVOKING, origin=Grant.Origin.FOUND)
+    removals = Grant.objects.filter(identity__in=people, state=State.REVOKING)
     for person, remover, count in removals.order_by().values_list("identity", "remover").annotate(n=Count("pk")):
         of_them = ending.setdefault(person, {})
         of_them[remover == Grant.BY_OWNER] = of_them.get(remover == Grant.BY_OWNER, 0) + count
