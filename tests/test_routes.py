@@ -97,6 +97,7 @@ TABLE: dict[str, Route] = {
     "drift:propose_release": Route(post=ADMINS, args=pk("comparison")),
     "drift:release": Route(post=ADMINS, args=pk("comparison")),
     # insights
+    "grants:used_for": Route(get=GRANT, args=pk("grant")),
     "insights:findings": Route(get=LINKED),
     "insights:finding": Route(get=frozenset({"bob"}) | OVERSEE, args=pk("finding")),
     "insights:accept_finding": Route(post=ADMINS, args=pk("finding")),

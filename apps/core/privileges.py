@@ -172,6 +172,8 @@ TABLES: Mapping[str, Table] = {
         "ender": READ,
     },
     "grants.Minting": {"web": READ, "worker": READ, "broker": ADD, "ender": READ},
+    "grants.TracedSession": {"web": READ, "worker": ADD},
+    "grants.Activity": {"web": READ, "worker": "SELECT, INSERT, UPDATE"},
     # Stops narrow. Differences are what comparisons found; people say what of it may stay for a time.
     "grants.Stop": {
         "web": f"{_may_set(*('lift_proposed_at', 'lift_proposed_by_id', 'lift_reason', 'lifted_at', 'lifted_by_id'))}, "

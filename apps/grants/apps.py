@@ -9,10 +9,11 @@ class GrantsConfig(AppConfig):
         from django.utils import timezone
 
         from apps.core import navigation
-        from apps.grants import permissions, reasons
+        from apps.grants import attribution, permissions, reasons
         from apps.grants.models import Drift, Exodus, Grant, Stop
-        from apps.inventory import extensions
+        from apps.inventory import extensions, trails
 
+        trails.add_event_reader("grants", attribution.read)
         extensions.add_explanation("grants", reasons.explain)
         extensions.add_tab(
             extensions.Tab(subject="inventory.identity", label="Grants", url_name="grants:of_identity", order=20)

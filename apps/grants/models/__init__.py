@@ -1,5 +1,6 @@
 """Our intents, what they rest on, and how AWS differs from them."""
 
+from apps.grants.models.activity import Activity, Strength, TracedSession
 from apps.grants.models.drift import Drift, Reconciliation
 from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
 from apps.grants.models.homes import Home
@@ -12,6 +13,7 @@ __all__ = [
     "COMMITTED",
     "IN_AWS",
     "LIVE",
+    "Activity",
     "Authorization",
     "Drift",
     "EndReason",
@@ -27,6 +29,8 @@ __all__ = [
     "State",
     "Stop",
     "StopWrite",
+    "Strength",
+    "TracedSession",
     "Warrant",
     "new_reference",
 ]
