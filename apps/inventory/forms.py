@@ -145,7 +145,10 @@ class ConnectionForm(forms.Form):
     """Where a connection reads and as whom. Empty options are what deploy/aws makes. Never a key, never an address that
     we would call: those come from the environment of the worker."""
 
-    OPTIONS = ("reader_role", "provisioner_role", "remover_role", "change_queue", "start_url", "schedule_dlq")
+    OPTIONS = (
+        *("reader_role", "provisioner_role", "remover_role", "change_queue", "start_url", "schedule_dlq"),
+        *("trail_bucket", "trail_prefix", "trail_account"),
+    )
 
     name = forms.SlugField(max_length=60, label="Name", help_text="Letters, digits and hyphens. It stays.")
     region = forms.CharField(
@@ -165,6 +168,15 @@ class ConnectionForm(forms.Form):
         required=False,
         label="Access portal",
         help_text="Where people sign in to AWS, https://example.awsapps.com/start.",
+    )
+    trail_bucket = forms.CharField(
+        required=False, label="Bucket of the audit trail", help_text="Where CloudTrail puts its files; its name only."
+    )
+    trail_account = forms.CharField(
+        required=False, label="Account of that bucket", help_text="Empty: the hub. Its member.yaml lets us read it."
+    )
+    trail_prefix = forms.CharField(
+        required=False, label="Prefix of its files", help_text="What stands before AWSLogs; empty for most."
     )
     reader_role = forms.CharField(required=False, label="Role that reads")
     provisioner_role = forms.CharField(required=False, label="Role that gives access for a time")

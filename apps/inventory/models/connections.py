@@ -21,7 +21,7 @@ from django.utils.functional import cached_property
 from apps.core.privileges import ROLES
 
 # What may be changed as long as a connection lives: none of it says where Gatehouse writes, or as whom.
-FREE_OPTIONS = ("change_queue", "start_url")
+FREE_OPTIONS = ("change_queue", "start_url", "trail_bucket", "trail_prefix", "trail_account")
 
 # Everything an option may be. Names, never addresses that we call: endpoints come from the environment alone.
 _ROLE = re.compile(r"(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
