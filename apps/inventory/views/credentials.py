@@ -26,20 +26,21 @@ def credentials(request: HttpRequest) -> HttpResponse:
     visible = Credential.objects.static()
     if not permissions.can_see_everything(user):
         visible = visible.filter(principal__identity__in=permissions.visible_identities(user))
-    found = _chosen(request, visible).annotate(has_mfa=_has_mfa())
+    found = _chosen(request, visible)
     if request.GET.get("stale"):
         found = found.stale(made_before, used_before)
-    if request.GET.get("mfa") == "none":
-        found = found.filter(kind=Credential.Kind.PASSWORD, has_mfa=False)
     query, account = searched(request), account_asked(request)
     if query:
         found = found.filter(principal__name__icontains=query)
     if account:
         found = found.filter(principal__resource=account)
+    rows = found.annotate(has_mfa=_has_mfa())
+    if request.GET.get("mfa") == "none":
+        rows = rows.filter(kind=Credential.Kind.PASSWORD, has_mfa=False)
     counts = _counts(visible)
     context = {
         "page": paging.page(
-            found.select_related("principal__identity__owner", "principal__resource"),
+            rows.select_related("principal__identity__owner", "principal__resource"),
             request.GET,
             order=("created_at", "pk"),
         ),
