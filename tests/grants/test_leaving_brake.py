@@ -13,7 +13,7 @@ from apps.audit.models import AuditEvent
 from apps.grants import periodic
 from apps.grants.models import EndReason, Exodus, Grant, Leaving, State
 from apps.grants.services import NotPossible, leaving
-from apps.inventory.models import Assignment, Identity, Principal
+from apps.inventory.models import Assignment, Correlation, Identity, Principal
 from apps.users.models import User
 from tests.factories.inventory import EntitlementFactory, IdentityFactory, PrincipalFactory
 from tests.grants.system import System
@@ -245,3 +245,25 @@ def test_whoever_has_nothing_to_lose_does_not_count(system: System, people: list
     settle(clock)
     assert not Exodus.objects.exists()
     assert Leaving.objects.filter(passed_at=None).count() == 0
+
+
+def test_a_login_that_is_theirs_by_its_name_alone_is_not_touched(system: System, people: object, clock) -> None:
+    """Whoever runs an account chooses the names in it, and could so have a machine taken apart."""
+    robot = PrincipalFactory(
+        connection=system.connection,
+        iam_user=True,
+        name="alice",
+        resource=system.account,
+        identity=system.alice.identity,
+    )
+    Correlation.objects.create(principal=robot, decision=Correlation.Choice.PERSON, person=system.alice.identity)
+    Assignment.objects.create(
+        connection=system.connection, principal=robot, entitlement=system.read,
+        period=(timezone.now() - timedelta(days=9), None), is_standing=True,
+    )  # fmt: skip
+    leave(system.alice)
+    settle(clock)
+    assert not removals() and "by its name alone" in Leaving.objects.get().problem
+    Correlation.objects.update(decided_by=known_administrator(system, "Erin"))
+    settle(clock)
+    assert len(removals()) == 1

@@ -47,7 +47,9 @@ def notice(identity: Identity, *, by: Any) -> Leaving | None:
     if identity.ended_at is None or Leaving.objects.open().filter(identity=identity).exists():
         return None
     gone = Gone(identity=identity, user=identity.user, to=succession.acting_for(identity))
-    ended = {"portal sign-in": int(identity.user is not None and users.shut_out_leaver(user=identity.user, by=by))}
+    if gone.user:
+        users.shut_out_leaver(user=gone.user, by=by)  # whoever said that they left may have done so already
+    ended = {"portal sign-in": int(gone.user is not None)}
     ended |= steps.end(gone, by)
     held = Grant.objects.live().filter(_theirs(gone))
     ended["grants"] = held.count()
@@ -191,8 +193,10 @@ def take(leaving: Leaving) -> Leaving:
     now = timezone.now()
     if leaving.returned_at or leaving.gone_at or leaving.passed_at is None:
         return leaving
-    problem = ""
-    for assignment in undecided(leaving).select_related("connection", "principal", "entitlement__group")[:MOST_AT_ONCE]:
+    guessed = Principal.objects.present().matched_by_rule().filter(identity=leaving.identity)
+    problem = f"{guessed[0]} is theirs by its name alone. An administrator says whose it is first." if guessed else ""
+    due = undecided(leaving).exclude(principal__in=guessed)
+    for assignment in due.select_related("connection", "principal", "entitlement__group")[:MOST_AT_ONCE]:
         try:
             with transaction.atomic():
                 remove_standing(

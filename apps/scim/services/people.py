@@ -19,6 +19,7 @@ from django.utils import timezone
 from scim2_models import NotFoundException, PreconditionFailedException, UniquenessException
 
 from apps.audit import services as audit
+from apps.grants.services import leaving
 from apps.inventory.models import Departure, Identity, Principal
 from apps.inventory.services import said
 from apps.inventory.services.said import Said, Taken
@@ -150,6 +151,8 @@ def _make_true(row: ScimUser, before: Values | None) -> Taken:
         said_by=row.source.name,
         by=actor_of(row.source),
     )
+    for person in Identity.objects.filter(pk__in=taken.ended):
+        leaving.notice(person, by=actor_of(row.source))  # what they asked for and hold ends in this transaction too
     taken = _shut_out_by_subject(row, taken)
     _remember_kept_out(row, taken)
     _let_in_again(row, taken)

@@ -1,0 +1,44 @@
+"""An identity provider says that somebody left: all that ends with them ends in the call that says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from apps.audit.models import AuditEvent
+from apps.grants.models import EndReason, Grant, Leaving
+from apps.inventory.models import Identity, Principal
+from tests.factories.inventory import EntitlementFactory, PrincipalFactory
+from tests.factories.users import UserFactory
+from tests.scim.conftest import Provider
+from tests.scim.test_people import add, person
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_call_that_says_that_somebody_left_ends_what_they_hold(okta: Provider) -> None:
+    alice, user = person(okta, "alice"), UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=user)
+    face = Principal.objects.filter(identity=alice).first() or PrincipalFactory(
+        connection=okta.source.connection, identity=alice
+    )
+    grant = Grant.objects.create(
+        connection=okta.source.connection,
+        identity=alice,
+        principal=face,
+        entitlement=EntitlementFactory(connection=okta.source.connection),
+        origin="request",
+        provisioner="idc_assignment",
+        duration="01:00:00",
+        reason="Looking into it.",
+        requested_by=user,
+    )
+    row = add(okta, "alice")
+    okta.active(row, False)
+    grant.refresh_from_db()
+    user.refresh_from_db()
+    assert grant.end_reason == EndReason.LEAVER and not user.is_active
+    assert Leaving.objects.get(identity=alice).ended == {"portal sign-in": 1, "grants": 1}
+    assert AuditEvent.objects.get(event="grants.leaving.noticed").actor_name == "Okta"
+    okta.active(row, True)
+    grant.refresh_from_db()
+    assert not grant.is_live, "nothing comes back"
