@@ -23,6 +23,7 @@ NEEDED = {
     "apps.notifications.periodic.tell": 15,
     "apps.users.tasks.follow_passkeys": 15,
     "apps.inventory.tasks.follow_responsibilities": 60,
+    "apps.inventory.periodic.trace_due": 300,
     "apps.insights.periodic.inspect_due": 300,
 }
 
