@@ -13,9 +13,11 @@ from apps.access.services.requests import Place
 from apps.grants.models import Drift, Exodus, Leaving, Reconciliation, Stop
 from apps.insights.models import Finding, Severity
 from apps.inventory.models import ConnectionTest
+from apps.inventory.services import hr_files
 from apps.notifications.models import Notification
 from apps.reviews.models import ReviewItem
 from apps.reviews.services import campaigns
+from apps.scim.models import ScimUser, Source, Token
 from tests.factories.inventory import PrincipalFactory, SyncRunFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import System
@@ -101,6 +103,20 @@ class People(System):
         )
         campaigns.launch(self.campaign, by=self.users["erin"])
         self.item = ReviewItem.objects.get(campaign=self.campaign)
+        self.source = Source.objects.create(name="Okta", connection=self.connection)
+        self.token = Token.objects.create(
+            source=self.source, prefix="0" * 12, digest="0" * 64, created_by=self.users["erin"]
+        )
+        self.scim_user = ScimUser.objects.create(source=self.source, user_name="x", user_name_key="x", payload={})
+        self.hr_file = hr_files.look_at(
+            self.connection, [b"email,title\nnobody@example.com,Lead\n"], name="hr.csv", by=self.users["erin"]
+        )
+        self.source = Source.objects.create(name="Okta", connection=self.connection)
+        self.token = Token.objects.create(source=self.source, prefix="0" * 12, digest="0" * 64, created_by=self.users["erin"])
+        self.scim_user = ScimUser.objects.create(source=self.source, user_name="x", user_name_key="x", payload={})
+        self.hr_file = hr_files.look_at(
+            self.connection, [b"email,title\nnobody@example.com,Lead\n"], name="hr.csv", by=self.users["erin"]
+        )
         self.notification = Notification.objects.create(
             recipient=self.users["alice"], event=1, kind="grants.grant.active", title="Ready", url="/grants/"
         )

@@ -129,6 +129,12 @@ class EnvironmentForm(forms.Form):
         return Environment(value) if value else None
 
 
+class HrFileForm(forms.Form):
+    """The people team's file."""
+
+    file = forms.FileField(label="CSV file", max_length=200)
+
+
 class LinkForm(forms.Form):
     """The portal user that a person is."""
 

@@ -36,7 +36,7 @@ def test_managers_are_taken_with_their_source(org, people):
     assert (done.changed, done.unchanged, done.unknown) == (2, 0, [])
     assert managers() == {"alice": "carol", "bob": None, "carol": None}
     assert Identity.objects.get(external_id="alice").manager_source == "CSV org.csv"
-    assert AuditEvent.objects.get().data == {"source": "org.csv", "changed": 2, "unknown": 0}
+    assert AuditEvent.objects.get().data == {"source": "org.csv", "changed": 2, "unknown": 0, "ended": []}
     again = take(org, "email,manager\n", "alice@example.com,carol@example.com\n")
     assert (again.changed, again.unchanged) == (0, 1)
 

@@ -13,10 +13,11 @@ from apps.inventory.services.connections import (
     resume,
 )
 from apps.inventory.services.errors import NotPossible
+from apps.inventory.services.hr_files import Imported, import_org_chart
 from apps.inventory.services.logins import accept_proposals, put_off, say_machine, say_whose, unlink_login
 from apps.inventory.services.machines import correct, describe, set_successor, take_correction_back
 from apps.inventory.services.openings import define_opening
-from apps.inventory.services.org_chart import Imported, OrgChartError, import_org_chart
+from apps.inventory.services.org_chart import OrgChartError
 from apps.inventory.services.people import link_user, set_environment, set_owner, unlink_user
 from apps.inventory.services.policies import define_policy
 

@@ -1,22 +1,36 @@
-"""Who reports to whom, from a CSV: for companies whose directory does not say it."""
+"""The people team's file, read: who reports to whom, in which department, with which title, and whose last day is when.
+
+Columns are known by name; `email` says who a line is about. A column that is not there says nothing. Somebody who is not
+in the file has not left: files are often partial. Only a last day says that somebody leaves.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
 
-from apps.audit import services as audit
-from apps.inventory.models import Connection, Identity
+from apps.inventory.models import Connection, Departure, Employment, Identity
+from apps.inventory.services.said import Said
+from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync.upserts import is_derived
 
-PERSON = ("email", "e-mail", "person")
-MANAGER = ("manager", "manager email", "manager_email", "manager e-mail")
+COLUMNS = {
+    "email": ("email", "e-mail", "person", "work email"),
+    "manager": ("manager", "manager email", "manager_email", "manager e-mail"),
+    "department": ("department",),
+    "title": ("title", "job title", "job_title"),
+    "last_day": ("last day", "last_day", "termination date", "termination_date", "end date", "end_date"),
+}
+FACTS = ("manager", "department", "title", "last_day")
 MOST_PROBLEMS = 20
+MOST_LINES = 500_000
+LONGEST = 200  # of a title and a department
 
 
 class OrgChartError(Exception):
@@ -28,139 +42,235 @@ class OrgChartError(Exception):
         super().__init__("\n".join([*self.problems, *([f"And {more} more."] if more else [])]))
 
 
-@dataclass
-class Imported:
-    """What an import did. People and managers whom the directory does not know are left as they were, and named."""
+class Change(NamedTuple):
+    """What a file would change about one person: fact → (now, then), as people read them; `said` carries it out. Without
+    a fact it only says what is so already, which then holds against the directory."""
 
-    changed: int = 0
+    identity: Identity
+    line: int
+    facts: dict[str, tuple[str, str]]
+    said: Said
+
+
+@dataclass
+class Plan:
+    """What a file says against what is known. `unknown` are sentences about lines whose people nobody knows."""
+
+    lines: int = 0
+    changes: list[Change] = field(default_factory=list)
     unchanged: int = 0
     unknown: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    not_in_file: int = 0
+    present: int = 0
+
+    @property
+    def leavers(self) -> int:
+        """How many people it says leave who were not known to."""
+        return sum(bool(change.facts.get("last_day", ("", ""))[1]) for change in self.changes)
 
 
-@transaction.atomic
-def import_org_chart(connection: Connection, lines: Iterable[str], *, by: Any, source: str) -> Imported:
-    """Take the managers from CSV lines with the columns `email` and `manager` (an e-mail; empty for somebody who reports
-    to nobody). All or nothing: a line that makes no sense, two different managers for one person, or a circle raises
-    `OrgChartError`. What the file says holds against the directory from then on; `source` names it."""
-    Connection.objects.select_for_update().get(pk=connection.pk)
+class _Row(NamedTuple):
+    line: int
+    said: dict[str, str]  # the facts of the columns that are there, cleaned
+
+
+def read(connection: Connection, lines: Iterable[str]) -> Plan:
+    """What the file would change. All or nothing: a line that makes no sense, two different words about one person, or a
+    circle of managers raises `OrgChartError`. Reads the file once, and writes nothing."""
     people = _people(connection)
-    rows, problems = _parsed(lines)
-    matched = _matched(rows, people)
-    problems += [*matched.problems, *_circles(people, matched.wanted)]
+    sheet = _Sheet(lines)
+    plan = Plan(present=sum(one.ended_at is None for same in people.values() for one in same))
+    wanted: dict[int, _Row] = {}
+    problems: list[str] = []
+    for row in sheet.rows():
+        plan.lines += 1
+        _match(row, people, wanted, plan, problems)
+    above = {pk: people[row.said["manager"]][0].pk for pk, row in wanted.items() if row.said.get("manager")}
+    nobody = {pk: None for pk, row in wanted.items() if row.said.get("manager") == ""}
+    problems = [*sheet.problems, *problems, *_circles(people, {**above, **nobody}, wanted)]
     if problems:
         raise OrgChartError(problems)
-    said = f"CSV {source}"[:120]
-    due = []
-    for identity in (one for same in people.values() for one in same if one.pk in matched.wanted):
-        manager_id = matched.wanted[identity.pk].manager_id
-        if (identity.manager_id, identity.manager_source) != (manager_id, said):
-            identity.manager_id, identity.manager_source = manager_id, said
-            due.append(identity)
-    Identity.objects.bulk_update(due, ["manager", "manager_source"], batch_size=2000)
-    imported = Imported(len(due), len(matched.wanted) - len(due), matched.unknown)
-    audit.record(
-        "inventory.connection.org_chart_imported",
-        by=by,
-        subject=connection,
-        data={"source": source, "changed": imported.changed, "unknown": len(imported.unknown)},
-    )
-    return imported
+    plan.ignored = sheet.ignored
+    plan.not_in_file = sum(one.ended_at is None and one.pk not in wanted for same in people.values() for one in same)
+    days, jobs = _days_known(connection), _jobs_known(connection)
+    everybody = [one for same in people.values() for one in same if one.pk in wanted]
+    for identity in everybody:
+        row = wanted[identity.pk]
+        change = _change(identity, row, people, days.get(identity.pk, ""))
+        if change.facts or not _is_held(identity, row, jobs.get(identity.pk, frozenset())):
+            plan.changes.append(change)
+    plan.changes.sort(key=lambda change: (not change.facts.get("last_day", ("", ""))[1], not change.facts, change.line))
+    plan.unchanged = len(wanted) - len(plan.changes)
+    return plan
 
 
-class _Line(NamedTuple):
-    number: int
-    manager_id: int | None
+def leaves_at(last_day: str) -> datetime | None:
+    """The instant after the last day, in UTC."""
+    return datetime.combine(date.fromisoformat(last_day) + timedelta(days=1), time(), UTC) if last_day else None
 
 
-@dataclass
-class _Matched:
-    """Lines whose addresses are known, by person; and what is to be said about the others."""
+class _Sheet:
+    """The lines of a CSV whose first line names its columns."""
 
-    wanted: dict[int, _Line] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.reader = csv.reader(lines, strict=True)
+        self.problems: list[str] = []
+        self.ignored: list[str] = []
 
+    def rows(self) -> Iterator[_Row]:
+        try:
+            yield from self._rows()
+        except csv.Error as error:
+            self.problems.append(f"Line {self.reader.line_num}: it is not CSV ({error}).")
 
-def _matched(rows: Iterable[tuple[int, str, str]], people: Mapping[str, list[Identity]]) -> _Matched:
-    matched = _Matched()
-    for line, person, manager in rows:
-        addresses = [address for address in (person, manager) if address]
-        unknown = [address for address in addresses if address not in people]
-        twice = [address for address in addresses if len(people.get(address, ())) > 1]
-        if twice:
-            matched.problems.append(f"Line {line}: {twice[0]} is the address of two people in the directory.")
-            continue
-        if unknown:
-            matched.unknown.append(f"Line {line}: {unknown[0]} is not in the directory.")
-            continue
-        found = _Line(line, people[manager][0].pk if manager else None)
-        first = matched.wanted.setdefault(people[person][0].pk, found)
-        if first.manager_id != found.manager_id:
-            matched.problems.append(f"Line {line}: {person} has another manager in line {first.number}.")
-    return matched
-
-
-def _people(connection: Connection) -> dict[str, list[Identity]]:
-    found: dict[str, list[Identity]] = {}
-    present = Identity.objects.present().human().filter(connection=connection).exclude(email="")
-    for identity in present.only("pk", "email", "manager_id", "manager_source"):
-        found.setdefault(identity.email.lower(), []).append(identity)
-    return found
-
-
-def _parsed(lines: Iterable[str]) -> tuple[list[tuple[int, str, str]], list[str]]:
-    """(line number, person, manager) of each row, and what is wrong with the others."""
-    reader = csv.reader(lines, strict=True)
-    rows, problems = [], []
-    try:
-        header = [name.strip().lstrip("\ufeff").lower() for name in next(reader, [])]
-        person_at, manager_at = _column(header, PERSON), _column(header, MANAGER)
-        if person_at is None or manager_at is None:
-            raise OrgChartError(["Line 1: the first line names the columns; email and manager must be among them."])
-        for cells in reader:
+    def _rows(self) -> Iterator[_Row]:
+        header = [as_rows.text(name, 60).lstrip("\ufeff").lower() for name in next(self.reader, [])]
+        at = {name: header.index(said) for name, names in COLUMNS.items() for said in names if said in header}
+        if "email" not in at or not at.keys() & set(FACTS):
+            said = "Line 1: the first line names the columns; email and one of manager, department, title, last day must be"
+            raise OrgChartError([f"{said} among them."])
+        self.ignored = [name for place, name in enumerate(header) if name and place not in at.values()]
+        for number, cells in enumerate(self.reader):
+            if number >= MOST_LINES:
+                raise OrgChartError([f"It has more than {MOST_LINES:,} lines. Split it."])
             if not any(cell.strip() for cell in cells):
                 continue
+            line = self.reader.line_num
             if len(cells) != len(header):
-                problems.append(f"Line {reader.line_num}: it has {len(cells)} cells, the first line has {len(header)}.")
+                self.problems.append(f"Line {line}: it has {len(cells)} cells, the first line has {len(header)}.")
                 continue
-            person, manager = cells[person_at].strip().lower(), cells[manager_at].strip().lower()
-            problem = _problem(person, manager)
+            said = {name: _cell(name, cells[place]) for name, place in at.items()}
+            problem = _problem(said)
             if problem:
-                problems.append(f"Line {reader.line_num}: {problem}")
+                self.problems.append(f"Line {line}: {problem}")
             else:
-                rows.append((reader.line_num, person, manager))
-    except csv.Error as error:
-        problems.append(f"Line {reader.line_num}: it is not CSV ({error}).")
-    return rows, problems
+                yield _Row(line, said)
 
 
-def _column(header: list[str], names: Iterable[str]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
+def _cell(name: str, value: str) -> str:
+    """A cell without what does not print. Addresses are compared in small letters."""
+    said = as_rows.text(value, 1_000)
+    return said.lower() if name in ("email", "manager") else said
 
 
-def _problem(person: str, manager: str) -> str:
+def _problem(said: Mapping[str, str]) -> str:
+    person, manager = said["email"], said.get("manager", "")
     for address in [person, *([manager] if manager else [])]:
         try:
             validate_email(address)
         except ValidationError:
             return f"{address[:100]!r} is not an e-mail address."
-    return f"{person} cannot report to themselves." if person == manager else ""
+    if person == manager:
+        return f"{person} cannot report to themselves."
+    for name in ("department", "title"):
+        if len(said.get(name, "")) > LONGEST:
+            return f"the {name} is longer than {LONGEST} characters."
+    try:
+        leaves_at(said.get("last_day", ""))
+    except (ValueError, OverflowError):
+        return f"{said['last_day'][:40]!r} is not a day. Write it as 2026-03-31."
+    return ""
 
 
-def _circles(people: Mapping[str, list[Identity]], wanted: Mapping[int, _Line]) -> Iterator[str]:
+def _match(
+    row: _Row, people: Mapping[str, list[Identity]], wanted: dict[int, _Row], plan: Plan, problems: list[str]
+) -> None:
+    addresses = [row.said["email"], *([row.said["manager"]] if row.said.get("manager") else [])]
+    unknown = [address for address in addresses if address not in people]
+    twice = [address for address in addresses if len(people.get(address, ())) > 1]
+    if twice:
+        problems.append(f"Line {row.line}: {twice[0]} is the address of two people in the directory.")
+    elif unknown:
+        plan.unknown.append(f"Line {row.line}: {unknown[0]} is not in the directory.")
+    else:
+        first = wanted.setdefault(people[row.said["email"]][0].pk, row)
+        differs = next((name for name in FACTS if first.said.get(name) != row.said.get(name)), "")
+        if differs:
+            what = differs.replace("_", " ")
+            problems.append(f"Line {row.line}: {row.said['email']} has another {what} in line {first.line}.")
+
+
+def _change(identity: Identity, row: _Row, people: Mapping[str, list[Identity]], day_now: str) -> Change:
+    said = row.said
+    facts = {
+        name: (getattr(identity, name), said[name])
+        for name in ("department", "title")
+        if name in said and getattr(identity, name) != said[name]
+    }
+    manager_id = people[said["manager"]][0].pk if said.get("manager") else None
+    if "manager" in said and identity.manager_id != manager_id:
+        now = identity.manager.email if identity.manager else ""
+        facts["manager"] = (now, said["manager"])
+    if "last_day" in said and day_now != said["last_day"]:
+        facts["last_day"] = (day_now, said["last_day"])
+    return Change(
+        identity,
+        row.line,
+        facts,
+        Said(
+            identity_id=identity.pk,
+            title=said.get("title"),
+            department=said.get("department"),
+            says_manager="manager" in said,
+            manager_id=manager_id,
+            says_presence="last_day" in facts,
+            leaves_at=leaves_at(said.get("last_day", "")),
+        ),
+    )
+
+
+def _people(connection: Connection) -> dict[str, list[Identity]]:
+    """Everybody by address. Who left counts only where nobody who is here has the address."""
+    here: dict[str, list[Identity]] = {}
+    gone: dict[str, list[Identity]] = {}
+    everybody = Identity.objects.human().filter(connection=connection).exclude(email="").select_related("manager")
+    fields = ("email", "title", "department", "manager_source", "ended_at", "manager__email")
+    for identity in everybody.only(*fields).iterator(chunk_size=2_000):
+        (gone if identity.ended_at else here).setdefault(identity.email.lower(), []).append(identity)
+    return {**gone, **here}
+
+
+def _is_held(identity: Identity, row: _Row, job: frozenset[str]) -> bool:
+    """Whether what the file says is held against the directory already."""
+    is_managed = "manager" not in row.said or not is_derived(identity.manager_source)
+    return is_managed and job >= {"title", "department"} & row.said.keys()
+
+
+def _jobs_known(connection: Connection) -> dict[int, frozenset[str]]:
+    """Which of title and department of each person a people system has said before."""
+    known = Employment.objects.filter(identity__connection=connection)
+    found = known.values_list("identity_id", "title", "department").iterator()
+    return {
+        pk: frozenset(name for name, value in (("title", title), ("department", department)) if value is not None)
+        for pk, title, department in found
+    }
+
+
+def _days_known(connection: Connection) -> dict[int, str]:
+    """The last day of each person whom a file said to leave before."""
+    known = Departure.objects.filter(identity__connection=connection, source=Departure.Source.HR_FILE)
+    found = known.values_list("identity_id", "leaves_at").iterator()
+    return {pk: (leaving.astimezone(UTC).date() - timedelta(days=1)).isoformat() for pk, leaving in found}
+
+
+def _circles(
+    people: Mapping[str, list[Identity]], wanted: Mapping[int, int | None], rows: Mapping[int, _Row]
+) -> Iterator[str]:
     """A sentence for each circle that the file closes."""
     everybody = [one for same in people.values() for one in same]
     names = {one.pk: one.email for one in everybody}
-    above = {one.pk: one.manager_id for one in everybody} | {pk: line.manager_id for pk, line in wanted.items()}
+    above = {one.pk: one.manager_id for one in everybody} | wanted
     settled: set[int] = set()
-    for start, line in wanted.items():
-        chain: list[int] = []
+    for start in wanted:
+        chain: dict[int, None] = {}
         at: int | None = start
         while at is not None and at not in settled and at not in chain:
-            chain.append(at)
+            chain[at] = None
             at = above.get(at)
-        circle = chain[chain.index(at) :] if at in chain else []
+        order = [*chain]
+        circle = order[order.index(at) :] if at is not None and at in chain else []
         if any(pk in wanted for pk in circle):
             said = " → ".join(names.get(pk, "somebody") for pk in [*circle, circle[0]])
-            yield f"Line {line.number}: this closes a circle: {said}."
+            yield f"Line {rows[start].line}: this closes a circle: {said}."
         settled.update(chain)

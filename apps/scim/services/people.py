@@ -81,7 +81,7 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
 def link(row: ScimUser, identity: Identity, *, by: Any) -> ScimUser:
     """An administrator says who this is. What the identity provider says about them holds from now on."""
     _hold(row.source)
-    row = ScimUser.objects.select_for_update().select_related("source").get(pk=row.pk)
+    row = ScimUser.objects.select_for_update(of=("self",)).select_related("source").get(pk=row.pk)
     identity = Identity.objects.get(pk=identity.pk)
     if row.identity_id:
         raise NotPossible(f"{row} is linked to {row.identity} already.")
@@ -102,7 +102,7 @@ def link(row: ScimUser, identity: Identity, *, by: Any) -> ScimUser:
 def unlink(row: ScimUser, *, by: Any) -> ScimUser:
     """This is somebody else. What was said stays said until the next word; the rule does not link them again by itself
     before their external id changes."""
-    row = ScimUser.objects.select_for_update().select_related("source", "identity").get(pk=row.pk)
+    row = ScimUser.objects.select_for_update(of=("self",)).select_related("source", "identity").get(pk=row.pk)
     identity = row.identity
     if identity is None:
         raise NotPossible(f"{row} is not linked to anybody.")
@@ -121,7 +121,7 @@ def link_waiting(source: Source, *, most: int = 500) -> int:
     with transaction.atomic():
         _hold(source)
         found = _waiting(source, most)
-        rows = ScimUser.objects.select_for_update().select_related("source").in_bulk([*found])
+        rows = ScimUser.objects.select_for_update(of=("self",)).select_related("source").in_bulk([*found])
         for pk, identity in found.items():
             row = rows[pk]
             row.identity_id, row.identity_source = identity, RULE

@@ -1,0 +1,243 @@
+"""Joiner, mover, leaver: what a call means for the one person it is about, and for nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from allauth.socialaccount.models import SocialAccount
+from django.test import override_settings
+from django.utils import timezone
+
+from apps.audit.models import AuditEvent
+from apps.inventory.models import Identity, Principal
+from apps.scim import periodic
+from apps.scim.models import ScimUser
+from apps.scim.services import people
+from apps.scim.services.sources import NotPossible
+from apps.users import oidc
+from apps.users import services as users
+from apps.users.models import PortalRole
+from tests.factories.inventory import ConnectionFactory, PrincipalFactory
+from tests.factories.users import UserFactory
+from tests.scim.conftest import ENTERPRISE, Provider
+
+pytestmark = pytest.mark.django_db
+
+
+def person(okta: Provider, name: str, connection: Any = None) -> Identity:
+    """Somebody of Identity Center whom it knows by the external id "00u-<name>"."""
+    principal = PrincipalFactory(
+        connection=connection or okta.source.connection,
+        external_id=name,
+        attributes={"external_ids": [f"00u-{name}"], "status": "enabled"},
+    )
+    return principal.identity
+
+
+def again(identity: Identity) -> Identity:
+    return Identity.objects.get(pk=identity.pk)
+
+
+def add(okta: Provider, name: str, **more: Any) -> Any:
+    return okta.add(f"{name}@example.com", externalId=f"00u-{name}", **more)
+
+
+def test_the_external_id_of_identity_center_links_and_an_e_mail_address_does_not(okta: Provider) -> None:
+    alice = person(okta, "alice")
+    okta.add("other", externalId="something", emails=[{"value": alice.email}])
+    assert ScimUser.objects.get().identity is None
+    add(okta, "alice")
+    row = ScimUser.objects.get(external_id="00u-alice")
+    assert (row.identity, row.identity_source) == (alice, people.RULE)
+
+
+def test_an_external_id_that_two_people_have_is_nobodys(okta: Provider) -> None:
+    person(okta, "alice")
+    Principal.objects.update(attributes={"external_ids": ["00u-alice"]})
+    PrincipalFactory(connection=okta.source.connection, attributes={"external_ids": ["00u-alice"]})
+    add(okta, "alice")
+    assert ScimUser.objects.get().identity is None
+
+
+def test_people_of_another_connection_are_out_of_reach(okta: Provider) -> None:
+    mallory = person(okta, "mallory", ConnectionFactory())
+    user = add(okta, "mallory")
+    okta.active(user, False)
+    assert again(mallory).ended_at is None
+
+
+@pytest.mark.parametrize("how", ["patch", "put", "delete", "create"])
+def test_who_is_not_active_any_more_has_left(okta: Provider, how: str) -> None:
+    alice = person(okta, "alice")
+    portal_user = UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=portal_user)
+    user = add(okta, "alice", **({"active": False} if how == "create" else {}))
+    if how == "patch":
+        okta.active(user, False)
+    elif how == "put":
+        answer = okta.call("PUT", f"/Users/{user['id']}", {**user, "active": False})
+        assert answer.status_code == 200
+    elif how == "delete":
+        assert okta.call("DELETE", f"/Users/{user['id']}").status_code == 204
+        assert okta.get(f"/Users/{user['id']}").status_code == 404
+    assert again(alice).ended_at
+    portal_user.refresh_from_db()
+    assert not portal_user.is_active
+    mine = AuditEvent.objects.filter(event__startswith="scim.user.").order_by("pk")
+    assert mine.count() == (1 if how == "create" else 2)
+    assert mine.last().data["ended"] == [alice.pk]
+    assert (mine.last().actor_kind, mine.last().actor_name) == ("program", "Okta")
+
+
+def test_active_again_brings_back_and_lets_in_whom_it_had_kept_out(okta: Provider) -> None:
+    alice = person(okta, "alice")
+    portal_user = UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=portal_user)
+    user = add(okta, "alice")
+    okta.active(user, False)
+    okta.active(user, True)
+    portal_user.refresh_from_db()
+    assert (again(alice).ended_at, portal_user.is_active) == (None, True)
+
+
+def test_whoever_had_a_portal_role_or_was_kept_out_before_waits_for_an_administrator(okta: Provider, erin: Any) -> None:
+    alice, bob = person(okta, "alice"), person(okta, "bob")
+    auditor, banned = UserFactory(auditor=True), UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=auditor)
+    Identity.objects.filter(pk=bob.pk).update(user=banned)
+    users.deactivate_user(user=banned, by=erin)
+    roles = list(PortalRole.objects.order_by("pk").values())
+    for name in ("alice", "bob"):
+        user = add(okta, name)
+        okta.active(user, False)
+        okta.active(user, True)
+    auditor.refresh_from_db()
+    banned.refresh_from_db()
+    assert (auditor.is_active, banned.is_active) == (False, False)
+    assert list(PortalRole.objects.order_by("pk").values()) == roles
+
+
+def test_no_attribute_gives_a_portal_role(okta: Provider) -> None:
+    alice = person(okta, "alice")
+    Identity.objects.filter(pk=alice.pk).update(user=UserFactory())
+    before = list(PortalRole.objects.order_by("pk").values())
+    wanted = [{"value": "administrator", "primary": True}]
+    user = add(okta, "alice", roles=wanted, entitlements=wanted, userType="administrator", title="Administrator")
+    okta.patch(f"/Users/{user['id']}", {"op": "add", "path": "roles", "value": [{"value": "auditor"}]})
+    group = okta.call(
+        "POST",
+        "/Groups",
+        {
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+            "displayName": "administrator",
+            "members": [{"value": user["id"]}],
+        },
+    )
+    assert group.status_code == 201
+    okta.active(user, False)
+    okta.active(user, True)
+    okta.call("DELETE", f"/Users/{user['id']}")
+    assert list(PortalRole.objects.order_by("pk").values()) == before
+
+
+def test_a_mover_gets_department_title_and_manager_with_their_source(okta: Provider) -> None:
+    alice, carol = person(okta, "alice"), person(okta, "carol")
+    boss = add(okta, "carol")
+    job = {"department": "Treasury", "manager": {"value": boss["id"]}}
+    user = add(okta, "alice", title="Lead", **{ENTERPRISE: job})
+    now = again(alice)
+    assert (now.department, now.title, now.manager, now.manager_source) == ("Treasury", "Lead", carol, "Okta")
+    okta.patch(f"/Users/{user['id']}", {"op": "remove", "path": f"{ENTERPRISE}:manager"})
+    assert again(alice).manager is None
+
+
+def test_a_manager_who_comes_later_is_named_then_and_may_be_called_by_external_id(okta: Provider) -> None:
+    alice, carol = person(okta, "alice"), person(okta, "carol")
+    add(okta, "alice", **{ENTERPRISE: {"manager": {"value": "00u-carol"}}})
+    assert again(alice).manager is None
+    add(okta, "carol")
+    assert again(alice).manager == carol
+
+
+def test_an_absent_department_says_nothing(okta: Provider) -> None:
+    alice = person(okta, "alice")
+    before = alice.department
+    user = add(okta, "alice")
+    okta.patch(f"/Users/{user['id']}", {"op": "add", "path": "nickName", "value": "Al"})
+    assert again(alice).department == before != ""
+
+
+def test_a_new_external_id_moves_the_rules_link_and_never_an_administrators(okta: Provider, erin: Any) -> None:
+    alice, bob = person(okta, "alice"), person(okta, "bob")
+    user = add(okta, "alice")
+    change = {"op": "replace", "path": "externalId", "value": "00u-bob"}
+    okta.patch(f"/Users/{user['id']}", change)
+    row = ScimUser.objects.get()
+    assert row.identity == bob
+    people.unlink(row, by=erin)
+    people.link(row, alice, by=erin)
+    okta.patch(f"/Users/{user['id']}", {**change, "value": "00u-nobody"})
+    okta.patch(f"/Users/{user['id']}", change)
+    assert ScimUser.objects.get().identity == alice
+
+
+def test_two_users_are_never_one_person(okta: Provider, erin: Any) -> None:
+    alice = person(okta, "alice")
+    add(okta, "alice")
+    okta.add("second")
+    with pytest.raises(NotPossible, match="another user already"):
+        people.link(ScimUser.objects.get(user_name="second"), alice, by=erin)
+
+
+def test_an_administrator_links_nobody_to_their_own_person(okta: Provider, erin: Any) -> None:
+    alice = person(okta, "alice")
+    Identity.objects.filter(pk=alice.pk).update(user=erin)
+    okta.add("second")
+    with pytest.raises(NotPossible, match="Another administrator"):
+        people.link(ScimUser.objects.get(), alice, by=erin)
+
+
+def test_who_was_spoken_of_before_identity_center_knew_them_is_linked_later(okta: Provider) -> None:
+    user = add(okta, "alice", title="Lead")
+    okta.active(user, False)
+    assert ScimUser.objects.get().identity is None
+    alice = person(okta, "alice")
+    periodic.link_waiting()
+    assert again(alice).ended_at
+    assert again(alice).title == "Lead"
+    assert AuditEvent.objects.filter(event="scim.user.linked").count() == 1
+    periodic.link_waiting()
+    assert AuditEvent.objects.filter(event="scim.user.linked").count() == 1
+
+
+def test_where_external_ids_are_subjects_who_leaves_is_out_before_anybody_linked_them(okta: Provider) -> None:
+    issuer = "https://sso.example.com"
+    okta.source.subject_is_external_id = True
+    okta.source.save()
+    portal_user = UserFactory()
+    SocialAccount.objects.create(user=portal_user, provider=oidc.provider_id(issuer), uid="00u-alice")
+    with override_settings(OIDC_ISSUER=issuer):
+        user = add(okta, "alice")
+        okta.active(user, False)
+    portal_user.refresh_from_db()
+    assert not portal_user.is_active
+
+
+def test_one_call_is_one_event_with_the_token_that_was_shown(okta: Provider) -> None:
+    user = add(okta, "alice")
+    before = AuditEvent.objects.count()
+    okta.patch(f"/Users/{user['id']}", {"op": "add", "path": "title", "value": "Lead"})
+    [event] = AuditEvent.objects.order_by("pk")[before:]
+    assert (event.event, event.data["changed"]) == ("scim.user.updated", {"title": "Lead"})
+    assert event.data["token"] in okta.secret
+    assert okta.secret not in str(event.data)
+    okta.patch(f"/Users/{user['id']}", {"op": "add", "path": "title", "value": "Lead"})
+    assert AuditEvent.objects.count() == before + 1  # nothing changed, nothing happened
+
+
+def test_a_password_is_never_kept(okta: Provider) -> None:
+    okta.add("alice", password="correct horse")
+    assert "correct horse" not in str(ScimUser.objects.values().get())
+    assert "correct horse" not in str(list(AuditEvent.objects.values()))
+    assert timezone.now()
