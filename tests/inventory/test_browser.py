@@ -12,7 +12,8 @@ from pytest_django.live_server_helper import LiveServer
 
 from apps.audit import services as audit
 from apps.inventory import services, sync
-from apps.inventory.models import Connection, Entitlement, Identity, Resource, SyncRun
+from apps.inventory.models import Connection, ConnectionTest, Entitlement, Identity, Resource, SyncRun
+from apps.inventory.sync import testing
 from tests.factories.users import UserFactory
 from tests.inventory.conftest import PROD
 
@@ -28,6 +29,7 @@ def erin_at(page: Page, live_server: LiveServer, transactional_db: None, org: Co
     sync.run(org.pk, by=audit.WORKER)
     erin = UserFactory(name="Erin", administrator=True)
     services.baseline(org, by=erin)
+    testing.run(services.request_test(org, by=erin).pk, by=audit.WORKER)
     client = Client()
     client.force_login(erin)
     session = client.cookies[settings.SESSION_COOKIE_NAME].value
@@ -48,6 +50,9 @@ def pages() -> list[str]:
         Resource.objects.get(external_id=PROD).get_absolute_url(),
         reverse("inventory:connections"),
         Connection.objects.get().get_absolute_url(),
+        reverse("inventory:add_connection"),
+        reverse("inventory:edit_connection", args=[Connection.objects.get().name]),
+        reverse("inventory:connection_test", args=[Connection.objects.get().name, ConnectionTest.objects.get().pk]),
     ]
 
 

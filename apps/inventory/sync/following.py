@@ -54,7 +54,7 @@ _MARK = """
     SET event_id = excluded.event_id, event_name = excluded.event_name, event_at = excluded.event_at,
         seen_at = excluded.seen_at, read_at = NULL, problem = '',
         try_at = CASE WHEN mark.read_at IS NULL THEN mark.try_at
-                      ELSE greatest(excluded.try_at, mark.read_at + %(rests_for)s) END,
+                      ELSE greatest(excluded.try_at, mark.read_at + make_interval(secs => %(rests_for)s)) END,
         tries = CASE WHEN mark.read_at IS NULL THEN mark.tries ELSE 0 END
     WHERE mark.event_id <> excluded.event_id
 """
@@ -113,7 +113,7 @@ def mark(connection: Connection, changes: Iterable[Change]) -> None:
                 "connection": connection.pk,
                 "now": now,
                 "try_at": now + ChangeMark.SETTLES_FOR,
-                "rests_for": ChangeMark.RESTS_FOR,
+                "rests_for": ChangeMark.RESTS_FOR.total_seconds(),
                 "accounts": [account_id for account_id, _, _ in places],
                 "kinds": [str(kind) for _, kind, _ in places],
                 "keys": [as_rows.text(key, 300) for _, _, key in places],
