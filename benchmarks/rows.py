@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection as database
 from django.db import models, transaction
 
-from apps.inventory.models import Assignment, Connection, Credential, Entitlement, Identity, Principal, Resource
+from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource
 from apps.inventory.models.connections import ScopeScan, SyncRun
 from apps.users.models import User
 
@@ -79,7 +79,9 @@ def fill(assignments: int) -> Company:
     return company
 
 
-def _insert(cursor: Any, model: type[models.Model], source: str, values: dict[str, str], numbers: dict[str, int]) -> None:
+def _insert(
+    cursor: Any, model: type[models.Model], source: str, values: dict[str, str], numbers: dict[str, int]
+) -> None:
     """INSERT … SELECT `values` FROM `source`; what is not named gets its default."""
     values, params = dict(values), dict[str, Any](numbers)
     for field in model._meta.concrete_fields:
@@ -116,7 +118,8 @@ _ROWS: tuple[Rows, ...] = (
         {
             "connection_id": "%(org)s",
             "external_id": "(100000000000 + n)::text",
-            "name": "format('%%s-%%s', (ARRAY['payments','search','ledger','web','data','ml','iot','core'])[1 + n %% 8], n)",
+            "name": """format('%%s-%%s', (ARRAY['payments','search','ledger','web','data','ml','iot','core'])[1 + n %% 8],
+                n)""",
             "path": "format('Workloads/%%s', (ARRAY['Production','Staging','Development'])[1 + n %% 3])",
             "environment": "(ARRAY['production','staging','development'])[1 + n %% 3]",
             "first_seen_at": _YEARS,
@@ -201,7 +204,8 @@ _ROWS: tuple[Rows, ...] = (
             "resource_id": "r.id",
             "kind": "'permission_set'",
             "external_id": "format('%%s@%%s', n, r.external_id)",
-            "name": "CASE n WHEN 1 THEN 'AdministratorAccess' WHEN 2 THEN 'ViewOnly' ELSE format('PermissionSet%%s', n) END",
+            "name": """CASE n WHEN 1 THEN 'AdministratorAccess' WHEN 2 THEN 'ViewOnly'
+                ELSE format('PermissionSet%%s', n) END""",
             "privilege": """CASE n WHEN 1 THEN 'admin' WHEN 2 THEN 'read' ELSE
                 (ARRAY['admin','privileged','write','write','read','read','read'])[1 + n %% 7] END""",
             "privilege_reason": "'It can do what its policy says.'",
@@ -321,7 +325,7 @@ _HELD = (
         SELECT g.id, e.id FROM {_GROUPS} g
         CROSS JOIN LATERAL generate_series(1, 1 + (20 * power(random() + 0 * g.n, 4))::int) k
         JOIN {_SETS} e ON e.n = 1 + (g.n * 7919 + k * 104729) %% {_NUMBER_OF_SETS}
-        WHERE g.n > 2""",
+        WHERE g.n > 2""",  # noqa: S608
     # memberships: half of everybody in the first group, thirty in the second, the rest with long tails
     f"""SELECT p.id AS principal_id, m.id AS entitlement_id FROM {_PEOPLE} p JOIN {_MEMBERSHIPS} m
         ON (m.n = 1 AND p.n <= %(members)s) OR (m.n = 2 AND p.n <= 30) OR (p.n = 1 AND m.n <= 40)
@@ -329,7 +333,7 @@ _HELD = (
         SELECT p.id, m.id FROM (
             SELECT p.id, 3 + floor((%(groups)s - 3) * power(random() + 0 * p.n, 2))::int AS at FROM {_PEOPLE} p
             CROSS JOIN LATERAL generate_series(1, 1 + (12 * power(random() + 0 * p.n, 2))::int) k) p
-        JOIN {_MEMBERSHIPS} m ON m.n = p.at""",
+        JOIN {_MEMBERSHIPS} m ON m.n = p.at""",  # noqa: S608
     # machines hold policies of their own account, five each on average
     """SELECT p.id AS principal_id, e.id AS entitlement_id FROM (
            SELECT p.id, p.resource_id, 1 + floor(24 * power(random() + 0 * k, 1.5))::int AS at
@@ -344,7 +348,7 @@ _HELD = (
             FROM (SELECT *, CASE WHEN n = 1 THEN 1200 WHEN n %% 40 = 7 THEN 60 ELSE 20 END AS many FROM {_PEOPLE} p) p
             CROSS JOIN LATERAL generate_series(1, p.many) k ORDER BY p.n %% 17
         ) p JOIN {_SETS} e ON e.n = p.at
-        LIMIT greatest(0, 1.03 * (%(assignments)s - (SELECT count(*) FROM inventory_assignment)))""",
+        LIMIT greatest(0, 1.03 * (%(assignments)s - (SELECT count(*) FROM inventory_assignment)))""",  # noqa: S608
 )
 
 # half of what is held was also held before
