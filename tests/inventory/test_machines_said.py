@@ -173,9 +173,8 @@ STACK = {"aws:cloudformation:stack-name": "payments"}
 
 
 def made(world, name, tags):
-    world.add_principal(
-        "iam_role", name, account_id=PROD, attributes={**trust(Service="ec2.amazonaws.com"), "tags": tags}
-    )
+    facts = {**trust(Service="ec2.amazonaws.com"), "tags": tags, "unique_id": f"AROA-{name}"}
+    world.add_principal("iam_role", name, account_id=PROD, attributes=facts)
 
 
 def test_machines_of_one_stack_share_the_owner_that_a_person_named(read, world, erin):
