@@ -116,7 +116,7 @@ def usage(identity: Identity, since: date) -> QuerySet[Usage]:
     return Usage.objects.filter(actor__principal__identity=identity, day__gte=since)
 
 
-def by_action(rows: QuerySet[Usage], query: str = "", only: str = "") -> QuerySet[Usage, dict[str, Any]]:
+def by_action(rows: QuerySet[Usage], query: str = "", only: str = "") -> QuerySet[Usage, Any]:
     """One row an action with its counts, the busiest first."""
     rows = rows.filter(ONLY.get(only, Q()))
     if query:
@@ -155,6 +155,7 @@ class Service:
     name: str
     allowed: int
     used: int
+    is_called: bool  # also when what was called is not what its policies allow
     last_at: datetime | None  # as AWS says it
     is_reported: bool  # AWS said something about it
 
@@ -170,8 +171,8 @@ class Against:
 
     @property
     def unused(self) -> tuple[Service, ...]:
-        """Services with no use in the window."""
-        return tuple(one for one in self.services if not one.used)
+        """Services without any call in the window."""
+        return tuple(one for one in self.services if not one.is_called)
 
 
 def evidence(identity: Identity, since: date) -> Evidence:
@@ -218,11 +219,18 @@ def against(identity: Identity, known: Evidence) -> Against:
     allowed, broken = rightsizing.allowed_by(documents)
     actions = catalogue()
     used = actions.select(known.used) & allowed
-    services = []
-    for name in actions.services(allowed):
-        mine = actions.expand(f"{name}:*") & allowed
-        reported = name in known.accessed
-        services.append(Service(name, mine.bit_count(), (mine & used).bit_count(), known.accessed.get(name), reported))
+    called = {action.partition(":")[0] for action in known.used} | known.unmapped
+    services = [
+        Service(
+            name=name,
+            allowed=(allowed & (mine := actions.expand(f"{name}:*"))).bit_count(),
+            used=(used & mine).bit_count(),
+            is_called=name in called,
+            last_at=known.accessed.get(name),
+            is_reported=name in known.accessed,
+        )
+        for name in actions.services(allowed)
+    ]
     return Against(allowed.bit_count(), used.bit_count(), tuple(services), broken)
 
 

@@ -23,6 +23,7 @@ RATES = {
     "organizations": Pool("organizations", {"sync": 3, "grant": 4, "revoke": 5}),
     "iam": Pool("iam", {"sync": 10, "grant": 15, "revoke": 20}),
     "scheduler": Pool("scheduler", {"sync": 50, "grant": 75, "revoke": 100}),
+    "s3": Pool("s3", {"sync": 200, "grant": 300, "revoke": 400}),  # AWS: 5,500 reads for each prefix of a bucket
 }
 OTHERS = Pool("other", {"sync": 20, "grant": 30, "revoke": 40})
 

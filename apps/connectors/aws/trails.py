@@ -170,7 +170,7 @@ def read(stream: BinaryIO, skipped: Counter[str], *, most: int = MOST_OF_FILE) -
 
 def _characters(stream: BinaryIO, most: int) -> Iterator[str]:
     """The file's text in pieces, unpacked where it is gzip, whatever its name says."""
-    buffered = _Peekable(stream)
+    buffered: Any = _Peekable(stream)  # reads as gzip needs it, and as a file of plain JSON
     is_packed = buffered.peek(2)[:2] == b"\x1f\x8b"
     plain: Any = gzip.GzipFile(fileobj=buffered, mode="rb") if is_packed else buffered
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -200,9 +200,9 @@ class _Reading:
                 self.batch.events.append(event)
                 if self.batch.is_full:
                     self.flush()
-        except Unreadable as reason:
+        except Unreadable as broken:
             file.is_damaged = True
-            self.skip(file.key, str(reason))
+            self.skip(file.key, str(broken))
         for reason, count in left_out.items():
             self.skip(file.key, reason, count)
         self.batch.files.append(file)
