@@ -31,6 +31,7 @@ from apps.connectors.base import (
 DESIGN_SIZE = 1_000_000
 PERMISSION_SETS = 200
 SKEW = 0.8
+PART = 5_000  # records that the directory hands over together, as AWS's connector does
 STORE, INSTANCE = "d-9067f0e1a2", "arn:aws:sso:::instance/ssoins-7223a1b2c3d4e5f6"
 BORN = datetime(2024, 2, 5, 9, 30, tzinfo=UTC)
 UNITS = ("Workloads/Production", "Workloads/Staging", "Workloads/Development", "Sandbox", "Security")
@@ -160,12 +161,19 @@ class CompanyConnector:
     # ---- the directory
 
     def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Iterator[Scan]:
-        yield Scan(principals=[self._person(n) for n in range(self.sizes.people)])
+        for first in range(0, self.sizes.people, PART):
+            upto = min(first + PART, self.sizes.people)
+            yield Scan(principals=[self._person(n) for n in range(first, upto)])
         yield from self._groups()
+        part = Scan()
         sets = [_permission_set(n, self.generation) for n in range(PERMISSION_SETS)]
         for n, account in enumerate(accounts):
             progress(n, len(accounts), f"assignments in {account.name}")
-            yield self._held_in(n, account, sets)
+            self._held_in(n, account, sets, part)
+            if len(part.assignments) + len(part.entitlements) >= PART:
+                yield part
+                part = Scan()
+        yield part
 
     def _person(self, n: int) -> PrincipalRecord:
         return PrincipalRecord(
@@ -212,14 +220,14 @@ class CompanyConnector:
                 )
                 for person in drawn(1_000_003 + n, members, self.sizes.people, self.generation)
             )
-            if len(part.assignments) >= 5_000:
+            if len(part.assignments) >= PART:
                 yield part
                 part = Scan()
         yield part
 
-    def _held_in(self, n: int, account: AccountRecord, sets: Sequence[_PermissionSet]) -> Scan:
+    def _held_in(self, n: int, account: AccountRecord, sets: Sequence[_PermissionSet], scan: Scan) -> None:
         holders, provisioned = self.sizes.people + self.sizes.groups, 20
-        scan = Scan(entitlements=[_in_account(one, account) for one in sets])
+        scan.entitlements.extend(_in_account(one, account) for one in sets)
         per_set = skewed(self.in_accounts[n], provisioned)
         for place, chosen in enumerate(drawn(n, provisioned, len(sets), 0)):
             external_id = f"{sets[chosen].arn}@{account.external_id}"
@@ -229,7 +237,6 @@ class CompanyConnector:
                 scan.assignments.append(
                     AssignmentRecord(who, external_id, {"principal_type": "USER" if is_person else "GROUP"})
                 )
-        return scan
 
     # ---- one account
 

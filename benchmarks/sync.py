@@ -59,9 +59,8 @@ def _report(assignments: int, found: dict[str, dict[str, Any]]) -> float:
     limit = NO_CHANGE_SECONDS * max(0.1, assignments / ASSIGNMENTS)
     _say(f"{assignments:,} assignments, {first['rows']:,} rows in all:")
     _say(f"  making up the records: {again['making up']:.1f} s")
-    _say(
-        f"  first sync: {first['seconds']:.1f} s, {first['rows'] / first['seconds']:,.0f} rows/s, peak {first['peak']:.0f} MB"
-    )
+    rate = first["rows"] / first["seconds"]
+    _say(f"  first sync: {first['seconds']:.1f} s, {rate:,.0f} rows/s, peak {first['peak']:.0f} MB")
     _say(f"  COPY of the same rows: {first['copy']:.1f} s, so {against:.1f} times (limit {AGAINST_COPY})")
     _say(f"  nothing new: {again['seconds']:.1f} s (limit {limit:.0f} s), peak {again['peak']:.0f} MB")
     _say(f"  one in a hundred: {later['seconds']:.1f} s, peak {later['peak']:.0f} MB, {later['changes']}")

@@ -72,7 +72,7 @@ def scan_account(api: Api, our_roles: Iterable[str], account: AccountRecord, pro
         with read.part("the credential report"):
             start_report(api, account_id)
         with read.part("session lengths of roles"):
-            for role in api.items(account_id, "iam", "list_roles", "Roles"):
+            for role in api.items(account_id, "iam", "list_roles", "Roles", MaxItems=1000):
                 details.sessions[role["Arn"]] = role.get("MaxSessionDuration", 3600)
         with read.part("the credential report"):
             report.rows.update(read_report(api, account_id))

@@ -73,10 +73,9 @@ _BEGIN = """
           AND (upper_inf(a.period) OR upper(a.period) > %(read_from)s))
 """
 _CHANGE = """
-    UPDATE inventory_assignment a SET attributes = s.attributes
-    FROM sync_difference s
-    WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id
-      AND upper_inf(a.period) AND a.attributes IS DISTINCT FROM s.attributes
+    UPDATE inventory_assignment a SET attributes = d.attributes
+    FROM sync_difference d
+    WHERE a.id = d.assignment_id AND d.principal_id IS NOT NULL AND upper_inf(a.period)
 """
 
 

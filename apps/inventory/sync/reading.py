@@ -148,7 +148,7 @@ class _Run:
             )
         self.digests += sorted(digests.values())
         self.resource_ids = dict(mine.values_list("external_id", "pk"))
-        return list(mine.present().filter(external_id__in=rows).order_by("pk"))
+        return list(mine.present().filter(external_id__in=rows).select_related("connection").order_by("pk"))
 
     def vanished(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
         listed = [account.external_id for account in accounts]
@@ -291,7 +291,7 @@ class _Run:
         self.digests.append(outcome.digest)
         self.spent.add(spent)
         self.progress.done += 1
-        self.progress.save(now=True)
+        self.progress.save()
         return outcome.state
 
     def finish(self) -> SyncRun:

@@ -60,6 +60,8 @@ def plain(value: Any) -> Any:
 
 def as_json(value: Any) -> str:
     """`plain(value)` as canonical JSON."""
+    if not value and isinstance(value, dict):
+        return "{}"
     return _as_it_is(value) or _encode(_taken_apart(value))
 
 

@@ -64,6 +64,12 @@ def known(rows: QuerySet[Any], *keys: str) -> dict[Any, Known]:
     }
 
 
+def one_of(rows: QuerySet[Any], keys: Iterable[str]) -> QuerySet[Any]:
+    """Those with one of these external ids, however many: one parameter, where `__in` would make one of each."""
+    column = f'"{rows.model._meta.db_table}"."external_id"'
+    return rows.extra(where=[f"{column} = ANY(%s)"], params=[[*keys]])  # noqa: S610  our own table's name
+
+
 def due(before: Mapping[Any, Known], rows: Mapping[Any, Mapping[str, Any]], digests: Mapping[Any, str]) -> list[Any]:
     """The keys of what is new, changed, or back. `rows` maps a key to its values; values may name `ended_at`."""
     return [key for key, values in rows.items() if _is_due(before.get(key), values, digests[key])]

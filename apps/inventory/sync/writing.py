@@ -21,7 +21,7 @@ from apps.inventory.models.holders import IdentityQuerySet
 from apps.inventory.sync import assignments, groups, oddities, people, said, staging
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.oddities import Oddities
-from apps.inventory.sync.upserts import Changes, Known, due, end, known, upsert
+from apps.inventory.sync.upserts import Changes, Known, due, end, known, one_of, upsert
 
 IN_DIRECTORY = (Entitlement.Kind.PERMISSION_SET, Entitlement.Kind.IDC_GROUP)
 IN_ACCOUNT = (
@@ -104,6 +104,7 @@ class Writer:
         self.marks = 0
         self.parts = 0
         self.inside: list[PrincipalRecord] = []  # of an account; the directory's are too many to keep
+        self.has_groups = scope.resource is None
         staging.begin()
 
     # ---- what is there
@@ -168,6 +169,7 @@ class Writer:
     def write_entitlements(self, records: Iterable[EntitlementRecord]) -> None:
         kept = self.odd.kept(records, Entitlement, IN_ACCOUNT if self.scope.resource else IN_DIRECTORY)
         groups_named = {record.makes_external_id for record in kept if record.makes_external_id}
+        self.has_groups = self.has_groups or bool(groups_named)
         found = self.scope.principals.filter(kind__in=GROUP_KINDS, external_id__in=groups_named)
         group_ids = dict(found.values_list("external_id", "pk")) if groups_named else {}
         storable: dict[str, EntitlementRecord] = {}
@@ -191,8 +193,8 @@ class Writer:
             rows[key] |= as_rows.privilege(storable[key])
         self.put(Entitlement, before, rows, digests)
 
-    def write_credentials(self, records: Iterable[CredentialRecord]) -> None:
-        ids = dict(self.scope.principals.values_list("external_id", "pk"))
+    def write_credentials(self, records: Sequence[CredentialRecord]) -> None:
+        ids = dict(self.scope.principals.values_list("external_id", "pk")) if records else {}
         rows = {
             (ids[record.principal_external_id], record.kind, record.external_id): as_rows.credential(record)
             for record in records
@@ -231,7 +233,8 @@ class Writer:
             else:
                 self.end_what_is_gone(lost.pks, at)
         is_complete = outcome.state == ScopeScan.State.COMPLETE
-        groups.rate(scope.connection, scope.resource, is_complete=is_complete, changes=self.changes)
+        if self.has_groups or not is_complete:
+            groups.rate(scope.connection, scope.resource, is_complete=is_complete, changes=self.changes)
         self.point()
         outcome.notes += oddities.unreadable(scope.entitlements)
         outcome.digest = f"{self.marks % 2**256:064x}"
@@ -309,7 +312,7 @@ class Writer:
     def known(self, rows: QuerySet[Any], keys: Collection[str]) -> dict[Any, Known]:
         """What the inventory has of an account; of the directory, what it has under these keys."""
         if self.scope.resource is None:
-            rows = rows.filter(external_id__in=[*keys])
+            rows = one_of(rows, keys)
         return known(rows, "external_id")
 
     def put(
