@@ -25,8 +25,9 @@ from apps.inventory.models import Knock as KnockRow
 from apps.inventory.models.access import Privilege
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
-MOST_ROLES = 400  # that one level looks at, those in the account that is asked about first, then the most powerful
-MOST_PAIRS = 20_000  # of a holder and a role, compared at one level
+MOST_ROLES = 200  # that one level looks at, those in the account that is asked about first, then the most powerful
+MOST_PAIRS = 2_000  # of a holder and a role, compared at one level
+MOST_WALKED = 2_000  # chains that are looked at, wherever they lead
 MOST_PATTERNS = 100  # compared in the database; with more, every role is
 
 WEIGHT = (
@@ -147,6 +148,14 @@ class AccessPath:
         if self.hops:
             return ("hop", self.hops[-1].source, self.hops[-1].role.pk)
         return ("held", self.held.removable.pk if self.held else 0)
+
+    @property
+    def taken(self) -> str:
+        """The same in words: "the membership of Engineers", "deployer letting Deploy in"."""
+        if self.hops:
+            return f"{self.hops[-1].role.name} letting {self.hops[-1].source_name} in"
+        via = self.held.via if self.held else None
+        return f"the membership of {via.entitlement.name}" if via else self._entitlement.name
 
     def needs(self, gone: tuple[object, ...]) -> bool:
         """Whether this path goes when that goes."""
@@ -306,7 +315,7 @@ class _Search:
         """All that is held, then all chains, the short ones first."""
         yield from (AccessPath(("held", path.assignment.pk), path) for path in self.held if not path.is_membership)
         queue = [AccessPath(node, held) for node, rows in self.starts.items() for held in rows]
-        told = 0
+        walked = 0
         for _ in range(DEPTH):
             longer = []
             for path in queue:
@@ -315,14 +324,12 @@ class _Search:
                 for hop in self.hops.get(at, ()):
                     if hop.role.pk in been:
                         continue
-                    if told >= MOST_ROLES:
+                    walked += 1
+                    if walked > MOST_WALKED:
                         self.is_cut = True
                         return
-                    told += self.account in (None, hop.trust.resource)
                     longer.append(AccessPath(path.start, path.held, (*path.hops, hop)))
                     yield longer[-1]
-            if len(longer) > MOST_PAIRS:
-                self.is_cut, longer = True, longer[:MOST_PAIRS]
             queue = longer
 
 
@@ -433,8 +440,8 @@ def _by_account(holders: Iterable[steps.Holder]) -> Q | None:
         return condition
     exact = [one for one in patterns if not re.search(r"[*?]", one)]
     wild = [_as_regex(one) for one in patterns if re.search(r"[*?]", one)]
-    which = Q(principal__external_id__in=exact)
-    return condition & (which | Q(principal__external_id__regex=f"^({'|'.join(wild)})$") if wild else which)
+    which = Q(arn__in=exact)
+    return condition & (which | Q(arn__regex=f"^({'|'.join(wild)})$") if wild else which)
 
 
 def _as_regex(pattern: str) -> str:

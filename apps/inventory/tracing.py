@@ -133,19 +133,22 @@ def _derive_trusts(connection: Connection) -> list[str]:
     """A row for each role and user whose digest is not the one it was made from."""
     current = Trust.objects.filter(principal=OuterRef("pk"), digest=OuterRef("digest"))
     due = Principal.objects.present().filter(~Exists(current), connection=connection, kind__in=paths.ROLES)
-    for rows in _batches(due.exclude(resource=None), "digest", "kind", "resource_id", "is_reserved", "attributes"):
+    columns = ("external_id", "digest", "kind", "resource_id", "is_reserved", "attributes")
+    for rows in _batches(due.exclude(resource=None), *columns):
         Trust.objects.bulk_create(
             [_trust(*row) for row in rows],
             update_conflicts=True,
             unique_fields=["principal"],
-            update_fields=["resource", "keys", "services", "lines", "is_fixed", "problem", "digest"],
+            update_fields=["arn", "resource", "keys", "services", "lines", "is_fixed", "problem", "digest"],
         )
     unread = Trust.objects.filter(resource__connection=connection, principal__ended_at=None).exclude(problem="").count()
     return [f"{unread} trust policies cannot be read, so whom they let in is unknown."] if unread else []
 
 
-def _trust(pk: int, mark: str, kind: str, resource: int, is_reserved: bool, attributes: Mapping[str, Any]) -> Trust:
-    row = Trust(principal_id=pk, resource_id=resource, digest=mark, is_fixed=is_reserved)
+def _trust(
+    pk: int, arn: str, mark: str, kind: str, resource: int, is_reserved: bool, attributes: Mapping[str, Any]
+) -> Trust:
+    row = Trust(principal_id=pk, arn=arn, resource_id=resource, digest=mark, is_fixed=is_reserved)
     # The role of one grant lets in that grant's person while it lasts: the grant itself is the path, and shown as one.
     if kind == Principal.Kind.IAM_USER or attributes.get("is_ours"):
         return row

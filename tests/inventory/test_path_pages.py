@@ -69,7 +69,8 @@ def test_what_remains_without_one_way_is_said(company, alice, erin):
     found = paths.find(alice, company.prod)
     chain = next(path for path in found.paths if path.name == "deployer")
     page = erin.get(address(alice, company.prod, chain.key)).content.decode()
-    assert "Taking this away is not enough" in page
+    assert "1 way in remains" in page
+    assert "Without deployer letting Deploy in, alice still gets into prod." in page
     assert "The most that remains is Reader: Can read in s3." in page
     assert page.count("Goes") == 2  # the chain, and the one that goes on from it
     assert "What remains" in page
@@ -79,6 +80,7 @@ def test_nothing_remains_where_there_was_one_way(company, alice, erin):
     found = paths.find(alice, company.tools)
     page = erin.get(address(alice, company.tools, found.paths[0].key)).content.decode()
     assert "Nothing remains" in page
+    assert "Without the membership of Engineers, alice no longer gets into tools." in page
 
 
 def test_an_answer_to_htmx_is_a_part_of_the_page(company, alice, erin):
@@ -157,3 +159,13 @@ def test_the_picture_draws_what_is_shared_once(company, alice):
     xs = {node.title: node.x for node in picture.nodes}
     assert xs["alice"] < xs["Engineers"] < xs["Deploy"] == xs["Reader"] < xs["deployer"] < xs["auditor"] < xs["prod"]
     assert ways.draw(alice, company.prod, []) is None
+
+
+def test_no_line_of_the_picture_runs_through_what_it_is_not_about(company, alice):
+    company.role("second", trust({"AWS": company.arn("deployer")}))
+    tracing.trace(company.connection)
+    picture = ways.draw(alice, company.prod, paths.find(alice, company.prod).paths)
+    ends = {node.title: node for node in picture.nodes}
+    beyond = [node for node in picture.nodes if ends["deployer"].x < node.x < ends["prod"].x]
+    assert {node.title for node in beyond} == {"auditor", "second"}
+    assert all(abs(node.y - ends["deployer"].y) > node.height for node in beyond)

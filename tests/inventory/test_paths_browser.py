@@ -69,7 +69,7 @@ def test_a_way_is_taken_away_and_what_remains_is_seen(erin_at: Page, live_server
                 shoot(erin_at, f"{'paths' if 'account=' in url else 'accounts'}-{width}-{theme}")
     erin_at.set_viewport_size({"width": 1440, "height": 900})
     erin_at.get_by_role("link", name="What remains without Deploy, through Engineers → deployer", exact=True).click()
-    expect(erin_at.get_by_text("Taking this away is not enough")).to_be_visible()
+    expect(erin_at.get_by_text("3 ways in remain")).to_be_visible()
     expect(erin_at.get_by_text("Remains", exact=True)).to_have_count(3)
     assert "without=" in erin_at.url
     shoot(erin_at, "without-1440-dark")

@@ -164,8 +164,11 @@ class Catalogue:
         if len(parts) < 6:
             return resource.endswith("*")
         name = parts[5]
-        rests = [name.removeprefix(kind) for kind in ("", *self._kinds.get(parts[2], ())) if name.startswith(kind)]
-        return any(rest and not rest.strip("*/:") for rest in rests)
+        told = len(name.rstrip("*/:"))  # beyond it, a name says nothing
+        if told == len(name):
+            return False
+        kinds = self._kinds.get(parts[2], ())
+        return told == 0 or any(told <= len(kind) < len(name) and name.startswith(kind) for kind in kinds)
 
     def _only_about_kind(self, kind: str) -> int:
         """The actions about IAM resources of this kind and of no other."""

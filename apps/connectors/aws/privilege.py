@@ -227,8 +227,9 @@ def _first_rule(any_: int, others: int, broad: int) -> _Hit | None:
     """The most serious rule that is met. Takes only the actions that rules name: those are few different sets."""
     on = {On.ANY: any_, On.OTHERS: others, On.BROAD: broad}
     for rule, needs in _compiled_rules():
-        found = [on[rule.on] & need for need in needs]
-        if all(found):
+        allowed = on[rule.on]
+        if all(allowed & need for need in needs):
+            found = [allowed & need for need in needs]
             broadly = bool(broad & found[0])
             says = rule.says.format(
                 any="any" if broadly else "a listed",

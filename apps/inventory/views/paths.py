@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from apps.core import paging
+from apps.core import paging, words
 from apps.inventory import extensions, permissions
 from apps.inventory import paths as ways_in
 from apps.inventory.models import Escalation, Identity, Resource, Tracing
@@ -81,6 +81,8 @@ def paths(request: HttpRequest, pk: int) -> HttpResponse:
         "by_role": sum(bool(path.hops) for path in found.paths),
         "chosen": chosen,
         "remaining": remaining,
+        "still_title": f"{len(kept)} way{'' if len(kept) == 1 else 's'} in remain{'s' if len(kept) == 1 else ''}",
+        "number": words.account_id(account.external_id),
     }
     return render(request, part(request, "inventory/paths.html", "ways"), context)
 

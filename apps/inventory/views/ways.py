@@ -45,19 +45,28 @@ def draw(identity: Identity, account: Resource, paths: Sequence[AccessPath]) -> 
     drawn: dict[tuple[_Cell, ...], Node] = {}
     for prefix, first, final in _shared(rows):
         cell = prefix[-1]
-        node = Node(xs[cell.column], middle(first, final), WIDTH, cell.title, cell.text, cell.is_risky)
+        # What leads straight on to the account has its row to itself, so that nothing stands in the way.
+        y = middle(first, first if prefix in rows else final)
+        node = Node(xs[cell.column], y, WIDTH, cell.title, cell.text, cell.is_risky)
         drawn[prefix] = node
         nodes.append(node)
         before = drawn[prefix[:-1]] if len(prefix) > 1 else who
         edges[before, node] = edge(before, node, _style(cell))
     for row in rows:
         end = drawn[row]
-        edges.setdefault((end, where), edge(end, where, "e-risk" if row[-1].is_risky else "e"))
+        edges.setdefault((end, where), _last(end, where, "e-risk" if row[-1].is_risky else "e"))
     height = TOP + len(rows) * (HEIGHT + GAP) + 24
     shown = paths[:MOST_ROWS]
     sentence = f"{len(shown)} way{'' if len(shown) == 1 else 's'} into {account.name}: "
     sentence += "; ".join(path.words for path in shown)
     return Ways(nodes, list(edges.values()), height, sentence, len(paths) - len(shown), end_x + WIDTH + 1)
+
+
+def _last(end: Node, where: Node, style: str) -> Edge:
+    """Straight on until the gap before the account, and there to it."""
+    (x, y), (goal, to) = end.right, where.left
+    turn, bend = goal - BETWEEN, BETWEEN // 2
+    return Edge(f"M{x} {y}H{turn}C{turn + bend} {y} {goal - bend} {to} {goal} {to}", style)
 
 
 def _cells(path: AccessPath) -> tuple[_Cell, ...]:

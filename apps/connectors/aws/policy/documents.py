@@ -139,7 +139,7 @@ def _parse_text(text: str) -> Document:
 
 def _decode(text: str) -> Any:
     try:
-        raw = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        raw = _DECODER.decode(text)
         if "\\u" in text or _FORBIDDEN.search(text):
             _refuse_forbidden(raw)
     except json.JSONDecodeError as error:
@@ -176,6 +176,9 @@ def _refuse_forbidden(value: Any) -> None:
 
 def _no_constant(name: str) -> Any:
     raise MalformedPolicy(f"The document holds {name}, which is not JSON.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
 
 
 def _document(raw: dict[str, Any]) -> Document:
@@ -234,7 +237,10 @@ def _listed(where: str, raw: dict[str, Any], name: str, negated: str) -> tuple[t
     key = name if name in raw else negated
     value = raw[key]
     values = value if isinstance(value, list) else [value]
-    texts = tuple(_text(f"{where}: {key}", one) for one in values)
+    for one in values:
+        if not isinstance(one, str):
+            _text(f"{where}: {key}", one)  # says what it is instead
+    texts = tuple(values)
     if "" in texts:
         raise MalformedPolicy(f"{where}: {key} holds an empty text.")
     return texts, key == negated

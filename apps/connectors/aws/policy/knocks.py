@@ -90,7 +90,7 @@ def asks(knocks: Iterable[Knock], way: str) -> list[str]:
     found: dict[str, None] = {}
     for one in knocks:
         if one.effect == "Allow" and way in one.ways:
-            found |= dict.fromkeys(["*"] if one.is_not else [_VARIABLE.sub("*", pattern) for pattern in one.patterns])
+            found |= dict.fromkeys(["*"] if one.is_not else [_without_variables(pattern) for pattern in one.patterns])
     return list(found)
 
 
@@ -194,7 +194,7 @@ def _knock(statement: Statement, document: int) -> Knock | None:
     ways = tuple(way for way, action in ACTIONS.items() if _covers(statement, action))
     patterns = statement.resources
     if not statement.is_not_resource:
-        patterns = tuple(one for one in patterns if may_overlap(_VARIABLE.sub("*", one), _OF_IAM))
+        patterns = tuple(one for one in patterns if may_overlap(_without_variables(one), _OF_IAM))
     if not ways or not (patterns or statement.is_not_resource):
         return None
     conditions = in_words(statement.conditions)
@@ -213,8 +213,8 @@ def _fits(patterns: Iterable[str], action: str) -> bool:
 def _reaches(knock: Knock, arn: str) -> tuple[str, ...] | None:
     """The conditions under which the statement is about `arn`; None when it surely is not."""
     conditions = knock.conditions
-    hits = [one for one in knock.patterns if matches(_VARIABLE.sub("*", one), arn)]
-    sure = any(not _VARIABLE.search(one) for one in hits)
+    hits = [one for one in knock.patterns if matches(_without_variables(one), arn)]
+    sure = any(one == _without_variables(one) for one in hits)
     if knock.is_not:
         if sure:
             return None
@@ -222,6 +222,12 @@ def _reaches(knock: Knock, arn: str) -> tuple[str, ...] | None:
     if not hits:
         return None
     return conditions if sure else (*conditions, "where a variable fits")
+
+
+@lru_cache(maxsize=8192)
+def _without_variables(pattern: str) -> str:
+    """The pattern with a wildcard in the place of each variable."""
+    return _VARIABLE.sub("*", pattern)
 
 
 def _is_allowed(statements: Sequence[Statement], action: str) -> bool:

@@ -139,11 +139,13 @@ def _actions(patterns: tuple[str, ...], is_not_action: bool) -> tuple[int, froze
     """The actions that Action or NotAction names, and the patterns that the catalogue does not know."""
     known = catalogue()
     found, unknown = 0, []
+    expand = known.expand
     for pattern in patterns:
-        actions = known.expand(pattern)
-        if not actions:
+        actions = expand(pattern)
+        if actions:
+            found |= actions
+        else:
             unknown.append(pattern)
-        found |= actions
     return (known.everything & ~found, frozenset()) if is_not_action else (found, frozenset(unknown))
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from apps.connectors.aws.policy.documents import Condition, Document, Statement, parse
@@ -213,14 +214,22 @@ def _is_about(line: Line, caller: Caller) -> str:
 def _names(name: str, caller: Caller) -> str:
     if name == ANYBODY:
         return "anybody"
-    account = _ACCOUNT.fullmatch(name)
-    if account:
-        return "account" if account[1] == caller.account_id else ""
-    session = _SESSION.fullmatch(name)
-    if session:
-        is_it = session[2] == caller.account_id and matches(caller.session_name, session[3])
+    account, session_of, role = _shape(name)
+    if role:
+        is_it = session_of == caller.account_id and matches(caller.session_name, role)
         return "session" if is_it and caller.kind == "AssumedRole" else ""
-    return "named" if name == caller.arn or matches(caller.arn, name) else ""
+    if account:
+        return "account" if account == caller.account_id else ""
+    return "named" if name == caller.arn or ("*" in caller.arn and matches(caller.arn, name)) else ""
+
+
+@lru_cache(maxsize=8192)
+def _shape(name: str) -> tuple[str, str, str]:
+    """(account) of the name of a whole account, or (account, role) of one session; all empty for other names."""
+    if account := _ACCOUNT.fullmatch(name):
+        return account[1], "", ""
+    session = _SESSION.fullmatch(name)
+    return ("", session[2], session[3]) if session else ("", "", "")
 
 
 def _undecided(conditions: Sequence[Condition], caller: Caller, now: datetime) -> tuple[str, ...] | None:
