@@ -12,6 +12,7 @@ from apps.audit.models import AuditEvent
 from apps.grants.leaving import counted
 from apps.grants.models import Exodus, Leaving
 from apps.notifications.notes.base import Note, Teller, administrators, row, sentences, user_of
+from apps.reviews.models import Campaign
 from apps.users.models import User
 
 
@@ -129,7 +130,9 @@ def approver_left(event: AuditEvent) -> Iterator[Note]:
 
 
 def many_moved(event: AuditEvent) -> Iterator[Note]:
-    count = len(event.data.get("campaigns") or ())
+    count = Campaign.objects.filter(pk__in=event.data.get("campaigns") or (), state=Campaign.State.DRAFT).count()
+    if not count:  # launched or discarded meanwhile
+        return
     for user in administrators():
         yield Note(
             to=user,
