@@ -86,7 +86,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
         heaviest = heaviest_first(machines.select_related("owner", "successor", "correction"))
         context["machines"] = list(heaviest[:MOST_SHOWN])
         context["machine_count"] = machines.count()
-        context["unowned"] = machines.filter(pk__in=Identity.objects.unowned().values("pk")).count()
+        context["unowned"] = machines.unowned().count()
         context["scan"] = row.scans.order_by("-started_at").defer("would_end_rows").first()
     return render(request, "inventory/account.html", context)
 
