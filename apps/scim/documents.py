@@ -77,10 +77,12 @@ def groups(rows: Sequence[ScimGroup], *, with_members: bool = True) -> list[Reso
     members: dict[int, list[Values]] = {}
     if with_members and rows:
         found = ScimMember.objects.filter(group__in=[row.pk for row in rows])
-        for group, display, *who in found.values_list(
+        for group, display, user, user_name, nested, name in found.values_list(
             "group_id", "display", "user__key", "user__user_name", "nested__key", "nested__display_name"
         ).iterator(chunk_size=2_000):
-            members.setdefault(group, []).append(_member(display, *who))
+            kind, key, own = (USER, user, user_name) if user else (GROUP, nested, name)
+            shown = {"value": str(key), "$ref": f"{kind}s/{key}", "display": display or own, "type": kind}
+            members.setdefault(group, []).append(shown)
     return [_resource(Groups, GROUP, row, {"members": members[row.pk]} if row.pk in members else {}) for row in rows]
 
 
@@ -88,11 +90,6 @@ def members_of(resource: Any) -> dict[str, str]:
     """The ids that a group names as members, and what it calls them; without a name their own is shown."""
     named = [member for member in resource.members or [] if member.value]
     return {member.value: _line(member.display, "members.display") for member in named}
-
-
-def _member(display: str, user: Any, user_name: str, nested: Any, name: str) -> Values:
-    kind, key, own = (USER, user, user_name) if user else (GROUP, nested, name)
-    return {"value": str(key), "$ref": f"{kind}s/{key}", "display": display or own, "type": kind}
 
 
 def _resource(

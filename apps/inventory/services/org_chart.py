@@ -86,9 +86,11 @@ def read(connection: Connection, lines: Iterable[str]) -> Plan:
     for row in sheet.rows():
         plan.lines += 1
         _match(row, people, wanted, plan, problems)
-    above = {pk: people[row.said["manager"]][0].pk for pk, row in wanted.items() if row.said.get("manager")}
-    nobody = {pk: None for pk, row in wanted.items() if row.said.get("manager") == ""}
-    problems = [*sheet.problems, *problems, *_circles(people, {**above, **nobody}, wanted)]
+    above: dict[int, int | None] = {
+        pk: people[row.said["manager"]][0].pk for pk, row in wanted.items() if row.said.get("manager")
+    }
+    above |= {pk: None for pk, row in wanted.items() if row.said.get("manager") == ""}
+    problems = [*sheet.problems, *problems, *_circles(people, above, wanted)]
     if problems:
         raise OrgChartError(problems)
     plan.ignored = sheet.ignored
@@ -126,10 +128,10 @@ class _Sheet:
 
     def _rows(self) -> Iterator[_Row]:
         header = [as_rows.text(name, 60).lstrip("\ufeff").lower() for name in next(self.reader, [])]
-        at = {name: header.index(said) for name, names in COLUMNS.items() for said in names if said in header}
+        at = {name: header.index(title) for name, titles in COLUMNS.items() for title in titles if title in header}
         if "email" not in at or not at.keys() & set(FACTS):
-            said = "Line 1: the first line names the columns; email and one of manager, department, title, last day must be"
-            raise OrgChartError([f"{said} among them."])
+            needed = "email and one of manager, department, title, last day"
+            raise OrgChartError([f"Line 1: the first line names the columns; {needed} must be among them."])
         self.ignored = [name for place, name in enumerate(header) if name and place not in at.values()]
         for number, cells in enumerate(self.reader):
             if number >= MOST_LINES:
@@ -193,15 +195,11 @@ def _match(
 
 def _change(identity: Identity, row: _Row, people: Mapping[str, list[Identity]], day_now: str) -> Change:
     said = row.said
-    facts = {
-        name: (getattr(identity, name), said[name])
-        for name in ("department", "title")
-        if name in said and getattr(identity, name) != said[name]
-    }
+    now = {"department": identity.department, "title": identity.title}
+    facts = {name: (value, said[name]) for name, value in now.items() if name in said and value != said[name]}
     manager_id = people[said["manager"]][0].pk if said.get("manager") else None
     if "manager" in said and identity.manager_id != manager_id:
-        now = identity.manager.email if identity.manager else ""
-        facts["manager"] = (now, said["manager"])
+        facts["manager"] = (identity.manager.email if identity.manager else "", said["manager"])
     if "last_day" in said and day_now != said["last_day"]:
         facts["last_day"] = (day_now, said["last_day"])
     return Change(
@@ -255,7 +253,7 @@ def _days_known(connection: Connection) -> dict[int, str]:
 
 
 def _circles(
-    people: Mapping[str, list[Identity]], wanted: Mapping[int, int | None], rows: Mapping[int, _Row]
+    people: Mapping[str, list[Identity]], wanted: dict[int, int | None], rows: Mapping[int, _Row]
 ) -> Iterator[str]:
     """A sentence for each circle that the file closes."""
     everybody = [one for same in people.values() for one in same]

@@ -78,8 +78,8 @@ def _take_facts(people: Mapping[int, Identity], wanted: Mapping[int, Said], said
     jobs, changed = [], []
     for pk, identity in people.items():
         one = wanted[pk]
-        values = {"title": one.title, "department": one.department}
-        values = {name: as_rows.text(value, 200) for name, value in values.items() if value is not None}
+        named = {"title": one.title, "department": one.department}
+        values: dict[str, Any] = {name: as_rows.text(value, 200) for name, value in named.items() if value is not None}
         if values:
             job = Employment(identity_id=pk, said_by=said_by, said_at=timezone.now(), **values)
             jobs.append((job, tuple(sorted(values, reverse=True))))  # title before department
@@ -105,12 +105,12 @@ def _take_facts(people: Mapping[int, Identity], wanted: Mapping[int, Said], said
 def _take_presence(wanted: Mapping[int, Said], source: Departure.Source, said_by: str, taken: Taken) -> None:
     now = timezone.now()
     says = [one for one in wanted.values() if one.says_presence]
-    leaving = [one for one in says if one.leaves_at]
+    leaving = {one.identity_id: one.leaves_at for one in says if one.leaves_at}
     staying = [one.identity_id for one in says if not one.leaves_at]
     Departure.objects.bulk_create(
         [
-            Departure(identity_id=one.identity_id, source=source, said_by=said_by, leaves_at=one.leaves_at, said_at=now)
-            for one in leaving
+            Departure(identity_id=pk, source=source, said_by=said_by, leaves_at=leaves_at, said_at=now)
+            for pk, leaves_at in leaving.items()
         ],
         batch_size=BATCH,
         update_conflicts=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import F, Func, JSONField, QuerySet, Value
+from django.db.models import F, Func, JSONField, Value
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
@@ -59,15 +59,13 @@ def discard_hr_file(request: HttpRequest, name: str, pk: int) -> HttpResponse:
 
 def _page(request: HttpRequest, connection: Connection, form: HrFileForm) -> dict[str, Any]:
     files = connection.hr_files.select_related("looked_by", "applied_by")
-    waiting = _shown(files.open()).first()
-    rows = []
-    if waiting:
-        people = Identity.objects.in_bulk([entry["identity"] for entry in waiting.first])
-        rows = [
-            (people.get(entry["identity"]), entry, [(TITLES[fact], *pair) for fact, pair in entry["facts"].items()])
-            for entry in waiting.first
-            if entry["facts"]
-        ]
+    waiting = files.open().defer("changes").first()
+    entries = [entry for entry in _first_changes(waiting) if entry["facts"]] if waiting else []
+    people = Identity.objects.in_bulk([entry["identity"] for entry in entries])
+    rows = [
+        (people.get(entry["identity"]), entry, [(TITLES[fact], *pair) for fact, pair in entry["facts"].items()])
+        for entry in entries
+    ]
     return {
         "connection": connection,
         "form": form,
@@ -78,8 +76,8 @@ def _page(request: HttpRequest, connection: Connection, form: HrFileForm) -> dic
     }
 
 
-def _shown(files: QuerySet[HrFile]) -> QuerySet[HrFile]:
-    """With the first changes only: there may be as many as people."""
+def _first_changes(file: HrFile) -> list[dict[str, Any]]:
+    """Those that are shown: there may be as many as people, so the rest stays in the database."""
     path = Value(f"$[0 to {MOST_SHOWN - 1}]")
     first = Func(
         F("changes"),
@@ -88,7 +86,7 @@ def _shown(files: QuerySet[HrFile]) -> QuerySet[HrFile]:
         template="%(function)s(%(expressions)s::jsonpath)",
         output_field=JSONField(),
     )
-    return files.defer("changes").annotate(first=first)
+    return HrFile.objects.filter(pk=file.pk).values_list(first, flat=True).get()
 
 
 def _load(name: str, pk: int) -> HrFile:

@@ -23,11 +23,11 @@ from apps.grants.services import leaving
 from apps.inventory.models import Departure, Identity, Principal
 from apps.inventory.services import said
 from apps.inventory.services.said import Said, Taken
+from apps.inventory.sync import said as directory
 from apps.scim.models import ScimUser, Source
 from apps.scim.services.sources import NotPossible, actor_of
 from apps.users import oidc
 from apps.users import services as users
-from apps.users.models import User
 
 RULE = "Identity Center's external id"
 Values = Mapping[str, Any]
@@ -42,6 +42,7 @@ def create(source: Source, values: Values, *, token: str) -> ScimUser:
     _link_by_rule(row)
     _save(row)
     taken = _make_true(row, before=None)
+    _follow_sign_in(row, taken)
     _record("scim.user.created", row, taken, token, {name: getattr(row, name) for name in SHOWN})
     return row
 
@@ -61,6 +62,7 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
         _link_by_rule(row)
     _save(row)
     taken = _make_true(row, before)
+    _follow_sign_in(row, taken)
     changed = {name: getattr(row, name) for name in SHOWN if getattr(row, name) != before[name]}
     _record(_what_happened(bool(before["active"]), row.active), row, taken, token, changed)
     return row
@@ -73,6 +75,7 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
     row = _locked(source, key, expected_version)
     row.active = False
     taken = _make_true(row, {name: getattr(row, name) for name in SHOWN})
+    _follow_sign_in(row, taken)
     _record("scim.user.deleted", row, taken, token, {})
     row.delete()
 
@@ -133,7 +136,7 @@ def link_waiting(source: Source, *, most: int = 500) -> int:
 def _make_true(row: ScimUser, before: Values | None) -> Taken:
     """Say in the inventory what `row` says, for its identity and for whoever names it as their manager."""
     if row.identity_id is None:
-        return _shut_out_by_subject(row, Taken())
+        return Taken()
     known = before or {}
     one = Said(
         identity_id=row.identity_id,
@@ -153,9 +156,7 @@ def _make_true(row: ScimUser, before: Values | None) -> Taken:
     )
     for person in Identity.objects.filter(pk__in=taken.ended):
         leaving.notice(person, by=actor_of(row.source))  # what they asked for and hold ends in this transaction too
-    taken = _shut_out_by_subject(row, taken)
     _remember_kept_out(row, taken)
-    _let_in_again(row, taken)
     return taken
 
 
@@ -230,16 +231,21 @@ def _waiting(source: Source, most: int) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def _shut_out_by_subject(row: ScimUser, taken: Taken) -> Taken:
+def _follow_sign_in(row: ScimUser, taken: Taken) -> None:
+    """Who may sign in. Only calls do this: a worker neither knows the subjects of sign-ins nor lets anybody in."""
+    _shut_out_by_subject(row, taken)
+    _let_in_again(row, taken)
+
+
+def _shut_out_by_subject(row: ScimUser, taken: Taken) -> None:
     """Where the external id is the subject that people sign in with, who left is out even before anybody linked them."""
     if row.active or not row.source.subject_is_external_id or not settings.OIDC_ISSUER or not row.external_id:
-        return taken
+        return
     provider = oidc.provider_id(settings.OIDC_ISSUER)
     account = SocialAccount.objects.filter(provider=provider, uid=row.external_id).select_related("user").first()
     if account and users.shut_out_leaver(user=account.user, by=actor_of(row.source)):
         taken.kept_out.append(account.user)
         _remember_kept_out(row, taken)
-    return taken
 
 
 def _remember_kept_out(row: ScimUser, taken: Taken) -> None:
@@ -251,7 +257,7 @@ def _remember_kept_out(row: ScimUser, taken: Taken) -> None:
 def _let_in_again(row: ScimUser, taken: Taken) -> None:
     """Who was kept out because of this row alone may sign in again with it. Whoever had a portal role waits for an
     administrator: SCIM neither gives roles nor takes them."""
-    user = User.objects.filter(pk=row.kept_out_id).first()
+    user = row.kept_out
     if not row.active or user is None or row.identity_id not in taken.returned:
         return
     if not user.is_active and not user.portal_roles.exists():
@@ -261,8 +267,8 @@ def _let_in_again(row: ScimUser, taken: Taken) -> None:
 
 
 def _hold(source: Source) -> None:
-    """Who names whom as manager is read and written by one call at a time."""
-    Source.objects.select_for_update(no_key=True).get(pk=source.pk)
+    """Who is who, and who names whom as manager, is read and written by one call at a time, and not beside a sync."""
+    directory.hold(source.connection)
 
 
 def _locked(source: Source, key: uuid.UUID, expected_version: int | None) -> ScimUser:

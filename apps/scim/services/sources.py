@@ -15,6 +15,7 @@ from django.utils.crypto import constant_time_compare
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.inventory.models import Connection
+from apps.inventory.sync import said as directory
 from apps.scim.models import Source, Token
 
 MARK = "gatehouse-scim"  # what a token begins with, so that scanners of code and mail know one when they see it
@@ -43,7 +44,7 @@ def add_source(*, name: str, connection: Connection, subject_is_external_id: boo
 def make_token(source: Source, *, expires_at: datetime | None, by: Any) -> tuple[Token, str]:
     """A new token, and its secret, which nobody can see again. At most two live at once: the one in use and its
     successor, so that the identity provider can be told before the old one is revoked."""
-    source = Source.objects.select_for_update(no_key=True).get(pk=source.pk)
+    directory.hold(source.connection)  # two at once would make three
     now = timezone.now()
     if expires_at and expires_at <= now:
         raise NotPossible("It would have expired already. Choose a later day.")
