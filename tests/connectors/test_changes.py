@@ -156,6 +156,4 @@ def test_who_holds_one_thing_is_read_as_a_full_reading_reads_it(org: Org) -> Non
         assert connector.read_holders(record.kind, record.external_id, record.attributes) == expected
     group = next(record for record in scan.entitlements if record.kind == "idc_group")
     with pytest.raises(Gone):
-        connector.read_holders(
-            "idc_group", "membership:x", {**group.attributes, "group_id": "00000000-0000-0000-0000-000000000000"}
-        )
+        connector.read_holders("idc_group", "membership:x", {**group.attributes, "group_id": rights.NO_ID})

@@ -133,6 +133,16 @@ def test_a_passing_fault_is_unknown_and_not_missing() -> None:
     assert {finding.state for finding in wrong(checkup(aws))} == {"unknown"}
 
 
+def test_what_an_endpoint_does_not_offer_is_asked_once_and_not_in_every_account() -> None:
+    aws = Fake()
+    aws.denied["*", "get_role"] = ClientError(
+        {"Error": {"Code": "500"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "GetRole"
+    )
+    found = wrong(checkup(aws, HUB, ACCOUNT, OTHER))
+    assert [finding.state for finding in found] == ["unknown"] * 3
+    assert [asked[2] for asked in aws.asked].count("get_role") == 1
+
+
 def test_an_account_that_lets_nobody_in_lacks_the_role_where_others_let_us_in() -> None:
     aws = Fake()
     aws.shut[OTHER] = denial("sts:AssumeRole", "")

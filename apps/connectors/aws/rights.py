@@ -200,6 +200,9 @@ class _Trying:
         self.api = Api(session, "reader_role")
         self.hub = self.api.hub_id
         self.findings: list[Finding] = []
+        self.unanswered: dict[
+            str, str
+        ] = {}  # action → what was said; an endpoint that lacks a call lacks it everywhere
 
     def go(self, accounts: Sequence[AccountRecord] | None) -> Checkup:
         self.progress(0, 1, "the hub")
@@ -342,6 +345,10 @@ class _Trying:
 
     def attempt(self, right: Right, place: Place, name: str, template: str) -> bool:
         """Whether the right is there, for all we know."""
+        if right.action in self.unanswered:
+            said = self.unanswered[right.action]
+            self.found(place.account_id, name, right.action, "unknown", said, "Test again in a while.")
+            return True
         refused = self.api.attempt(place.account_id, *right.call, right.params(place))
         if isinstance(refused, Denied):
             by = who_denies(refused)
@@ -352,6 +359,8 @@ class _Trying:
             return False
         if isinstance(refused, Throttled):
             self.found(place.account_id, name, right.action, "unknown", str(refused), "Test again in a while.")
+            if code_of(refused) in ("", identity_center.NOT_OFFERED):
+                self.unanswered[right.action] = str(refused)
             return True
         self.found(place.account_id, name, right.action)
         return True
