@@ -13,7 +13,6 @@ class InventoryConfig(AppConfig):
         from apps.core.navigation import Place
         from apps.inventory import baselines, checks, extensions, permissions, roles  # noqa: F401  checks registers itself
         from apps.inventory.extensions import Tab
-        from apps.inventory.models import Correlation
         from apps.users import roles as portal_roles
 
         portal_roles.register(roles.derived)
@@ -87,7 +86,6 @@ class InventoryConfig(AppConfig):
                 group=navigation.ADMIN,
                 order=20,
                 visible=lambda request: permissions.can_see_everything(request.user),  # type: ignore[arg-type]
-                count=lambda _request: Correlation.objects.waiting().count(),
             ),
             Place(
                 label="Connections",

@@ -323,8 +323,10 @@ def asked(org, alice):
 
 def test_the_queue_leads_from_question_to_question(client, asked, erin, alice):
     client.force_login(erin)
-    page = client.get("/logins/").content.decode()
-    assert all(row.name in page for row in asked)
+    answer = client.get("/logins/")
+    assert all(row.name in answer.content.decode() for row in asked)
+    assert [answer.context[name] for name in ("waiting", "later", "decided")] == [3, 0, 0]
+    assert {one.rule.key: one.count for one in answer.context["rules"] if one.count} == {"local_part": 1}
     answer = client.post(f"/logins/{asked[0].pk}/decide", {"choice": "proposed", "reason": "Sure."})
     assert answer.url == f"/logins/{asked[1].pk}/"
     answer = client.post(f"/logins/{asked[1].pk}/decide", {"choice": "machine"})
@@ -332,7 +334,9 @@ def test_the_queue_leads_from_question_to_question(client, asked, erin, alice):
     assert client.post(f"/logins/{asked[2].pk}/decide", {"choice": "later"}).url == "/logins/"
     said = dict(Correlation.objects.values_list("principal__name", "decision"))
     assert said == {"alice": "person", "nobody": "machine", "third": "later"}
-    assert "Nothing waits for you" in client.get("/logins/").content.decode()
+    answer = client.get("/logins/")
+    assert "Nothing waits for you" in answer.content.decode()
+    assert [answer.context[name] for name in ("waiting", "later", "decided")] == [0, 1, 2]
     assert "third" in client.get("/logins/?show=later").content.decode()
     assert "Alice" in client.get("/logins/?show=decided").content.decode()
     assert "It is not theirs" in client.get(f"/logins/{asked[0].pk}/").content.decode()

@@ -12,9 +12,8 @@ from django.db.models.functions import Upper
 
 from apps.connectors.base import CredentialRecord, PrincipalRecord
 from apps.inventory.models import Connection, Identity, Principal, Resource
-from apps.inventory.sync import creators
+from apps.inventory.sync import creators, staging
 from apps.inventory.sync import rows as as_rows
-from apps.inventory.sync import staging
 from apps.inventory.sync.machines import classify
 from apps.inventory.sync.upserts import (
     ACCOUNT_OWNER,
