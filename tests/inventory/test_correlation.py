@@ -12,6 +12,8 @@ from apps.access.services.offers import holders_for
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors.base import CredentialRecord
+from apps.grants import warrants
+from apps.grants.models import Grant
 from apps.inventory import services, tasks
 from apps.inventory.models import Assignment, Correlation, Identity, Principal
 from apps.inventory.services import NotPossible
@@ -127,6 +129,17 @@ def test_a_rule_linked_login_is_not_offered_to_its_person(org, alice, erin):
     assert row not in holders_for(alice.user, offer)
     services.say_whose(row, alice, by=erin)
     assert row in holders_for(alice.user, offer)
+
+
+def test_no_grant_is_opened_on_a_login_that_only_a_rule_matched(org, alice, monkeypatch):
+    row = login(org, "alice@example.com")
+    run(org)
+    row.refresh_from_db()
+    monkeypatch.setattr(warrants.policies, "is_what_it_says", lambda _entitlement: True)
+    policy = EntitlementFactory(connection=org, resource=row.resource, kind="dated_policy")
+    grant = Grant(connection=org, identity=alice, principal=row, entitlement=policy, provisioner="iam_timeboxed_policy")
+    with pytest.raises(warrants.InvalidWarrant, match="Only a rule says whose login this is"):
+        warrants.ask_rules_again(grant)
 
 
 def test_an_answer_wakes_a_worker_who_moves_the_login(

@@ -216,6 +216,16 @@ def test_a_machines_owner_reviews(company: Company) -> None:
     assert rule(campaign, unowned, company.read)[:2] == (company.frank_user, "fallback")
 
 
+def test_the_successor_reviews_once_the_owner_has_left(company: Company) -> None:
+    owned = company.machine("owned", company.bob)
+    Identity.objects.filter(pk=owned.identity_id).update(successor=company.carol.identity)
+    company.stands(owned, company.read)
+    assert rule(company.launch(), owned, company.read)[:2] == (company.bob_user, "owner")
+    Identity.objects.filter(pk=company.bob.identity_id).update(ended_at=timezone.now())
+    why = (company.carol_user, "owner", "Successor of the owner of owned")
+    assert rule(company.launch(), owned, company.read) == why
+
+
 def test_a_login_of_a_person_is_reviewed_by_their_manager(company: Company) -> None:
     """An IAM user with a console password is its owner's own access."""
     login = company.machine("alice-console", company.alice)
