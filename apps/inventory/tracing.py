@@ -228,8 +228,8 @@ def _weigh_bounded(pks: Sequence[int], now: datetime) -> None:
     bounds = {(row.resource_id, row.attributes["policy_arn"]): row.documents for row in policies}
     due = []
     for one in people.values():
-        documents = bounds.get((one.resource_id, one.attributes["boundary"]))
-        boundary = NamedDocument(documents[0]["name"], documents[0]["document"]) if documents else None
+        bound = bounds.get((one.resource_id, one.attributes["boundary"]))
+        boundary = NamedDocument(bound[0]["name"], bound[0]["document"]) if bound else None
         found = privilege_of(held[one.pk], boundary=boundary, now=now)
         if _note(one.trust, found, is_bounded=boundary is not None):
             due.append(one.trust)
@@ -329,7 +329,9 @@ class _Escalations:
         """Everybody who is one already, those without any detour first."""
         goals = _Goals()
         rows = Trust.objects.filter(resource__connection=self.connection, principal__ended_at=None, privilege="admin")
-        found = rows.select_related("principal", "resource").order_by("-is_outright", "pk")
+        # Nobody can become a role that AWS made for itself and that trusts nobody by name.
+        found = rows.exclude(is_fixed=True, keys=[]).select_related("principal", "resource")
+        found = found.order_by("-is_outright", "pk")
         for trust in found[: MOST_TARGETS + 1]:
             if goals.count == MOST_TARGETS:
                 self.notes.append(f"There are more than {MOST_TARGETS:,} administrators; only so many were looked at.")
@@ -401,7 +403,8 @@ class _Escalations:
         mine = Escalation.objects.filter(connection=self.connection)
         before = {_node(row): row for row in mine}
         gone = [row.pk for node, row in before.items() if node not in self.ways]
-        new, changed = [], []
+        new: list[tuple[Escalation, _Way]] = []
+        changed: list[tuple[Escalation, _Way]] = []
         for node, (account, way) in self.ways.items():
             old = before.get(node)
             row = old or Escalation(connection=self.connection, resource_id=account)

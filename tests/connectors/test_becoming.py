@@ -225,6 +225,13 @@ def test_a_boundary_limits_a_role_that_is_named_but_not_a_user() -> None:
     assert assumes(holder(caller=user("me"), boundary=policy(deny("*"))), trust({"AWS": user("me")})) is None
 
 
+def test_a_session_that_is_named_is_not_limited_by_a_boundary() -> None:
+    session = trust({"AWS": f"arn:aws:sts::{HERE}:assumed-role/me/alice"})
+    found = assumes(holder(boundary=policy(allow("s3:Get*"))), session)
+    assert found == ("under a listed session name",)
+    assert assumes(holder(boundary=policy(deny("*"))), session) is None
+
+
 def test_a_boundary_that_was_not_read_is_a_doubt() -> None:
     who = steps.Holder(Caller(role("me"), HERE), knocks.knocks_of([parse(policy(KNOCKS))], NOW), None, True)
     assert assumes(who, trust(root(HERE))) == (steps.UNREAD_BOUNDARY,)

@@ -220,6 +220,19 @@ def test_only_a_plain_deny_on_everything_takes_away(level: str, denial: dict[str
     assert privilege(allow(["iam:CreateAccessKey", "iam:CreatePolicyVersion", "iam:GetUser"]), denial).level == level
 
 
+def test_what_exceptions_allow_is_less_what_is_denied() -> None:
+    rest = ("sts", "sso", "organizations", "identitystore", "account-access", "sso-directory")
+    assert privilege(allow_but("iam:*")).level == "admin"
+    assert privilege(allow_but("iam:*"), deny([f"{name}:*" for name in rest])).level == "privileged"
+    left = privilege(allow_but("iam:*"), {"Effect": "Deny", "NotAction": "ec2:Describe*", "Resource": "*"})
+    assert (left.level, left.reason) == ("read", "Can read in ec2.")
+
+
+def test_a_single_statement_is_read_like_a_list_of_one() -> None:
+    single = {"Version": "2012-10-17", "Statement": allow("iam:PutUserPolicy")}
+    assert privilege_of([NamedDocument("one", single)]).level == "admin"
+
+
 def test_a_deny_in_another_policy_counts_too() -> None:
     documents = [NamedDocument("a", policy(allow("iam:*"))), NamedDocument("b", policy(deny("iam:*")))]
     assert privilege_of(documents).level == "none"

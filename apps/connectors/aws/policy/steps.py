@@ -61,8 +61,10 @@ def assume(holder: Holder, target: Target, now: datetime) -> Step | None:
 
 def _enter(holder: Holder, target: Target, entry: Entry) -> Step | None:
     if entry.is_named and target.account_id == holder.caller.account_id:
-        # The trust is enough. Only a boundary still limits a role that is named (IAM: "Policy evaluation logic").
-        bounds = () if holder.caller.kind == "User" else _bounds(holder, ASSUME, target.arn)
+        # The trust is enough. Only a role that is named is still limited by its boundary; a user and a session that is
+        # named are not (IAM user guide: "Permissions boundaries", "Policy evaluation logic").
+        is_free = holder.caller.kind == "User" or entry.is_session
+        bounds = () if is_free else _bounds(holder, ASSUME, target.arn)
         return None if bounds is None else Step(ASSUME, (*entry.conditions, *bounds), entry)
     permit = _permit(holder, ASSUME, target.arn)
     if permit is None:

@@ -102,6 +102,7 @@ class Entry:
     is_named: bool
     conditions: tuple[str, ...] = ()
     is_anybody: bool = False
+    is_session: bool = False
 
 
 def of_permission_set(name: str, account_id: str, role_arn: str = "") -> Caller:
@@ -155,13 +156,13 @@ def entries(lines: Sequence[Line], caller: Caller, now: datetime) -> list[Entry]
         doubts += [f"unless denied {words}" for words in held or ("by name",)]
     found = []
     for line in lines:
-        how = _is_about(line, caller) if line.effect == "Allow" else None
+        how = _is_about(line, caller) if line.effect == "Allow" else ""
         held = _undecided(line.conditions, caller, now) if how else None
         if how and held is not None:
             session = ("under a listed session name",) if how == "session" else ()
             conditions = tuple(dict.fromkeys((*held, *session, *doubts)))
             is_named = how in ("named", "session", "anybody")
-            found.append(Entry(line.index, is_named, conditions, how == "anybody"))
+            found.append(Entry(line.index, is_named, conditions, how == "anybody", how == "session"))
     return sorted(found, key=lambda entry: (len(entry.conditions), not entry.is_named, entry.index))
 
 
