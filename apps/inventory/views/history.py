@@ -80,7 +80,7 @@ def of_account(request: HttpRequest, pk: int) -> HttpResponseBase:
 
 
 def _history(request: HttpRequest, row: history.Subject, listed: str) -> HttpResponseBase:
-    form = HistoryForm(request.GET)
+    form = HistoryForm({"on": history.today().isoformat()} | request.GET.dict())
     context: dict[str, Any] = {
         "row": row,
         "list": listed,
