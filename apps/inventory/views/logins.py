@@ -66,7 +66,7 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         return refused(request, form, reverse("inventory:login", args=[pk]))
     choice, reason = form.cleaned_data["choice"], form.cleaned_data["reason"]
-    whose = form.cleaned_data.get("whose")
+    whose: Any = form.cleaned_data.get("whose")
     if choice == "proposed":
         choice, whose = "person", getattr(getattr(principal, "correlation", None), "proposed", None)
     if choice == "person" and whose is None:
