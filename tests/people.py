@@ -111,12 +111,6 @@ class People(System):
         self.hr_file = hr_files.look_at(
             self.connection, [b"email,title\nnobody@example.com,Lead\n"], name="hr.csv", by=self.users["erin"]
         )
-        self.source = Source.objects.create(name="Okta", connection=self.connection)
-        self.token = Token.objects.create(source=self.source, prefix="0" * 12, digest="0" * 64, created_by=self.users["erin"])
-        self.scim_user = ScimUser.objects.create(source=self.source, user_name="x", user_name_key="x", payload={})
-        self.hr_file = hr_files.look_at(
-            self.connection, [b"email,title\nnobody@example.com,Lead\n"], name="hr.csv", by=self.users["erin"]
-        )
         self.notification = Notification.objects.create(
             recipient=self.users["alice"], event=1, kind="grants.grant.active", title="Ready", url="/grants/"
         )

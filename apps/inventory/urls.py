@@ -1,7 +1,5 @@
 from django.urls import path
 
-from apps.inventory.views import hr_files
-
 from apps.inventory.views import (
     accounts,
     connection_tests,
@@ -18,14 +16,7 @@ from apps.inventory.views import (
 
 app_name = "inventory"
 
-HR_FILES = [
-    path("connections/<slug:name>/hr-file", hr_files.hr_file, name="hr_file"),
-    path("connections/<slug:name>/hr-file/<int:pk>/apply", hr_files.apply_hr_file, name="apply_hr_file"),
-    path("connections/<slug:name>/hr-file/<int:pk>/discard", hr_files.discard_hr_file, name="discard_hr_file"),
-]
-
 urlpatterns = [
-    *HR_FILES,
     path("connections/<slug:name>/hr-file", hr_files.hr_file, name="hr_file"),
     path("connections/<slug:name>/hr-file/<int:pk>/apply", hr_files.apply_hr_file, name="apply_hr_file"),
     path("connections/<slug:name>/hr-file/<int:pk>/discard", hr_files.discard_hr_file, name="discard_hr_file"),

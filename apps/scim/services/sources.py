@@ -63,7 +63,7 @@ def make_token(source: Source, *, expires_at: datetime | None, by: Any) -> tuple
 @transaction.atomic
 def revoke_token(token: Token, *, by: Any) -> Token:
     """It opens nothing from this moment on."""
-    token = Token.objects.select_for_update().select_related("source").get(pk=token.pk)
+    token = Token.objects.select_for_update(of=("self",)).select_related("source").get(pk=token.pk)
     if token.revoked_at:
         raise NotPossible("This token was revoked already.")
     token.revoked_at, token.revoked_by = timezone.now(), by

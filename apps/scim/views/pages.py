@@ -141,9 +141,9 @@ def _page(request: HttpRequest, row: Source, *, status: int = 200, **more: Any) 
         "tokens": list(row.tokens.select_related("created_by", "revoked_by")[:20]),
         "token_form": TokenForm(),
         "counts": mine.aggregate(
-            all=Count("pk"),
-            active=Count("pk", filter=Q(active=True)),
+            everybody=Count("pk"),
             linked=Count("identity"),
+            present=Count("pk", filter=Q(active=True)),
             waiting=Count("pk", filter=Q(active=True, identity=None)),
         ),
         "groups": ScimGroup.objects.filter(source=row).count(),
