@@ -124,6 +124,14 @@ def test_an_organization_full_of_oddities_is_read_and_each_is_said(read, world, 
     world.add_principal(
         "iam_user", "tagged", account_id=PROD, attributes={"tags": {"k\0": "v\ud800\u202e", "n": float("inf")}}
     )
+    account = fake.FakeConnector.scan_account
+
+    def with_a_key_of_nobody(self, *args):
+        scan = account(self, *args)
+        scan.credentials.append(CredentialRecord("nobody", "access_key", "AKIA1"))
+        return scan
+
+    monkeypatch.setattr(fake.FakeConnector, "scan_account", with_a_key_of_nobody)
     accounts = fake.FakeConnector.accounts
 
     def listed(self):
@@ -151,6 +159,8 @@ def test_an_organization_full_of_oddities_is_read_and_each_is_said(read, world, 
     ):
         assert words in said
     assert run.scopes.exclude(state=ScopeScan.State.COMPLETE).count() == 1
+    (of_prod,) = run.scopes.get(resource__external_id=PROD).notes
+    assert of_prod == "1 credentials belong to somebody who is not listed (any more). They are not shown."
     assert Resource.objects.count() == 2
     assert Principal.objects.get(external_id="tagged").attributes["tags"] == {"k": "v?\u202e", "n": "inf"}
     assert Assignment.objects.open().count() == 5

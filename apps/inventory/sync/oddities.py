@@ -30,6 +30,7 @@ class Oddities:
     came_twice: Counter[str] = field(default_factory=Counter)
     names_cut: Counter[str] = field(default_factory=Counter)
     from_the_future: int = 0
+    of_nobody: int = 0  # secrets
 
     def kept(self, records: Iterable[R], model: type[Model], kinds: Collection[str]) -> list[R]:
         """Records that can be stored, each id once: the last of several that have the same."""
@@ -62,6 +63,8 @@ class Oddities:
             yield f"{count:,} {name} were listed twice, the same both times."
         for name, count in self.names_cut.items():
             yield f"{count:,} {name} have a name of more than {LONGEST_NAME} characters, which is shown cut."
+        if self.of_nobody:
+            yield f"{self.of_nobody:,} credentials belong to somebody who is not listed (any more). They are not shown."
         if self.from_the_future:
             yield f"{self.from_the_future:,} say that they were made in the future. A clock is wrong, there or here."
 

@@ -200,6 +200,7 @@ class Writer:
             for record in records
             if record.principal_external_id in ids
         }
+        self.odd.of_nobody += sum(record.principal_external_id not in ids for record in records)
         mine = Credential.objects.filter(principal__in=self.scope.principals)
         before = known(mine, "principal_id", "kind", "external_id")
         digests = self.digests(Credential, rows)
