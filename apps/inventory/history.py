@@ -4,8 +4,8 @@ A day is a whole day in UTC, and something was held on it when it was held at an
 shows. A membership counts with what its group held during it. Periods say when Gatehouse saw something, so each answer
 comes with when Gatehouse looked.
 
-One statement an answer. It goes into the assignments by (principal, entitlement) or (entitlement, principal); both indexes
-carry the period, so that rows of other days cost no visit to the table.
+One statement an answer. It reads the assignments in (principal, entitlement) or (entitlement, principal); both indexes
+carry the period and the key, so that no row costs a visit to the table.
 """
 
 from __future__ import annotations
