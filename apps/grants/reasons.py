@@ -10,6 +10,8 @@ from apps.grants.models import Grant
 from apps.inventory.extensions import Reason
 from apps.inventory.models import Assignment
 
+MOST_NAMED = 500  # entitlements in a statement; beyond it naming them costs more than the grants of other ones
+
 
 def explain(assignments: Iterable[Assignment]) -> dict[int, Reason]:
     """The grant behind each of these assignments, if there is one: for what is held now the unfinished one, for what
@@ -17,9 +19,12 @@ def explain(assignments: Iterable[Assignment]) -> dict[int, Reason]:
     rows: dict[tuple[int, int], list[Assignment]] = {}
     for row in assignments:
         rows.setdefault((row.principal_id, row.entitlement_id), []).append(row)
+    entitlements = {entitlement for _, entitlement in rows}
     grants = (Grant.objects.unfinished() | Grant.objects.exclude(revoked_at=None)).filter(
-        principal__in={principal for principal, _ in rows}, entitlement__in={entitlement for _, entitlement in rows}
+        principal__in={principal for principal, _ in rows}
     )
+    if len(entitlements) <= MOST_NAMED:
+        grants = grants.filter(entitlement__in=entitlements)
     found = {}
     for grant in grants.order_by("ends_at"):
         for row in rows.get((grant.principal_id, grant.entitlement_id), ()):
