@@ -173,6 +173,7 @@ TABLES: Mapping[str, Table] = {
     },
     "grants.Minting": {"web": READ, "worker": READ, "broker": ADD, "ender": READ},
     "grants.TracedSession": {"web": READ, "worker": ADD},
+    "grants.OutsideChange": {"web": READ, "worker": "SELECT, INSERT, DELETE"},
     "grants.Activity": {"web": READ, "worker": "SELECT, INSERT, UPDATE"},
     # Stops narrow. Differences are what comparisons found; people say what of it may stay for a time.
     "grants.Stop": {

@@ -9,11 +9,12 @@ class GrantsConfig(AppConfig):
         from django.utils import timezone
 
         from apps.core import navigation
-        from apps.grants import attribution, permissions, reasons
+        from apps.grants import attribution, outside, permissions, reasons
         from apps.grants.models import Drift, Exodus, Grant, Stop
         from apps.inventory import extensions, trails
 
         trails.add_event_reader("grants", attribution.read)
+        trails.add_event_reader("outside changes", outside.read)
         extensions.add_explanation("grants", reasons.explain)
         extensions.add_tab(
             extensions.Tab(subject="inventory.identity", label="Grants", url_name="grants:of_identity", order=20)

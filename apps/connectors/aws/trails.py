@@ -39,6 +39,14 @@ _DENIED = re.compile(
 _STARTS_SESSION = {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot"}
 _MAKES = {"CreateRole": "role", "CreateUser": "user", "CreateServiceLinkedRole": "role"}
 
+# What a change of access names, by service: ids and names alone, since other parameters can hold secrets.
+_NAMED = {
+    "iam": ("userName", "roleName", "groupName", "policyArn", "policyName"),
+    "sso": ("permissionSetArn", "targetId", "principalId"),
+    "identitystore": ("groupId", "memberId"),
+    "sso-directory": ("groupId", "memberId"),
+}
+
 
 # ---- one record ---------------------------------------------------------------------------------------------------
 
@@ -94,7 +102,15 @@ def parse(document: Mapping[str, Any]) -> TrailEvent | None:
         tags=_tags(asked) if is_assume else {},
         made_arn=_text(made.get("arn"), LONGEST_ARN),
         made_id=_text(made.get("roleId") or made.get("userId")),
+        named=_named(service, asked) if document.get("readOnly") is False else {},
     )
+
+
+def _named(service: str, asked: Mapping[str, Any]) -> dict[str, str]:
+    """Who and what a write names. Identity stores wrap a member's id once more."""
+    found = {key: asked.get(key) for key in _NAMED.get(service, ())}
+    plain = {key: value.get("userId") if isinstance(value, Mapping) else value for key, value in found.items()}
+    return {key: text for key, value in plain.items() if (text := _text(value, LONGEST_ARN))}
 
 
 def _outcome(document: Mapping[str, Any], name: str, answered: Mapping[str, Any]) -> Outcome:

@@ -1,6 +1,6 @@
 """Our intents, what they rest on, and how AWS differs from them."""
 
-from apps.grants.models.activity import Activity, Strength, TracedSession
+from apps.grants.models.activity import Activity, OutsideChange, Strength, TracedSession
 from apps.grants.models.drift import Drift, Reconciliation
 from apps.grants.models.grants import COMMITTED, IN_AWS, LIVE, EndReason, Grant, GrantQuerySet, State, new_reference
 from apps.grants.models.homes import Home
@@ -24,6 +24,7 @@ __all__ = [
     "Home",
     "Leaving",
     "Minting",
+    "OutsideChange",
     "Reconciliation",
     "Scope",
     "State",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import Q
 
@@ -30,6 +31,38 @@ class TracedSession(models.Model):
 
     def __str__(self) -> str:
         return f"{self.access_key_id} of {self.grant_id}"
+
+
+class OutsideChange(models.Model):
+    """A call that gave access in AWS and was not Gatehouse's: who made it, from where. Kept for as long as usage is, to
+    say who is behind what came about outside the portal."""
+
+    connection = models.ForeignKey("inventory.Connection", models.CASCADE, related_name="outside_changes")
+    event_id = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    account_id = models.CharField(max_length=64)
+    call = models.CharField(max_length=130, help_text="iam:AttachUserPolicy")
+    named = models.JSONField(default=dict, help_text="Who and what it names.")
+    actor_arn = models.CharField(max_length=2048, blank=True)
+    session_name = models.CharField(max_length=256, blank=True)
+    source_identity = models.CharField(max_length=256, blank=True)
+    source_address = models.CharField(max_length=128, blank=True)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        constraints = [models.UniqueConstraint(fields=["connection", "event_id"], name="outside_change_once")]
+        indexes = [
+            GinIndex(OpClass("named", name="jsonb_path_ops"), name="outside_change_names"),
+            models.Index(fields=["at"], name="outside_change_by_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.call} by {self.who}"
+
+    @property
+    def who(self) -> str:
+        """The surest name that the trail has for them."""
+        return self.source_identity or self.session_name or self.actor_arn
 
 
 class Activity(models.Model):

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.audit.models import AuditEvent, ref
 from apps.core import paging
-from apps.grants import permissions
+from apps.grants import outside, permissions
 from apps.grants.forms import AcceptForm
 from apps.grants.models import Drift, Home, Reconciliation
 from apps.grants.services import NotPossible
@@ -108,6 +108,7 @@ def _detail(request: HttpRequest, user: User, row: Drift, form: AcceptForm, stat
         "drift": row,
         "events": AuditEvent.objects.about(ref(row)).order_by("pk")[:100],
         "advice": "" if row.is_repairable else ADVICE.get(Drift.Kind(row.kind), ""),
+        "author": outside.author_of(row.assignment) if row.assignment else None,
         "form": form if row.is_open and permissions.can_accept(user) else None,
     }
     return render(request, "grants/drift_detail.html", context, status=status)
