@@ -135,20 +135,20 @@ def by_weight(column: str) -> Case:
 
 def with_worst(identities: QuerySet[Identity]) -> QuerySet[Identity]:
     """Each with the heaviest privilege it holds; a membership counts with what its group holds."""
-    worst = _held_weighed().order_by("weight").values("entitlement__privilege")
+    worst = _held().order_by(by_weight("entitlement__privilege")).values("entitlement__privilege")
     return identities.annotate(worst=Subquery(worst[:1]))
 
 
 def heaviest_first(identities: QuerySet[Identity]) -> QuerySet[Identity]:
     """`with_worst`, in that order. Weighs everything that they hold: for the identities of one account, not for all."""
-    weight = Subquery(_held_weighed().order_by("weight").values("weight")[:1])
-    return with_worst(identities.annotate(weight=weight)).order_by("weight", "name", "pk")
+    held = _held().annotate(weight=by_weight("entitlement__privilege"))
+    weight = Subquery(held.order_by("weight").values("weight")[:1])
+    return with_worst(identities).annotate(weight=weight).order_by("weight", "name", "pk")
 
 
-def _held_weighed() -> QuerySet[Assignment]:
+def _held() -> QuerySet[Assignment]:
     """What the identity of the outer query holds."""
-    held = Assignment.objects.open().filter(principal__identity=OuterRef("pk")).strangers_only()
-    return held.annotate(weight=by_weight("entitlement__privilege"))
+    return Assignment.objects.open().filter(principal__identity=OuterRef("pk")).strangers_only()
 
 
 def holds_privileged() -> Q:
