@@ -206,8 +206,5 @@ def _require_approver(grant: Grant, warrant: Authorization, *, at: datetime) -> 
 
 def _words_of(verdict: evaluation.Verdict, asked_for: timedelta, *, has_ticket: bool) -> tuple[str, ...]:
     """Who the rules let approve this, also where a weaker tier would do for somebody else's own access."""
-    if verdict.tier == "approval":
-        return verdict.approvers
     fitting = (one for one in verdict.offers if one.tier == "approval" and one.cap >= asked_for)
-    best = next((one for one in fitting if has_ticket or not one.needs_ticket), None)
-    return best.approvers if best else ()
+    return next((one.approvers for one in fitting if has_ticket or not one.needs_ticket), ())

@@ -1,0 +1,148 @@
+"""Asked again before access opens: may who asked ask, and may one who said yes say it, by the rules of now?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from apps.grants import services, warrants
+from apps.grants.models import Grant
+from apps.inventory.models import Principal
+from apps.rules import evaluation
+from tests.factories.inventory import PrincipalFactory
+from tests.factories.users import UserFactory
+from tests.grants.signing import approved, draft, give_key, sign, signed_by
+from tests.grants.system import System
+from tests.rules.asking import permit, rules
+
+WITH_TICKET = '@requires("ticket") '
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def in_force(monkeypatch: pytest.MonkeyPatch) -> Put:
+    """Puts other rules in force."""
+
+    def put(*texts: str) -> None:
+        ruleset = rules("".join(texts))
+        monkeypatch.setattr(evaluation, "in_force", lambda: ruleset)
+
+    return put
+
+
+def yes_of(*people: Principal) -> services.Authority:
+    return approved(*({"user": str(who.identity.user_id), "name": who.name} for who in people))  # type: ignore[union-attr]
+
+
+def robot(system: System) -> Principal:
+    """A machine that Alice answers for."""
+    machine: Principal = PrincipalFactory(connection=system.connection, external_id="robot")
+    machine.identity.owner = system.alice.identity  # type: ignore[union-attr]
+    machine.identity.save()  # type: ignore[union-attr]
+    return machine
+
+
+def for_the_robot(system: System, **fields: Any) -> Grant:
+    machine = robot(system)
+    return services.issue(
+        identity=machine.identity,
+        principal=machine,
+        entitlement=system.read,
+        requester=system.alice.identity.user,
+        by=system.bob.identity.user,
+        **{
+            "provisioner": "idc_assignment",
+            "duration": timedelta(hours=1),
+            "reason": "For the robot.",
+            "authority": yes_of(system.bob),
+            **fields,
+        },
+    )
+
+
+def refused(grant: Grant) -> str:
+    with pytest.raises(warrants.InvalidWarrant) as why:
+        warrants.ask_rules_again(Grant.objects.get(pk=grant.pk))
+    return str(why.value)
+
+
+# ---- who asked
+
+
+def test_nothing_opens_for_somebody_who_left_after_the_approval(system: System) -> None:
+    grant = system.issue(authority=yes_of(system.bob))
+    system.alice.identity.user.is_active = False
+    system.alice.identity.user.save()
+    assert "Nobody who works here" in refused(grant)
+
+
+@pytest.mark.parametrize("missing", ["requested_by", "identity"])
+def test_nothing_opens_for_nobody(system: System, missing: str) -> None:
+    grant = system.issue(authority=yes_of(system.bob))
+    Grant.objects.filter(pk=grant.pk).update(**{missing: None})
+    assert "Nobody who works here" in refused(grant)
+
+
+def test_nothing_opens_on_the_word_of_somebody_whom_the_inventory_does_not_know(system: System) -> None:
+    grant = system.issue(authority=yes_of(system.bob))
+    Grant.objects.filter(pk=grant.pk).update(requested_by=UserFactory(name="Somebody"))
+    assert "Nobody who works here" in refused(grant)
+
+
+# ---- whose yes it takes
+
+
+def test_what_takes_nobodys_yes_by_now_needs_no_approver(system: System, in_force: Put) -> None:
+    carol = system.person("carol")
+    grant = system.issue(authority=yes_of(carol))
+    warrants.ask_rules_again(grant)  # the rules as shipped let an engineer read
+    in_force(permit("asked", "approval", "8h"))
+    assert "Nobody who approved this may" in refused(grant)
+
+
+def test_privileged_access_takes_its_approvers_passkey_even_where_rules_say_it_needs_nobody(
+    system: System, in_force: Put
+) -> None:
+    in_force(permit("free", "auto", "8h"), permit("asked", "approval", "8h"))
+    bob, carol = system.bob.identity.user, system.person("carol").identity.user
+    wanted = draft(system.alice, system.admin)
+    hers = system.issue(what=system.admin, authority=signed_by(carol, give_key(carol), wanted))
+    assert "Nobody who approved this may" in refused(hers)
+    other = draft(system.alice, system.admin, reason="Looking into INC-2.")
+    his = sign(warrants.spec_of(other), give_key(bob), bob)
+    warrants.ask_rules_again(system.issue(what=system.admin, reason="Looking into INC-2.", authority=approved(his)))
+
+
+def test_an_approval_opens_for_a_machine_what_its_owner_may_have_without(system: System, in_force: Put) -> None:
+    in_force(permit("free", "auto", "8h"), permit("asked", "approval", "1h"))
+    warrants.ask_rules_again(for_the_robot(system))
+
+
+def test_a_machine_gets_nothing_that_only_its_owner_may_have(system: System, in_force: Put) -> None:
+    in_force(permit("free", "auto", "8h"))
+    assert "Nobody who approved this may" in refused(for_the_robot(system))
+
+
+def test_a_machine_gets_nothing_for_longer_than_approvers_may_give(system: System, in_force: Put) -> None:
+    in_force(permit("free", "auto", "8h"), permit("asked", "approval", "59m"))
+    assert "Nobody who approved this may" in refused(for_the_robot(system))
+
+
+def test_an_approval_for_a_machine_counts_against_a_ticket_where_the_rule_wants_one(
+    system: System, in_force: Put
+) -> None:
+    in_force(permit("free", "auto", "8h"), permit("asked", "approval", "8h", extra=WITH_TICKET))
+    warrants.ask_rules_again(for_the_robot(system, ticket_ref="INC-1"))
+
+
+def test_without_the_ticket_only_they_approve_whose_rule_wants_none(system: System, in_force: Put) -> None:
+    """The owner against a ticket, for long; an administrator without."""
+    in_force(
+        permit("free", "auto", "8h"),
+        permit("owner", "approval", "8h", extra=WITH_TICKET),
+        permit("boss", "approval", "4h", extra='@approvers("administrator") '),
+    )
+    assert "Nobody who approved this may" in refused(for_the_robot(system))
