@@ -36,6 +36,7 @@ from apps.inventory.sync.upserts import Changes, end, known, upsert
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
+READ_AHEAD = 2  # accounts that wait in memory to be written, beside those that are being read
 INTERRUPTED = "It was interrupted. Start it again."
 
 
@@ -216,7 +217,7 @@ class _Run:
         try:
             pending: set[Future[_Read]] = set()
             while True:
-                room = 2 * settings.SYNC_READERS - len(pending)
+                room = settings.SYNC_READERS + READ_AHEAD - len(pending)
                 pending |= {pool.submit(_read, resource, scan) for resource in islice(waiting, room)}
                 if not pending:
                     return
