@@ -29,7 +29,7 @@ class SourceForm(forms.Form):
 
 
 class TokenForm(forms.Form):
-    expires = forms.ChoiceField(choices=DAYS, required=False, label="Expires after")
+    expires = forms.ChoiceField(choices=DAYS, required=False, initial="365", label="Expires after")
 
     def clean_expires(self) -> datetime | None:
         days = self.cleaned_data["expires"]
