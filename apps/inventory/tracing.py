@@ -270,6 +270,7 @@ class _Goal:
     name: str
     target: steps.Target
     says: str = ""  # of the step that follows, for the sentence
+    conditions: tuple[str, ...] = ()  # of that step
 
 
 @dataclass
@@ -297,13 +298,18 @@ class _Way:
     count: int
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """What must be so on the whole way, in words."""
+        return tuple(dict.fromkeys((*self.step.conditions, *self.goal.conditions)))
+
+    @property
     def says(self) -> str:
         return _SAYS[self.step.way].format(name=self.goal.name, service=self.step.service)
 
     @property
     def reason(self) -> str:
         then = f", which {self.goal.says}" if self.goal.says else ", an administrator"
-        asks = f" Only {' and '.join(self.step.conditions)}." if self.step.conditions else ""
+        asks = f" Only {' and '.join(self.conditions)}." if self.conditions else ""
         return f"{self.says[0].upper()}{self.says[1:]}{then}.{asks}"[:1000]
 
 
@@ -351,7 +357,7 @@ class _Escalations:
                 way = _Way(*best, count)
                 self.ways[node] = (account.pk, way)
                 if trust is not None:
-                    goal = _Goal(trust.pk, trust.principal.name, paths.as_target(trust), way.says)
+                    goal = _Goal(trust.pk, trust.principal.name, paths.as_target(trust), way.says, way.conditions)
                     nearer.add(goal, trust.keys)
             if compared >= MOST_COMPARED:
                 self.notes.append(f"{account.name} has too many holders and roles to compare all; the rest is unknown.")
@@ -360,12 +366,12 @@ class _Escalations:
     def best(self, holder: steps.Holder, goals: _Goals, most: int) -> tuple[tuple[_Goal, steps.Step] | None, int]:
         """The surest step to any goal, and how many were compared."""
         found: tuple[_Goal, steps.Step] | None = None
-        looked = 0
+        looked = doubts = 0
         for goal, step in self.tries(holder, goals):
             looked += 1
-            if step and (found is None or len(step.conditions) < len(found[1].conditions)):
-                found = goal, step
-            if looked >= most or (found and not found[1].conditions):
+            if step and (found is None or len(step.conditions + goal.conditions) < doubts):
+                found, doubts = (goal, step), len(step.conditions + goal.conditions)
+            if looked >= most or (found and not doubts):
                 break
         return found, looked
 
@@ -409,7 +415,7 @@ class _Escalations:
             old = before.get(node)
             row = old or Escalation(connection=self.connection, resource_id=account)
             row.principal_id, row.entitlement_id = (node[1], None) if node[0] == "principal" else (None, node[1])
-            values = (way.step.way, way.goal.pk, way.count, way.reason, bool(way.step.conditions))
+            values = (way.step.way, way.goal.pk, way.count, way.reason, bool(way.conditions))
             if old is None or (old.way, old.target_id, old.steps, old.reason, old.is_conditional) != values:
                 row.way, row.target_id, row.steps, row.reason, row.is_conditional = values
                 (changed if old else new).append((row, way))

@@ -134,9 +134,13 @@ def test_a_circle_of_roles_ends(company):
 def test_a_way_under_conditions_says_so(company):
     mfa = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
     company.role("admin", trust({"AWS": company.arn("deploy")}, Condition=mfa), may=[EVERYTHING])
-    company.role("deploy")
-    assert reasons(company) == {"deploy": "Can assume the role admin, an administrator. Only with MFA."}
-    assert Escalation.objects.get().is_conditional
+    company.role("deploy", trust({"AWS": company.arn("first")}))
+    company.role("first")
+    assert reasons(company) == {
+        "deploy": "Can assume the role admin, an administrator. Only with MFA.",
+        "first": "Can assume the role deploy, which can assume the role admin. Only with MFA.",
+    }
+    assert Escalation.objects.filter(is_conditional=True).count() == 2
 
 
 def test_what_is_closed_goes_and_what_stays_keeps_its_date(company):
