@@ -71,10 +71,11 @@ def check(grant: Grant) -> None:
 
 
 def check_extension(extension: Extension) -> None:
-    """Raise `InvalidWarrant` unless its grant has a good warrant, and the extension one that covers exactly this."""
+    """Raise `InvalidWarrant` unless its grant has a good warrant, and the extension, which nobody applied yet, one that
+    covers exactly this."""
     check(extension.grant)
     spec = spec_of_extension(extension.grant, extension.duration)
-    _check(extension.grant, extension, spec, at=_used_at(extension.applied_at))
+    _check(extension.grant, extension, spec, at=timezone.now())
 
 
 def _used_at(acted_at: datetime | None) -> datetime:
@@ -133,7 +134,7 @@ def ask_rules_again(grant: Grant, extension: Extension | None = None) -> None:
     warrant: Authorization = extension or grant.warrant
     if warrant.verdict.get("tier") == "approval":
         if extension is not None or grant.state != State.ACTIVE:
-            _require_approver(grant, warrant, at=_used_at(extension.applied_at if extension else grant.claimed_at))
+            _require_approver(grant, warrant, at=_used_at(None if extension else grant.claimed_at))
         return
     if grant.identity is None:
         raise InvalidWarrant("Only a person can be given this without approval.")

@@ -1,4 +1,4 @@
-"""Asked again before access opens: may who asked ask, and may one who said yes say it, by the rules of now?"""
+"""Asked again before access opens or lasts longer: may who asked ask, and may one who said yes say it, by now?"""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from apps.grants import services, warrants
-from apps.grants.models import Grant
+from apps.grants import provisioning, services, warrants
+from apps.grants.models import Extension, Grant
 from apps.inventory.models import Principal
 from apps.rules import evaluation
 from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.grants.signing import approved, draft, give_key, sign, signed_by
-from tests.grants.system import System
+from tests.grants.system import System, make_due
 from tests.rules.asking import permit, rules
+from tests.users.soft_key import SoftKey
 
 WITH_TICKET = '@requires("ticket") '
 Put = Callable[..., None]
@@ -146,3 +148,47 @@ def test_without_the_ticket_only_they_approve_whose_rule_wants_none(system: Syst
         permit("boss", "approval", "4h", extra='@approvers("administrator") '),
     )
     assert "Nobody who approved this may" in refused(for_the_robot(system))
+
+
+# ---- for longer
+
+
+def later(system: System, grant: Grant, key: SoftKey, **fields: Any) -> Extension:
+    """Bob signs that Alice holds it for half an hour longer."""
+    longer = timedelta(minutes=30)
+    yes = sign(warrants.spec_of_extension(grant, longer), key, system.bob.identity.user, **fields)  # type: ignore[arg-type, union-attr]
+    return services.extend(grant, longer=longer, by=grant.requested_by, authority=approved(yes))
+
+
+def half_an_hour(system: System, key: SoftKey) -> Grant:
+    wanted = draft(system.alice, system.admin, ticket_ref="INC-1", duration=timedelta(minutes=30))
+    authority = signed_by(system.bob.identity.user, key, wanted)  # type: ignore[arg-type, union-attr]
+    return system.active(what=system.admin, authority=authority, ticket_ref="INC-1", duration=timedelta(minutes=30))
+
+
+def test_privileged_access_is_extended_by_a_passkey_of_its_own(system: System) -> None:
+    key = give_key(system.bob.identity.user)
+    grant = half_an_hour(system, key)
+    extension = later(system, grant, key)
+    make_due()
+    provisioning.extend(extension.pk)
+    extension.refresh_from_db()
+    assert extension.applied_at, extension.problem
+    assert Grant.objects.get(pk=grant.pk).ends_at == timezone.now() + timedelta(hours=1)
+
+
+def test_a_yes_to_an_extension_that_expired_before_a_worker_acted_extends_nothing(system: System, clock: Any) -> None:
+    key = give_key(system.bob.identity.user)
+    extension = later(system, half_an_hour(system, key), key, expires=timezone.now() + timedelta(minutes=5))
+    clock.shift(timedelta(minutes=6))
+    make_due()
+    provisioning.extend(extension.pk)
+    extension.refresh_from_db()
+    assert extension.refused_at and "another time" in extension.problem
+
+
+def test_the_passkey_that_opened_it_does_not_extend_it(system: System) -> None:
+    grant = half_an_hour(system, give_key(system.bob.identity.user))
+    again = services.Authority({"tier": "approval", "cap_seconds": 3600}, grant.warrant.approvals)
+    with pytest.raises(services.NotPossible, match="something else"):
+        services.extend(grant, longer=timedelta(minutes=30), by=grant.requested_by, authority=again)
