@@ -44,7 +44,7 @@ def stamp(at: datetime) -> str:
 
 def size(document: Any) -> int:
     """The characters that IAM counts."""
-    return sum(not letter.isspace() for letter in json.dumps(document, separators=(",", ":")))
+    return sum(not letter.isspace() for letter in json.dumps(document))
 
 
 def render(windows: Sequence[Window], partition: str = "aws") -> dict[str, Any]:
