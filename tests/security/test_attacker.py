@@ -385,8 +385,9 @@ def test_an_active_grant_is_not_stretched(attack: Attack) -> None:
         lambda a: Principal.objects.update(identity=a.mallory.identity),
         lambda a: Principal.objects.update(is_reserved=False),
         lambda a: Assignment.objects.all().delete(),
-        lambda a: Identity.objects.update(ended_at=None),
-        lambda a: Identity.objects.update(department="engineering"),
+        lambda a: Identity.objects.exclude(ended_at=None).update(ended_at=None),
+        lambda a: Identity.objects.update(kind="machine"),
+        lambda a: Identity.objects.update(classification="service"),
         lambda a: Resource.objects.update(is_management=False),
         lambda a: Connection.objects.update(options={"provisioner_role": "Admin"}),
         lambda a: Connection.objects.update(external_id="known"),
@@ -410,6 +411,8 @@ def test_an_active_grant_is_not_stretched(attack: Attack) -> None:
 def test_what_workers_go_by_cannot_be_changed(attack: Attack, change: Callable[[Attack], Any]) -> None:
     attack.system.issue()
     attack.system.holds(attack.system.bob, attack.system.read)
+    left = PrincipalFactory(connection=attack.system.connection, attributes={"status": "disabled"}).identity
+    Identity.objects.filter(pk=left.pk).update(ended_at=timezone.now())
     let_stand()
     with attack.acting("web"):
         denied(lambda: change(attack))

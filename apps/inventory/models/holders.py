@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pgtrigger
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -13,6 +14,7 @@ from django.db.models.functions import Upper
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.core.privileges import ROLES
 from apps.inventory.models.connections import Connection
 from apps.inventory.models.resources import Resource
 
@@ -159,6 +161,24 @@ class Identity(models.Model):
     class Meta:
         ordering = ["name", "pk"]
         verbose_name_plural = "identities"
+        triggers = [
+            pgtrigger.Trigger(
+                name="comes_back_by_the_directory",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__ended_at__isnull=False, new__ended_at__isnull=True),
+                func=f"""
+                IF current_user = '{ROLES["web"]}' AND NOT EXISTS (
+                    SELECT FROM inventory_principal p WHERE p.identity_id = NEW.id AND p.kind = 'idc_user'
+                        AND p.ended_at IS NULL AND COALESCE(p.attributes->>'status', '') <> 'disabled'
+                ) THEN
+                    RAISE EXCEPTION 'The directory does not have them any more.'
+                        USING ERRCODE = 'insufficient_privilege';
+                END IF;
+                RETURN NEW;
+                """,
+            )
+        ]
         constraints = [
             models.UniqueConstraint(fields=["connection", "external_id"], name="identity_once"),
             models.CheckConstraint(condition=Q(manager=None) | ~Q(manager=F("pk")), name="identity_not_own_manager"),
