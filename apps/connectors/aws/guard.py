@@ -59,7 +59,7 @@ def render(windows: Sequence[Window], partition: str = "aws") -> dict[str, Any]:
     still_open = {line: end for line, end in ends.items() if line not in closed}
     plain, crossed = _by_permission_set(closed), _by_people(closed)
     shorter = min(plain, crossed, key=lambda groups: size(_document(partition, {stamp(LONG_AGO): groups})))
-    return _document(partition, {**_open_groups(still_open), **({stamp(LONG_AGO): shorter} if closed else {})})
+    return _document(partition, {**_open_groups(still_open), stamp(LONG_AGO): shorter})
 
 
 def require_room(windows: Sequence[Window], partition: str = "aws") -> None:
