@@ -102,10 +102,14 @@ def test_an_instant_is_spelt_in_utc_and_rounded_down() -> None:
             [window("alice"), window("alice", end=END - timedelta(hours=1))],
             [denial(ROLES + "Admin_*", ["alice"], "2026-11-22T09:30:59Z")],
         ),
+        (
+            [window("alice", end=END - timedelta(hours=1)), window("alice")],
+            [denial(ROLES + "Admin_*", ["alice"], "2026-11-22T09:30:59Z")],
+        ),
     ],
     ids=[
         "nobody", "one", "sorted", "apart", "at once", "crossed", "some ended", "everybody and everything",
-        "as late as a stop", "one person everywhere", "one set for everybody", "the earlier of two",
+        "as late as a stop", "one person everywhere", "one set for everybody", "the earlier of two", "in any order",
     ],
 )  # fmt: skip
 def test_the_document_says_exactly_this(windows: list[Window], denials: list[dict[str, Any]]) -> None:
