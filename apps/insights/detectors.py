@@ -109,6 +109,19 @@ DETECTORS = (
                 SELECT FROM inventory_assignment a JOIN inventory_principal p ON p.id = a.principal_id
                 WHERE a.entitlement_id = e.id AND upper_inf(a.period) AND NOT p.is_reserved)""",
     f"""
+        SELECT '{Finding.Kind.ESCALATION}',
+            'way:' || COALESCE('principal:' || w.principal_id, 'entitlement:' || w.entitlement_id),
+            CASE WHEN w.is_conditional THEN {MEDIUM} ELSE {HIGH} END, w.resource_id, p.identity_id, w.entitlement_id,
+            NULL::bigint, NULL::bigint, {_ANSWERS}, COALESCE(p.name, e.name), w.reason,
+            jsonb_build_object('steps', w.steps, 'becomes first', t.name, 'statement', w.statement::text)
+        FROM inventory_escalation w
+        JOIN inventory_principal t ON t.id = w.target_id
+        LEFT JOIN inventory_principal p ON p.id = w.principal_id
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_entitlement e ON e.id = w.entitlement_id
+        LEFT JOIN inventory_resource r ON r.id = w.resource_id
+        WHERE w.connection_id = %(connection)s""",
+    f"""
         SELECT DISTINCT ON (c.kind, i.id, concern.word) c.kind, 'identity:' || i.id || ':' || concern.word, c.severity,
             p.resource_id, i.id, NULL::bigint, NULL::bigint, NULL::bigint, {_ANSWERS}, i.name, sign->>'evidence',
             jsonb_build_object('concern', concern.word, 'statement', sign->>'statement')

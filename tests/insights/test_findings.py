@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.insights import inspecting, services
 from apps.insights.models import Finding, Inspection, Severity
-from apps.inventory.models import Connection, Credential, Identity, Principal, ScopeScan
+from apps.inventory.models import Connection, Credential, Escalation, Identity, Principal, ScopeScan
 from tests.factories.inventory import (
     ConnectionFactory,
     EntitlementFactory,
@@ -147,6 +147,25 @@ def test_a_way_to_admin_is_found_only_where_somebody_holds_it(system: System) ->
     system.alice.assignments.create(connection=system.connection, entitlement=deploy, period=(ago(3), None))
     inspecting.inspect(system.connection)
     assert Finding.objects.get(kind=Kind.ESCALATION).entitlement == deploy
+
+
+@pytest.mark.parametrize(("is_conditional", "severity"), [(False, Severity.HIGH), (True, Severity.MEDIUM)])
+def test_whoever_can_become_an_administrator_in_two_steps_is_found(
+    estate: Estate, is_conditional: bool, severity: Severity
+) -> None:
+    Escalation.objects.create(
+        connection=estate.connection,
+        resource=estate.account,
+        principal=estate.role,
+        way=Escalation.Way.ASSUME,
+        target=estate.user("breakglass"),
+        steps=2,
+        reason="etl can assume breakglass.",
+        is_conditional=is_conditional,
+    )
+    assert estate.look() == [Kind.ESCALATION]
+    row = Finding.objects.get()
+    assert (row.severity, row.identity, row.owner) == (severity, estate.machine, estate.owner)
 
 
 @pytest.mark.parametrize(
