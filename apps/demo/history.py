@@ -13,7 +13,8 @@ from django.utils import timezone
 from apps.access.models import AccessRequest, Offer
 from apps.access.services import offers, requests
 from apps.demo.company.people import CAST, email
-from apps.inventory.models import Connection
+from apps.grants.models import Grant
+from apps.inventory.models import Connection, Entitlement
 from apps.inventory.models.resources import Environment
 from apps.reviews.models import Campaign, Holder
 from apps.reviews.services import campaigns
@@ -81,6 +82,13 @@ def make_reviews(connection: Connection) -> list[Campaign]:
         by=erin,
     )
     return [campaigns.launch(privileged, by=erin), machines]
+
+
+def first_active(connection: Connection) -> Grant | None:
+    """What somebody was given through Identity Center, once it is open."""
+    given = Grant.objects.filter(connection=connection, state=Grant.State.ACTIVE)
+    given = given.filter(entitlement__kind=Entitlement.Kind.PERMISSION_SET)
+    return given.select_related("connection", "entitlement__resource", "principal__identity").order_by("pk").first()
 
 
 def _ask(connection: Connection, asked: Asked) -> AccessRequest:

@@ -27,8 +27,8 @@ from apps.demo.company.portal import ENDER_FUNCTION, PATH, SCHEDULE_GROUP
 
 SEED = 42  # of moto's random numbers: account ids, user ids and ARNs come out the same in every run
 ENTERPRISE = "aws:identitystore:enterprise"
-_KEYS = {"aws_access_key_id": "demo", "aws_secret_access_key": "demo"}  # never the caller's own
-_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
+KEYS = {"aws_access_key_id": "demo", "aws_secret_access_key": "demo"}  # never the caller's own
+CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
 
 
 class CannotSeed(RuntimeError):
@@ -90,8 +90,8 @@ class _Seeding:
         return self._identity_center()
 
     def client(self, service: str, credentials: Mapping[str, str] | None = None) -> Any:
-        keys = credentials or _KEYS
-        return self.session.client(service, endpoint_url=self.endpoint_url, config=_CONFIG, **keys)  # type: ignore[call-overload]
+        keys = credentials or KEYS
+        return self.session.client(service, endpoint_url=self.endpoint_url, config=CONFIG, **keys)  # type: ignore[call-overload]
 
     def fill(self, value: Any, account: str) -> Any:
         """Put ids where `value` has tokens (see `apps.demo.company.model`)."""

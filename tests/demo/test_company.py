@@ -48,7 +48,7 @@ def test_it_has_the_size_that_the_demo_promises() -> None:
     assert len({group.name for group in HARBOURLINE.groups}) == 12
     assert len({one.name for one in HARBOURLINE.permission_sets}) == 11
     assert 110 <= len(HARBOURLINE.roles) <= 130
-    assert 14 <= len(HARBOURLINE.iam_users) <= 17
+    assert 14 <= len(HARBOURLINE.iam_users) <= 20
 
 
 def test_everybody_named_anywhere_works_there() -> None:

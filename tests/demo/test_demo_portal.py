@@ -17,7 +17,7 @@ from apps.audit.models import AuditEvent
 from apps.connectors import registry
 from apps.connectors.aws.session import forget_sessions
 from apps.connectors.base import Target, Window
-from apps.demo import cast
+from apps.demo import cast, said, trail
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.people import CAST, email
 from apps.demo.history import make_requests, make_reviews
@@ -25,7 +25,8 @@ from apps.demo.portal import DATED_POLICIES, ON_OFFER, CannotSignUp, Portal
 from apps.demo.seed_aws import seed
 from apps.grants.models import Grant
 from apps.inventory import sync
-from apps.inventory.models import Assignment, Entitlement, Identity, Principal, Resource, SyncRun
+from apps.inventory.models import Assignment, Entitlement, Identity, Principal, Resource, SyncRun, TrailRun, Usage
+from apps.inventory.sync import trails
 from apps.reviews.models import Campaign, ReviewItem
 from apps.rules import questions
 from apps.users import services as users
@@ -64,6 +65,8 @@ def test_the_company_signs_up_as_people_would(aws_url: str) -> None:
     portal.sign_up()
     portal.name_managers()
     portal.name_owners()
+    check_trail(portal)
+    check_said(portal)
     check_people()
     check_owners()
     assert not Assignment.objects.standing().exists()
@@ -99,6 +102,25 @@ def check_people() -> None:
     linked = AuditEvent.objects.filter(event="inventory.identity.user_linked")
     assert {event.actor_name for event in linked if event.subject_name == "Erin Walsh"} == {"Farid Haddad"}
     assert {event.actor_name for event in linked if event.subject_name != "Erin Walsh"} == {"Erin Walsh"}
+
+
+def check_trail(portal: Portal) -> None:
+    """It is read as any trail, and the calls of a machine are known as its own."""
+    delivered = trail.deliver(portal.connection, by=portal.erin)
+    run = trails.read(portal.connection.pk, by=portal.erin)
+    assert (run.state, run.events) == (TrailRun.State.COMPLETE, delivered)
+    used = {usage.action for usage in Usage.objects.filter(actor__principal__name="backup-agent")}
+    assert used == {"s3:PutObject", "s3:ListBucket"}
+
+
+def check_said(portal: Portal) -> None:
+    machine = said.about_machines(portal.connection)
+    assert machine
+    assert (machine.owner.email, machine.successor.email) == (CAST["bob"], CAST["carol"])  # type: ignore[union-attr]
+    assert machine.correction.said_by.email == CAST["bob"]
+    (joiner,) = said.about_people(portal.connection)
+    assert joiner.identity is None
+    assert not joiner.source.tokens.exists()
 
 
 def check_owners() -> None:

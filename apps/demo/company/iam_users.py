@@ -68,6 +68,15 @@ USERS = (
         inline={"look": document(policies.allow(["s3:ListAllMyBuckets", "glue:GetDatabases"]))},
         tags={**_person(CAST["alice"]), "gatehouse:time-boxed": "allowed"},
     ),
+    IamUser(
+        "staging",
+        email("Elena Marković"),  # the whole e-mail: nobody has to be asked whose it is
+        keys=0,
+        has_password=True,
+        has_mfa=True,
+        groups=("developers",),
+    ),
+    IamUser("staging", "j.brown", has_password=True, groups=("developers",)),  # nobody of that name works here
     # for the day when sign-on is down; the passwords are in the safe
     IamUser(
         "management",

@@ -124,6 +124,26 @@ def _from_other_accounts() -> Iterable[Role]:
         inline={"read": document(policies.bucket_reader("exports"))},
         tags=owned("data"),
     )
+    # whoever may assume roles in the data account gets as far as production's exports
+    yield Role(
+        "data",
+        "lake-operator",
+        trusts.account("<self>"),
+        description="Mends the lake by hand",
+        inline={
+            "hop": document(policies.allow("sts:AssumeRole", "arn:aws:iam::<production>:role/exports-operator")),
+            "lake": document(policies.bucket_writer("lake-raw")),
+        },
+        tags=owned("data"),
+    )
+    yield Role(
+        "production",
+        "exports-operator",
+        trusts.principal("arn:aws:iam::<data>:role/lake-operator"),
+        description="Runs an export again",
+        inline={"write": document(policies.bucket_writer("exports"), policies.table("bookings"))},
+        tags=owned("data"),
+    )
     yield Role(
         "production",
         "staging-promotes",

@@ -12,6 +12,7 @@ from apps.demo.company.policies import allow, deny, document
 
 PATH = "/portal/"
 ENDER_FUNCTION = "portal-ender"  # of the management account: ends memberships of the directory by name
+TRAIL_BUCKET = "harbourline-audit-trail"  # of the security account
 SCHEDULE_GROUP = "jit"  # of AWS's scheduler, in every account: what the portal has it end
 _OWN = ["arn:aws:iam::*:role/portal/*", "arn:aws:iam::*:role/jit/*"]
 _GUARDS = "arn:aws:iam::*:policy/jit/jit-guard*"
@@ -75,6 +76,13 @@ _READER = [
 _READER_MANAGEMENT = [
     _READ_ASSIGNMENTS,
     allow(["organizations:Describe*", "organizations:List*"], Sid="ReadOrganization"),
+]
+_READER_TRAIL = [
+    allow(
+        ["s3:ListBucket", "s3:GetObject"],
+        [f"arn:aws:s3:::{TRAIL_BUCKET}", f"arn:aws:s3:::{TRAIL_BUCKET}/*"],
+        Sid="ReadTrail",
+    )
 ]
 _GUARD_AND_TIME_BOXED = [
     allow(
@@ -211,8 +219,9 @@ def roles(account: str) -> tuple[Role, ...]:
             _role(account, "PortalScheduler", _SCHEDULER_TRUST, _SCHEDULER_MANAGEMENT, _ENDS),
             _role(account, "PortalBroker", _BROKER_TRUST, _BROKER, "Makes sessions in tier roles, and nothing else"),
         )
+    reader = [*_READER, *(_READER_TRAIL if account == "security" else ())]
     return (
-        _role(account, "PortalReader", _HUB_ONLY, document(*_READER), "Reads the inventory"),
+        _role(account, "PortalReader", _HUB_ONLY, document(*reader), "Reads the inventory"),
         _role(account, "PortalProvisioner", _HUB_ONLY, document(*_PROVISIONER), "Adds and ends just-in-time access"),
         _role(account, "PortalRemover", _HUB_ONLY, document(*_REMOVER), "Takes access away"),
         _role(account, "PortalScheduler", _SCHEDULER_TRUST, document(_SCHEDULER), _ENDS),

@@ -26,10 +26,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.demo import cast, database_roles, safety
+from apps.demo import cast, database_roles, safety, said, trail
 from apps.demo.company.harbourline import HARBOURLINE
 from apps.demo.company.model import Company
-from apps.demo.history import make_requests, make_reviews
+from apps.demo.history import first_active, make_requests, make_reviews
 from apps.demo.portal import CannotSignUp, Portal
 from apps.demo.processes import Died, Program, Programs
 from apps.demo.seed_aws import CannotSeed, Summary, seed
@@ -37,6 +37,7 @@ from apps.demo.start_over import CannotStartOver, empty_broker, start_database_o
 
 HOST = "127.0.0.1"  # one click signs anybody in, so nobody else's machine may reach it
 WATCH_EVERY = 0.3  # seconds
+WAIT_FOR_ALICE = 10.0  # seconds, until what she asked for is open
 GONE_WRONG = (CannotSeed, CannotSignUp, CannotStartOver, Died)
 
 
@@ -84,11 +85,15 @@ class Command(BaseCommand):
         with self.step("First sync") as done:
             portal.connect()
             done(f"{portal.read().calls:,} calls")
+        with self.step("Audit trail") as done:
+            done(f"{trail.deliver(portal.connection, by=portal.erin):,} calls of machines in {trail.DAYS} days")
         begun = self.start_portal()
         with self.step("People") as done:
             portal.sign_up()
             portal.name_managers()
             portal.name_owners()
+            said.about_machines(portal.connection)
+            said.about_people(portal.connection)
             done(f"{len(company.people)} linked to who they are in the directory")
         with self.step("Trust") as done:
             portal.open()
@@ -103,8 +108,20 @@ class Command(BaseCommand):
                 self.programs.wait_for(program, is_ready, seconds=90)
             apart = ", each with a database role of its own" if self.password else ""
             done(f"web, worker, clock, broker and ender{apart}")
+        with self.step("Access in use") as done:
+            done(self.use_access(portal))
         self.say(f"\n  {'Ready':<17}{'':<60}{time.monotonic() - began:5.1f} s")
         self.say(self.how_to_sign_in())
+
+    def use_access(self, portal: Portal) -> str:
+        """Alice works with what she was given this morning. When it opens late, nobody waits for her."""
+        deadline = time.monotonic() + WAIT_FOR_ALICE
+        while (grant := first_active(portal.connection)) is None:
+            self.programs.check()
+            if time.monotonic() > deadline:
+                return "nothing was opened yet"
+            time.sleep(0.2)
+        return f"{trail.use(grant)} calls by {grant.principal.identity}; the pages show them in two minutes"
 
     def make_aws_and_tables(self, company: Company) -> str:
         """AWS is built by another process, so the tables are made meanwhile."""
@@ -154,6 +171,7 @@ class Command(BaseCommand):
             "EMAIL_URL": f"filemail:///{mails}",
             "WEB_WORKERS": "1",
             "WEB_THREADS": "8",
+            **trail.ENVIRON,
             **kept,
             "DEMO": "1",
             "DEBUG": "0",  # pages as people would see them, errors too
