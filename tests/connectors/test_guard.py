@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -295,3 +297,47 @@ def test_a_permission_set_without_a_name_is_refused() -> None:
     nameless = Target(ACCOUNT, "idc_user", "alice", "alice", "permission_set", "x", "Admin", {})
     with pytest.raises(Refused, match="'' is not the name"):
         guard.render([Window(nameless, END)])
+
+
+class Iam:
+    """One account's guard, in a partition; tells who asked it what, about which account."""
+
+    def __init__(self, partition: str) -> None:
+        self.session = SimpleNamespace(
+            hub=lambda: SimpleNamespace(partition=partition), config={"guard_policy": "/jit/jit-guard"}
+        )
+        self.asked: list[tuple[str, str, str]] = []
+        self.documents = {f"v{number}": json.dumps(RESTING) for number in range(1, 6)}
+
+    def called(self, role: str) -> Any:
+        return SimpleNamespace(session=self.session, call=partial(self.call, role), items=partial(self.items, role))
+
+    def items(self, role: str, account_id: str, service: str, operation: str, key: str, **_: Any) -> Any:
+        self.asked.append((role, account_id, f"{service}:{operation}:{key}"))
+        newest = max(self.documents)
+        return [{"VersionId": name, "IsDefaultVersion": name == newest} for name in self.documents]
+
+    def call(self, role: str, account_id: str, service: str, operation: str, **fields: Any) -> Any:
+        self.asked.append((role, account_id, f"{service}:{operation}"))
+        if operation == "delete_policy_version":
+            del self.documents[fields["VersionId"]]
+        elif operation == "create_policy_version":
+            self.documents["v6"] = fields["PolicyDocument"]
+            return {"PolicyVersion": {"VersionId": "v6"}}
+        return {"PolicyVersion": {"Document": self.documents.get(fields["VersionId"])}}
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_each_role_does_its_own_part_in_that_account_and_partition(partition: str) -> None:
+    iam = Iam(partition)
+    proof = guard.write(iam.called("reader"), iam.called("writer"), ACCOUNT, [window("alice")])
+    assert iam.asked == [
+        ("reader", ACCOUNT, "iam:list_policy_versions:Versions"),
+        ("writer", ACCOUNT, "iam:delete_policy_version"),
+        ("writer", ACCOUNT, "iam:delete_policy_version"),
+        ("writer", ACCOUNT, "iam:create_policy_version"),
+        ("reader", ACCOUNT, "iam:list_policy_versions:Versions"),
+        ("reader", ACCOUNT, "iam:get_policy_version"),
+    ]
+    assert json.loads(iam.documents["v6"]) == guard.render([window("alice")], partition)
+    assert proof.facts["policy_arn"] == f"arn:{partition}:iam::{ACCOUNT}:policy/jit/jit-guard"
