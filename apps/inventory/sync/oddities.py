@@ -46,7 +46,7 @@ class Oddities:
             elif len(getattr(record, "name", "")) > LONGEST_NAME:
                 self.names_cut[name] += 1
             fine[key] = record
-        return [*fine.values()]
+        return list(fine.values())
 
     def look_at_dates(self, records: Iterable[PrincipalRecord | CredentialRecord], now: datetime) -> None:
         horizon = now + CLOCKS_MAY_DIFFER_BY
