@@ -201,9 +201,7 @@ TABLE: dict[str, Route] = {
     "scim:sources": Route(get=ADMINS),
     "scim:source": Route(get=ADMINS, args=pk("source")),
     "scim:make_token": Route(post=ADMINS, args=pk("source")),
-    "scim:revoke_token": Route(
-        post=ADMINS, args=lambda people: {"pk": people.source.pk, "token_id": people.token.pk}
-    ),
+    "scim:revoke_token": Route(post=ADMINS, args=lambda people: {"pk": people.source.pk, "token_id": people.token.pk}),
     "scim:link": Route(post=ADMINS, args=lambda people: {"pk": people.source.pk, "user_id": people.scim_user.pk}),
     "scim:unlink": Route(post=ADMINS, args=lambda people: {"pk": people.source.pk, "user_id": people.scim_user.pk}),
     "scim:door": Route(get=NOBODY, args=lambda _people: {"path": "/Users"}),

@@ -58,7 +58,7 @@ class TrailEvent:
     tags: Mapping[str, str] = field(default_factory=dict)  # session tags that were passed along
     made_arn: str = ""  # CreateRole, CreateUser: what was made, and its unique id
     made_id: str = ""
-    named: Mapping[str, str] = field(default_factory=dict)  # a change of access: who and what it names, and nothing else
+    named: Mapping[str, str] = field(default_factory=dict)  # by a write about access: names and ids of its parameters
 
     @property
     def is_own(self) -> bool:

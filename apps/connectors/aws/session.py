@@ -5,17 +5,18 @@ The process's own credentials come from the ordinary chain (environment, instanc
 account, also in the account that Gatehouse itself stands in, which must be the management account or the delegated
 administrator of Organizations and Identity Center. Endpoints come from the environment (`AWS_ENDPOINT_URL`) alone.
 
-A connection's `config` has: `region` (of Identity Center), `reader_role`, `provisioner_role`, `remover_role` (path and
-name, "portal/PortalReader", the same in every account), `ender_role` (the separate ender's), `broker_role` (mints
-sessions, in the hub only), `feed_role` (empties the queue of changes, in the hub only), `external_id` and `source_identity` (asked for by the roles' trust; empty ones are not sent),
-`guard_policy` and `boundary_policy` (path and name, "/jit/jit-guard"), `schedule_group`, `schedule_role` (assumed by
-EventBridge Scheduler) and `ender_function` (a Lambda function of the hub that ends memberships by name) for what AWS's
-scheduler ends, `entry_permission_set` (whose sessions may assume the role of a grant), `start_url` (the address of the
-access portal, "https://example.awsapps.com/start"; empty where nobody set it) and `stop_policy` (the name of the
-service control policy of the emergency stop). `widest_ipv4` and `widest_ipv6` (the shortest prefix that a network opening
-may let in), `rules_per_group` (where AWS raised its quota) and `schedule_dlq` (the name of a queue in every account that
-takes what the scheduler could not end) may be set.
-The audit trail's `trail_bucket`, `trail_prefix` and `trail_account` are described in `trail_files.py`.
+A connection's `config` has: `region` (of Identity Center), `reader_role`, `provisioner_role`, `remover_role` (path
+and name, "portal/PortalReader", the same in every account), `ender_role` (the separate ender's), `broker_role` (mints
+sessions, in the hub only), `feed_role` (empties the queue of changes, in the hub only), `external_id` and
+`source_identity` (asked for by the roles' trust; empty ones are not sent), `guard_policy` and `boundary_policy` (path
+and name, "/jit/jit-guard"), `schedule_group`, `schedule_role` (assumed by EventBridge Scheduler) and `ender_function`
+(a Lambda function of the hub that ends memberships by name) for what AWS's scheduler ends, `entry_permission_set`
+(whose sessions may assume the role of a grant), `start_url` (the address of the access portal,
+"https://example.awsapps.com/start"; empty where nobody set it) and `stop_policy` (the name of the service control
+policy of the emergency stop). `widest_ipv4` and `widest_ipv6` (the shortest prefix that a network opening may let
+in), `rules_per_group` (where AWS raised its quota) and `schedule_dlq` (the name of a queue in every account that
+takes what the scheduler could not end) may be set. The audit trail's `trail_bucket`, `trail_prefix` and
+`trail_account` are described in `trail_files.py`.
 """
 
 from __future__ import annotations

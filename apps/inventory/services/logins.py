@@ -105,7 +105,9 @@ def ask_whose(principal: Principal, *, by: Any, note: str) -> Correlation:
     if row.decision in ("", Choice.LATER, Choice.MACHINE):
         row.decision, row.until, row.decided_by, row.decided_at = "", None, None, None
         row.asked_by, row.asked_at, row.note, row.reason = by, timezone.now(), note[:300], ""
-        row.save(update_fields=["asked_by", "asked_at", "note", "reason", "decision", "until", "decided_by", "decided_at"])
+        row.save(
+            update_fields=["asked_by", "asked_at", "note", "reason", "decision", "until", "decided_by", "decided_at"]
+        )
     return row
 
 

@@ -33,7 +33,9 @@ KINDS = (Principal.Kind.IAM_ROLE, Principal.Kind.IAM_USER)
 def due(connection: Connection, now: datetime) -> PrincipalQuerySet:
     """Principals whose report is due: used, and never reported on or used since the last report, a week ago or more."""
     mine = Principal.objects.present().filter(connection=connection, kind__in=KINDS, resource__ended_at=None)
-    mine = mine.exclude(resource=None).exclude(last_used_at=None).exclude(attributes__contains={"is_service_linked": True})
+    mine = (
+        mine.exclude(resource=None).exclude(last_used_at=None).exclude(attributes__contains={"is_service_linked": True})
+    )
     never = Q(access_report=None) | Q(access_report__read_at=None, access_report__tried_at__lt=now - AGAIN)
     changed = Q(access_report__read_at__lt=now - EVERY, access_report__tried_at__lt=now - AGAIN) & ~Q(
         access_report__used_at=F("last_used_at")

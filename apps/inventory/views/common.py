@@ -94,7 +94,9 @@ def _told_since(rows: list[Connection], as_of: datetime | None) -> tuple[int, in
     if not rows or as_of is None:
         return 0, 0, ()
     marks = ChangeMark.objects.filter(connection__in=rows, seen_at__gte=as_of)
-    said = marks.aggregate(followed=Count("pk", filter=Q(read_at__isnull=False)), waiting=Count("pk", filter=Q(read_at=None)))
+    said = marks.aggregate(
+        followed=Count("pk", filter=Q(read_at__isnull=False)), waiting=Count("pk", filter=Q(read_at=None))
+    )
     now = timezone.now()
     heard = {feed.connection_id for feed in ChangeFeed.objects.filter(connection__in=rows) if feed.is_heard(now)}
     return said["followed"], said["waiting"], tuple(row for row in rows if row.pk not in heard)
