@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from django.utils import timezone
 
 from apps.grants.models import Grant
-from apps.inventory.extensions import Reason
-from apps.inventory.models import Assignment
+from apps.inventory.extensions import Explained, Reason
 
 MOST_NAMED = 500  # entitlements in a statement; beyond it naming them costs more than the grants of other ones
 
 
-def explain(assignments: Iterable[Assignment]) -> dict[int, Reason]:
+def explain(assignments: Iterable[Explained]) -> dict[int, Reason]:
     """The grant behind each of these assignments, if there is one: for what is held now the unfinished one, for what
     ended the one that was open then. One query, however many there are."""
-    rows: dict[tuple[int, int], list[Assignment]] = {}
+    rows: dict[tuple[int, int], list[Explained]] = {}
     for row in assignments:
         rows.setdefault((row.principal_id, row.entitlement_id), []).append(row)
     entitlements = {entitlement for _, entitlement in rows}
@@ -35,11 +34,11 @@ def explain(assignments: Iterable[Assignment]) -> dict[int, Reason]:
     return found
 
 
-def _was_open(grant: Grant, row: Assignment) -> bool:
+def _was_open(grant: Grant, row: Explained) -> bool:
     """The grant was being opened or open while the assignment was there."""
     if grant.claimed_at is None or grant.claimed_at >= row.period.upper:
         return False
-    return grant.revoked_at is None or grant.revoked_at > row.period.lower
+    return grant.revoked_at is None or bool(grant.revoked_at > row.period.lower)
 
 
 def _reason(grant: Grant) -> Reason:

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from django.db import models
 from django.http import HttpRequest
 from django.urls import reverse
-
-from apps.inventory.models import Assignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,22 @@ class Reason:
     is_timed: bool = False
 
 
-Explain = Callable[[Iterable[Assignment]], Mapping[int, Reason]]
+class Explained(Protocol):
+    """An assignment, or one of `holdings.Light`."""
+
+    @property
+    def pk(self) -> int: ...
+    @property
+    def principal_id(self) -> int: ...
+    @property
+    def entitlement_id(self) -> int: ...
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def period(self) -> Any: ...
+
+
+Explain = Callable[[Iterable[Explained]], Mapping[int, Reason]]
 
 _tabs: dict[tuple[str, str], Tab] = {}
 _explanations: dict[str, Explain] = {}
@@ -58,7 +72,7 @@ def tabs_of(request: HttpRequest, row: models.Model) -> list[tuple[str, str]]:
     return [(tab.label, reverse(tab.url_name, args=[row.pk])) for tab in sorted(mine, key=lambda tab: tab.order)]
 
 
-def reasons_for(assignments: Iterable[Assignment]) -> dict[int, Reason]:
+def reasons_for(assignments: Iterable[Explained]) -> dict[int, Reason]:
     """What upper apps know about these assignments, by primary key."""
     rows = list(assignments)
     return {pk: reason for explain in _explanations.values() for pk, reason in explain(rows).items()}

@@ -210,7 +210,8 @@ def test_an_upper_app_explains_an_assignment_and_adds_a_tab(cast, monkeypatch):
     monkeypatch.setattr(extensions, "_explanations", {})
     extensions.add_tab(extensions.Tab(subject="inventory.identity", label="Grants", url_name="inventory:identity"))
     reason = extensions.Reason(kind="now", icon="clock", word="JIT, 1 h", url="/g/1", is_timed=True)
-    extensions.add_explanation("test", lambda rows: {row.pk: reason for row in rows if row.entitlement.group_id})
+    groups = {*Assignment.objects.exclude(entitlement__group=None).values_list("entitlement", flat=True)}
+    extensions.add_explanation("test", lambda rows: {row.pk: reason for row in rows if row.entitlement_id in groups})
     page = signed_in(cast["dan"]).get(page_of("alice")).content.decode()
     assert "Grants" in page
     assert "JIT, 1 h" in page and 'href="/g/1"' in page

@@ -20,7 +20,9 @@ from apps.connectors import registry
 from apps.core import paging
 from apps.grants import services as grants
 from apps.grants.models import LIVE, Grant, State
-from apps.inventory.models import Assignment, Identity, Principal
+from apps.inventory import holdings
+from apps.inventory.holdings import Light
+from apps.inventory.models import Identity, Principal
 from apps.inventory.models.access import Privilege
 from apps.inventory.models.resources import Environment
 from apps.rules import evaluation, questions
@@ -77,16 +79,15 @@ def _often(user: User, identity: Identity | None) -> list[Row]:
     return _judged(identity, [found[pk] for pk in top if pk in found])
 
 
-def _always_on(identity: Identity | None) -> list[Assignment]:
+def _always_on(identity: Identity | None) -> list[Light]:
     """What they hold standing, each entitlement once."""
     if identity is None:
         return []
-    rows = {
-        path.assignment.entitlement_id: path.assignment
-        for path in Assignment.objects.paths_of(identity)
-        if not path.is_membership
-    }
-    return [row for row in rows.values() if row.is_standing and not row.entitlement.is_ours]
+    found: dict[int, Light] = {}
+    for path in holdings.light_paths_of(identity):
+        if path.is_standing and not path.is_ours and not path.is_membership:
+            found.setdefault(path.entitlement_id, path)
+    return [*found.values()]
 
 
 @require_safe

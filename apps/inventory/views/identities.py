@@ -8,9 +8,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
-from apps.inventory import extensions, permissions, services
+from apps.inventory import extensions, holdings, permissions, services
 from apps.inventory.forms import CorrectionForm, DescriptionForm, LinkForm, OwnerForm, SuccessorForm
-from apps.inventory.models import Assignment, Credential, Identity, Path, Principal
+from apps.inventory.holdings import Light
+from apps.inventory.models import Credential, Identity, Principal
 from apps.inventory.models.access import PRIVILEGED, Privilege
 from apps.inventory.models.holders import Classification, IdentityQuerySet
 from apps.inventory.views import pictures
@@ -87,30 +88,25 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
     """One person or machine: what they hold, by which path, and who answers for it."""
     row = _load(request, pk)
     user = user_of(request)
-    paths = Assignment.objects.paths_of(row)
-    reasons = extensions.reasons_for(
-        {one.pk: one for path in paths for one in (path.assignment, path.removable)}.values()
-    )
-    brought = {path.via.pk for path in paths if path.via}
-    holdings = [
-        Holding(path, reason_of(path, reasons))
-        for path in sorted(paths, key=_weight)
-        if not (path.is_membership and path.assignment.pk in brought)  # what it brings is listed in its place
-    ]
+    paths = holdings.light_paths_of(row)
+    reasons = extensions.reasons_for(paths)
+    brought = {path.via_id for path in paths if path.via_id}
+    # what a membership brings is listed in its place
+    held = sorted((path for path in paths if not (path.is_membership and path.pk in brought)), key=_weight)
+    shown = held if request.GET.get("all") else held[:MOST_SHOWN]
     principals = list(row.principals.select_related("resource", "correlation__decided_by").order_by("kind", "pk"))
     iam_user = next((one for one in principals if one.kind == Principal.Kind.IAM_USER and not one.ended_at), None)
     seen = [one.last_used_at for one in principals if one.last_used_at]
-    show_all = bool(request.GET.get("all"))
     reports = row.reports.present().order_by("name", "pk")
     context = {
         "identity": row,
-        "holdings": holdings if show_all else holdings[:MOST_SHOWN],
-        "holding_count": len(holdings),
-        "accounts": len({path.assignment.entitlement.resource_id for path in paths} - {None}),
-        "privileged": sum(holding.path.assignment.entitlement.privilege in PRIVILEGED for holding in holdings),
-        "can_escalate": any(holding.path.assignment.entitlement.can_escalate for holding in holdings),
+        "holdings": [Holding(path, reason_of(path, reasons)) for path in holdings.load(shown)],
+        "holding_count": len(held),
+        "accounts": len({path.resource_id for path in paths} - {None}),
+        "privileged": sum(path.privilege in PRIVILEGED for path in held),
+        "can_escalate": any(path.can_escalate for path in held),
         "last_seen_at": max(seen, default=None),
-        "picture": pictures.draw(row, [holding.path for holding in holdings], reasons),
+        "picture": pictures.draw(row, held, reasons),
         "principals": principals,
         "credentials": list(Credential.objects.filter(principal__in=principals, ended_at=None).order_by("kind", "pk")),
         "reports": list(reports[:MOST_REPORTS]),
@@ -236,6 +232,5 @@ def _load(request: HttpRequest, pk: int) -> Identity:
     )
 
 
-def _weight(path: Path) -> tuple[int, str, int]:
-    entitlement = path.assignment.entitlement
-    return WEIGHT.index(Privilege(entitlement.privilege)), entitlement.name.lower(), path.assignment.pk
+def _weight(path: Light) -> tuple[int, str, int]:
+    return WEIGHT.index(Privilege(path.privilege)), path.name.lower(), path.pk

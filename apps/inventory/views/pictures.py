@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from apps.core import words
 from apps.inventory.extensions import Reason
-from apps.inventory.models import Identity, Path
+from apps.inventory.holdings import Light
+from apps.inventory.models import Identity
 from apps.inventory.models.access import PRIVILEGED
 from apps.inventory.views.common import WEIGHT
 
@@ -106,7 +107,7 @@ class _Row:
         return (f"{len(self.accounts)} accounts", "") if self.accounts else ("Whole organization", "")
 
 
-def draw(identity: Identity, paths: Iterable[Path], reasons: Mapping[int, Reason]) -> Picture | None:
+def draw(identity: Identity, paths: Iterable[Light], reasons: Mapping[int, Reason]) -> Picture | None:
     """The heaviest paths, those into the same account together. None when nothing is held."""
     rows = _rows(paths, reasons)
     if not rows:
@@ -136,16 +137,14 @@ def draw(identity: Identity, paths: Iterable[Path], reasons: Mapping[int, Reason
     return Picture(nodes, edges, bottom + 24, _sentence(shown), len(rows) - len(shown))
 
 
-def _rows(paths: Iterable[Path], reasons: Mapping[int, Reason]) -> list[_Row]:
+def _rows(paths: Iterable[Light], reasons: Mapping[int, Reason]) -> list[_Row]:
     found: dict[tuple[str, str, str, bool], _Row] = {}
     for path in paths:
-        entitlement = path.assignment.entitlement
-        reason = reasons.get(path.removable.pk) or reasons.get(path.assignment.pk)
-        group = path.via.entitlement.name if path.via else ""
-        key = (group, entitlement.name, entitlement.privilege, bool(reason and reason.is_timed))
-        row = found.setdefault(key, _Row(*key, can_escalate=entitlement.can_escalate))
-        if entitlement.resource:
-            row.accounts.append((entitlement.resource.name, entitlement.resource.external_id))
+        reason = reasons.get(path.removable_id) or reasons.get(path.pk)
+        key = (path.via_name, path.name, path.privilege, bool(reason and reason.is_timed))
+        row = found.setdefault(key, _Row(*key, can_escalate=path.can_escalate))
+        if path.account_name is not None and path.account_id is not None:
+            row.accounts.append((path.account_name, path.account_id))
     return list(found.values())
 
 
