@@ -150,6 +150,23 @@ def test_without_the_ticket_only_they_approve_whose_rule_wants_none(system: Syst
     assert "Nobody who approved this may" in refused(for_the_robot(system))
 
 
+@pytest.mark.parametrize(("lasts", "holds"), [(1_000_000, True), (1_999_999, True), (999_999, False)])
+def test_a_signature_holds_for_the_whole_second_in_which_a_worker_acted(
+    system: System, lasts: int, holds: bool
+) -> None:
+    """Rows keep seconds: where in it the worker acted is not known any more."""
+    key, wanted = give_key(system.bob.identity.user), draft(system.alice, system.admin, ticket_ref="INC-1")
+    until = timezone.now() + timedelta(microseconds=lasts)
+    authority = signed_by(system.bob.identity.user, key, wanted, expires=until)
+    grant = system.issue(what=system.admin, authority=authority, ticket_ref="INC-1")
+    grant.claimed_at = timezone.now()
+    if holds:
+        warrants.check(grant)
+    else:
+        with pytest.raises(warrants.InvalidWarrant, match="another time"):
+            warrants.check(grant)
+
+
 # ---- for longer
 
 

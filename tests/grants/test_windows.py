@@ -200,3 +200,12 @@ def test_the_one_that_is_to_open_is_counted_in_and_the_one_that_leaves_is_not(sy
     assert people() == ["alice"]
     assert people(opening=opening) == ["alice", "bob"]
     assert people(opening=opening, without=first) == ["bob"]
+
+
+def test_grants_with_an_object_of_their_own_are_never_taken_together(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, long = system.active(), system.active(duration=2 * HOUR)
+    monkeypatch.setattr(Grant, "is_alone_in_aws", True)
+    ends = {window.target.reference: window.not_after for window in windows_of(short.shared_key)}
+    assert ends == {short.reference: START + HOUR, long.reference: START + 2 * HOUR}
