@@ -16,7 +16,7 @@ from apps.rules import evaluation
 from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.grants.signing import approved, draft, give_key, sign, signed_by
-from tests.grants.system import System, make_due
+from tests.grants.system import START, System, make_due
 from tests.rules.asking import permit, rules
 from tests.users.soft_key import SoftKey
 
@@ -92,6 +92,50 @@ def test_nothing_opens_on_the_word_of_somebody_whom_the_inventory_does_not_know(
     grant = system.issue(authority=yes_of(system.bob))
     Grant.objects.filter(pk=grant.pk).update(requested_by=UserFactory(name="Somebody"))
     assert "Nobody who works here" in refused(grant)
+
+
+# ---- whether it can be given at all
+
+
+def change(grant: Grant, field: str, value: Any) -> None:
+    *path, name = field.split(".")
+    for step in path:
+        grant = getattr(grant, step)
+    setattr(grant, name, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("provisioner", "no_such_way", "the way that this grant names"),
+        ("entitlement.kind", "idc_group", "for this holder"),
+        ("principal.kind", "idc_group", "for this holder"),
+        ("entitlement.connection_id", 0, "of one place"),
+        ("principal.connection_id", 0, "of one place"),
+        ("principal.resource_id", 0, "of one place"),
+        ("entitlement.is_ours", True, "not there to be given"),
+        ("principal.is_reserved", True, "not there to be given"),
+        ("entitlement.ended_at", START, "not there to be given"),
+        ("principal.ended_at", START, "not there to be given"),
+    ],
+)
+def test_what_does_not_fit_is_not_given_whoever_says_yes(system: System, field: str, value: Any, why: str) -> None:
+    grant = Grant.objects.with_names().get(pk=system.issue(authority=yes_of(system.bob)).pk)
+    warrants.ask_rules_again(grant)
+    change(grant, field, value)
+    with pytest.raises(warrants.InvalidWarrant, match=why):
+        warrants.ask_rules_again(grant)
+
+
+def test_what_lies_in_its_holders_own_account_fits(system: System) -> None:
+    grant = Grant.objects.with_names().get(pk=system.issue(authority=yes_of(system.bob)).pk)
+    grant.principal.resource_id = grant.entitlement.resource_id
+    warrants.ask_rules_again(grant)
+
+
+def test_a_verdict_that_names_no_time_allows_not_even_a_second(system: System) -> None:
+    with pytest.raises(services.NotPossible, match="for so long"):
+        system.issue(duration=timedelta(seconds=1), authority=services.Authority({"tier": "auto"}))
 
 
 # ---- whose yes it takes
