@@ -10,7 +10,7 @@ import pytest
 from apps.connectors.aws.last_accessed import LastAccessed
 from apps.connectors.aws.trail_files import TrailFiles
 from apps.connectors.errors import ConnectorError, Refused, Throttled
-from apps.connectors.trail import LastUse
+from apps.connectors.trail import LastUse, Unreadable
 from tests.connectors.conftest import CONFIG, HUB, Org, Stubs
 from tests.trail import ACCOUNT, file, record
 
@@ -46,6 +46,13 @@ def test_files_are_found_by_account_region_and_day(bucket: Org) -> None:
     assert len(list(files.keys(shelf, date(2031, 1, 1)))) == 3
     [event] = files.read(keys[0], Counter())
     assert event.event_id == record()["eventID"]
+
+
+def test_a_file_in_an_archive_is_unreadable_and_does_not_block_what_comes_after_it(bucket: Org) -> None:
+    key = f"logs/AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/2031/02/01/{NAME}"
+    bucket.client("s3").put_object(Bucket="company-trail", Key=key, Body=file([record()]), StorageClass="GLACIER")
+    with pytest.raises(Unreadable, match="moved to an archive"):
+        list(TrailFiles(TRAIL).read(key, Counter()))
 
 
 def test_a_bucket_that_is_not_there_says_so(org: Org) -> None:

@@ -15,10 +15,10 @@ from datetime import date
 from typing import Any
 
 from apps.connectors.aws import trails
-from apps.connectors.aws.errors import translated
+from apps.connectors.aws.errors import code_of, translated
 from apps.connectors.aws.session import Api, session
-from apps.connectors.errors import Refused, Unproven
-from apps.connectors.trail import Shelf, TrailEvent
+from apps.connectors.errors import ConnectorError, Refused, Unproven
+from apps.connectors.trail import Shelf, TrailEvent, Unreadable
 
 _ACCOUNT = re.compile(r"\d{12}")
 _ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
@@ -73,9 +73,14 @@ class TrailFiles:
             return None
 
     def read(self, key: str, skipped: Counter[str]) -> Iterator[TrailEvent]:
-        """The events of one file. Raises `Unreadable` where the file itself is bad, and a `ConnectorError` where S3
-        does not hand it out: then nothing is known about it, and it is read another time."""
-        body = self._api.call(self._account, "s3", "get_object", Bucket=self._bucket, Key=key)["Body"]
+        """The events of one file. Raises `Unreadable` where the file itself is bad or was archived, and a
+        `ConnectorError` where S3 does not hand it out: then nothing is known about it, and it is read another time."""
+        try:
+            body = self._api.call(self._account, "s3", "get_object", Bucket=self._bucket, Key=key)["Body"]
+        except ConnectorError as error:
+            if code_of(error) == "InvalidObjectState":  # refused for ever, unless somebody restores it
+                raise Unreadable("It was moved to an archive.") from error
+            raise
         try:
             with translated(f"s3:GetObject of {key[-200:]}"):
                 yield from trails.read(body, skipped)
