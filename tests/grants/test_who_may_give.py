@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps.connectors import fake_world as fake
 from apps.grants import provisioning, services, warrants
-from apps.grants.models import Extension, Grant
+from apps.grants.models import Extension, Grant, State
 from apps.inventory.models import Principal
 from apps.rules import evaluation
 from tests.factories.inventory import PrincipalFactory
@@ -211,6 +212,24 @@ def test_a_signature_holds_for_the_whole_second_in_which_a_worker_acted(
             warrants.check(grant)
 
 
+def test_what_a_worker_began_in_time_may_be_finished_after_the_yes_expired(system: System, clock: Any) -> None:
+    key, wanted = give_key(system.bob.identity.user), draft(system.alice, system.admin, ticket_ref="INC-1")
+    authority = signed_by(system.bob.identity.user, key, wanted, expires=timezone.now() + timedelta(minutes=5))
+    grant = system.issue(what=system.admin, authority=authority, ticket_ref="INC-1")
+    system.world.script("open", fake.pending(polls=9))
+    provisioning.provision(grant.pk)
+    clock.shift(timedelta(minutes=6))
+    provisioning.provision(grant.pk)
+    grant.refresh_from_db()
+    assert grant.state == State.ACTIVE, grant.end_note
+
+
+def test_a_verdict_in_a_row_gives_it_for_no_longer_than_the_rules(system: System, in_force: Put) -> None:
+    in_force(permit("free", "auto", "1h"))
+    warrants.ask_rules_again(system.issue())
+    assert "longest" in refused(system.issue(what=system.permission_set("Other", "read"), duration=timedelta(hours=2)))
+
+
 # ---- for longer
 
 
@@ -253,3 +272,12 @@ def test_the_passkey_that_opened_it_does_not_extend_it(system: System) -> None:
     again = services.Authority({"tier": "approval", "cap_seconds": 3600}, grant.warrant.approvals)
     with pytest.raises(services.NotPossible, match="something else"):
         services.extend(grant, longer=timedelta(minutes=30), by=grant.requested_by, authority=again)
+
+
+def test_a_passkey_that_counts_only_since_it_was_opened_may_extend_it(system: System, clock: Any) -> None:
+    bob = system.bob.identity.user
+    grant = half_an_hour(system, give_key(bob))
+    clock.move_to(START + timedelta(days=29, minutes=5))
+    key = give_key(bob)  # counts since 29 days before
+    clock.move_to(START + timedelta(minutes=10))
+    warrants.ask_rules_again(Grant.objects.get(pk=grant.pk), later(system, grant, key))
