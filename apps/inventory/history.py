@@ -39,44 +39,71 @@ _MINE: dict[type[Subject], tuple[str, str]] = {
         "g.entitlement_id IN (SELECT id FROM inventory_entitlement WHERE resource_id = %(subject)s)",
     ),
 }
+# What is asked of each row beside its keys: from when until when, or only on which of the two days.
+_DURING = ", a.period AS during", ", g.period * m.period"
+_FLAGS = (
+    ", a.period && %(day0)s AS on0, a.period && %(day1)s AS on1",
+    ", g.period && %(day0)s AND m.period && %(day0)s, g.period && %(day1)s AND m.period && %(day1)s",
+)
 _ORDER: dict[type[Subject], str] = {
     Identity: "(SELECT e.name FROM inventory_entitlement e WHERE e.id = entitlement_id), entitlement_id",
     Entitlement: "principal_id",
     Resource: "entitlement_id, principal_id",
 }
-# A group's own row is left out where its members are told; a group nobody can be a member of stands for itself.
+# A group's own row is left out where its members are told; a group nobody can be a member of stands for itself. Periods
+# that overlap two by two have a moment in common, so that no intersection is worked out to choose the rows.
 _HELD = """
-    SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id, a.period AS during
+    SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id{columns_of_a}
     FROM inventory_assignment a
     WHERE {direct} AND {a_on} AND NOT EXISTS (SELECT FROM inventory_entitlement x WHERE x.group_id = a.principal_id)
     UNION ALL
-    SELECT g.id, m.id, m.principal_id, g.entitlement_id, g.period * m.period
+    SELECT g.id, m.id, m.principal_id, g.entitlement_id{columns_of_both}
     FROM inventory_assignment g
     JOIN inventory_entitlement x ON x.group_id = g.principal_id
     JOIN inventory_assignment m ON m.entitlement_id = x.id
-    WHERE {brought} AND {g_on} AND {m_on} AND {both_on}
+    WHERE {brought} AND {both_on}
 """
 _LIST = """
     WITH held AS MATERIALIZED ({held})
-    SELECT ARRAY[assignment_id, coalesce(via_id, 0)] AS path, lower(during), upper(during), (SELECT count(*) FROM held)
-    FROM held ORDER BY {order}, path OFFSET %(start)s LIMIT %(limit)s
+    SELECT assignment_id, via_id, lower(during), upper(during), (SELECT count(*) FROM held)
+    FROM held ORDER BY {order}, assignment_id, via_id NULLS FIRST OFFSET %(start)s LIMIT %(limit)s
 """
-# Somebody who held the same by another path on the other day held it on both.
+# Somebody who held the same by another path on the other day held it on both. Only the pairs that are shown are asked by
+# which paths and since when. OFFSET 0: one look into the index for each row, whatever the planner expects of it.
 _COMPARE = """
-    WITH held AS ({held}), pairs AS MATERIALIZED (
-        SELECT principal_id, entitlement_id, min(ARRAY[assignment_id, coalesce(via_id, 0)]) AS path,
-               min(lower(during)) AS since, CASE WHEN NOT bool_or(upper_inf(during)) THEN max(upper(during)) END AS until,
-               CASE WHEN NOT bool_or(during && %(day0)s) THEN 'began'
-                    WHEN bool_or(during && %(day1)s) THEN 'stayed' ELSE 'ended' END AS change
-        FROM held GROUP BY principal_id, entitlement_id
+    WITH pairs AS MATERIALIZED (
+        SELECT principal_id, entitlement_id,
+               CASE WHEN NOT bool_or(on0) THEN 'began' WHEN bool_or(on1) THEN 'stayed' ELSE 'ended' END AS change
+        FROM ({flagged}) held GROUP BY principal_id, entitlement_id
+    ), shown AS MATERIALIZED (
+        SELECT * FROM pairs WHERE change = %(change)s ORDER BY {order}, principal_id OFFSET %(start)s LIMIT %(limit)s
+    ), memberships AS MATERIALIZED (
+        SELECT m.id, m.principal_id, m.period, x.group_id
+        FROM (SELECT DISTINCT principal_id FROM shown) who
+        JOIN inventory_assignment m ON m.principal_id = who.principal_id
+        JOIN inventory_entitlement x ON x.id = m.entitlement_id AND x.group_id IS NOT NULL
+    ), paths AS (
+        SELECT s.principal_id, s.entitlement_id, a.id AS assignment_id, 0 AS via_id, a.period AS during
+        FROM shown s CROSS JOIN LATERAL (
+            SELECT * FROM inventory_assignment a
+            WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id AND {a_on} OFFSET 0
+        ) a WHERE NOT EXISTS (SELECT FROM inventory_entitlement x WHERE x.group_id = a.principal_id)
+        UNION ALL
+        SELECT s.principal_id, s.entitlement_id, g.id, m.id, g.period * m.period
+        FROM shown s JOIN memberships m ON m.principal_id = s.principal_id CROSS JOIN LATERAL (
+            SELECT * FROM inventory_assignment g
+            WHERE g.principal_id = m.group_id AND g.entitlement_id = s.entitlement_id AND {both_on} OFFSET 0
+        ) g
+    ), told AS MATERIALIZED (
+        SELECT principal_id, entitlement_id, min(ARRAY[assignment_id, via_id]) AS path, min(lower(during)) AS since,
+               CASE WHEN NOT bool_or(upper_inf(during)) THEN max(upper(during)) END AS until
+        FROM paths GROUP BY principal_id, entitlement_id
     )
-    SELECT path, since, until, counts
+    SELECT path[1], path[2], since, until, counts
     FROM (SELECT ARRAY[count(*) FILTER (WHERE change = 'began'), count(*) FILTER (WHERE change = 'ended'),
                        count(*) FILTER (WHERE change = 'stayed')] AS counts FROM pairs) numbers
-    LEFT JOIN LATERAL (
-        SELECT * FROM pairs WHERE change = %(change)s ORDER BY {order}, path OFFSET %(start)s LIMIT %(limit)s
-    ) shown ON true
-    ORDER BY {order}, path
+    LEFT JOIN told ON true
+    ORDER BY {order}, principal_id
 """
 _RECORDS = """
     SELECT i.name, coalesce(nullif(i.email, ''), ''), p.name, p.kind, e.name, e.kind, r.name, r.external_id, e.privilege,
@@ -162,13 +189,13 @@ class Looked:
 def held(subject: Subject, day: Day, *, start: int = 0, size: int = SIZE) -> Found:
     """What this person or machine held on that day; who held this entitlement, or anything in this account."""
     found = _ask(_LIST, subject, [day], start=start, limit=size)
-    return Found(_paths(found), {"held": found[0][3] if found else 0})
+    return Found(_paths(found), {"held": found[0][4] if found else 0})
 
 
 def compared(subject: Subject, before: Day, after: Day, *, change: str, start: int = 0, size: int = SIZE) -> Found:
     """How many pairs of holder and entitlement began, ended and stayed between the two days, and those of one sort."""
     found = _ask(_COMPARE, subject, [before, after], start=start, limit=size, change=change)
-    return Found(_paths(found), dict(zip((BEGAN, ENDED, STAYED), found[0][3], strict=True)))
+    return Found(_paths(found), dict(zip((BEGAN, ENDED, STAYED), found[0][4], strict=True)))
 
 
 def records(subject: Subject, day: Day, *, read_at: datetime | None) -> Iterator[dict[str, Any]]:
@@ -200,24 +227,22 @@ def _ask(template: str, subject: Subject, days: Sequence[Day], **params: object)
 
 
 def _statement(template: str, subject: Subject, days: Sequence[Day]) -> tuple[str, dict[str, Any]]:
-    def on(period: str) -> str:
-        return "(" + " OR ".join(f"{period} && %(day{number})s" for number in range(len(days))) + ")"
-
+    on = [f"%(day{number})s" for number in range(len(days))]
     direct, brought = _MINE[type(subject)]
-    rows = _HELD.format(
-        direct=direct,
-        brought=brought,
-        a_on=on("a.period"),
-        g_on=on("g.period"),
-        m_on=on("m.period"),
-        both_on=on("(g.period * m.period)"),
+    conditions = {
+        "a_on": f"({' OR '.join(f'a.period && {day}' for day in on)})",
+        "both_on": f"g.period && m.period AND ({' OR '.join(f'g.period && {day} AND m.period && {day}' for day in on)})",
+    }
+    during, flagged = (
+        _HELD.format(direct=direct, brought=brought, columns_of_a=of_a, columns_of_both=of_both, **conditions)
+        for of_a, of_both in (_DURING, _FLAGS)
     )
-    statement = template.format(held=rows, order=_ORDER[type(subject)])
+    statement = template.format(held=during, flagged=flagged, order=_ORDER[type(subject)], **conditions)
     return statement, {"subject": subject.pk} | {f"day{number}": day.span for number, day in enumerate(days)}
 
 
 def _paths(found: Sequence[tuple[Any, ...]]) -> list[Held]:
     """The rows with everything a page prints: one more query, whatever their number."""
-    shown = [(path, since, until) for path, since, until, _ in found if path]
-    rows = Assignment.objects.with_names().in_bulk({pk for path, _, _ in shown for pk in path if pk})
-    return [Held(Path(rows[path[0]], rows.get(path[1])), since, until) for path, since, until in shown]
+    shown = [(pk, via, since, until) for pk, via, since, until, _ in found if pk]
+    rows = Assignment.objects.with_names().in_bulk({key for pk, via, *_ in shown for key in (pk, via) if key})
+    return [Held(Path(rows[pk], rows[via] if via else None), since, until) for pk, via, since, until in shown]
