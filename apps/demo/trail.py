@@ -19,7 +19,7 @@ from apps.demo.company.portal import TRAIL_BUCKET
 from apps.demo.seed_aws import CONFIG, KEYS
 from apps.grants.models import Grant
 from apps.inventory import services as inventory
-from apps.inventory.models import Connection, Principal, Resource
+from apps.inventory.models import Connection, Credential, Principal, Resource
 from apps.users.models import User
 
 HOME = "harbourline-security"  # the account that the bucket is in
@@ -183,12 +183,14 @@ def _identity(machine: Principal, account: Resource, at: datetime) -> Record:
     unique_id = machine.attributes.get("unique_id", "")
     if machine.kind == Principal.Kind.IAM_ROLE:
         return _session(account.external_id, machine.external_id, unique_id, f"{machine.name}-{at:%m%d}", at)
+    key = machine.credentials.filter(kind=Credential.Kind.ACCESS_KEY, is_active=True, ended_at=None).first()
     return {
         "type": "IAMUser",
         "principalId": unique_id,
         "arn": machine.external_id,
         "accountId": account.external_id,
         "userName": machine.name,
+        **({"accessKeyId": key.external_id} if key else {}),
     }
 
 
