@@ -283,3 +283,24 @@ def test_marks_are_forgotten_long_after_they_were_read(followed: Connection, wor
     following.reread(followed.pk, PROD)
     following.forget(timezone.now() + ChangeMark.KEPT_FOR + timedelta(hours=1))
     assert ChangeMark.objects.get().account_id == SANDBOX, "what was never read stays"
+
+
+def test_a_mark_on_which_gatehouse_itself_fails_is_said_and_stops_no_other(
+    followed: Connection, world: fake_world.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.assign("bob", ADMIN_IN_PROD)
+    tell(world, ("holders", "", "breaks"), ("holders", "", ADMIN_IN_PROD))
+    following.listen(followed.pk)
+    found = following._Again.entitlement
+
+    def breaks(self: Any, one: ChangeMark) -> Any:
+        if one.key == "breaks":
+            raise KeyError("a bug")
+        return found(self, one)
+
+    monkeypatch.setattr(following._Again, "entitlement", breaks)
+    following.reread(followed.pk, "")
+    assert "bob" in holders(ADMIN_IN_PROD)
+    broken = ChangeMark.objects.unread().get()
+    assert (broken.key, broken.tries) == ("breaks", 1)
+    assert broken.problem.startswith("Gatehouse itself failed (KeyError).")

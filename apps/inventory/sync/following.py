@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from django.db import InterfaceError, OperationalError, transaction
 from django.db import connection as database
-from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
@@ -204,6 +204,12 @@ class _Again:
             is_enough = False
         except ConnectorError as error:
             self.failed(one, str(error))
+            return
+        except (Late, OperationalError, InterfaceError):
+            raise  # about no mark: a full reading, or the database
+        except Exception as error:
+            log.exception("Reading again after %s failed", one)
+            self.failed(one, f"Gatehouse itself failed ({type(error).__name__}). Its log says where.")
             return
         if not is_enough:
             _leave_to_all(self.connection, one)
