@@ -83,15 +83,21 @@ def _today() -> date:
 
 
 def coverage(identity: Identity) -> Coverage:
-    """Of the accounts that an identity's principals are in. One query."""
-    accounts = identity.principals.filter(kind__in=KINDS).values("resource__external_id")
+    """Of the accounts that an identity's principals are in. A day is whole when it was read whole in every one of them:
+    an account whose trail never came leaves no row at all. Two queries."""
+    here = identity.principals.present().filter(kind__in=KINDS)
+    accounts = set(here.values_list("resource__external_id", flat=True))
     days = TrailDay.objects.filter(connection=identity.connection_id, account_id__in=accounts)
     rows = list(
         days.values("day")
-        .annotate(broken=Count("pk", filter=Q(whole_at=None)), names=ArrayAgg("region", filter=Q(events__gt=0)))
+        .annotate(
+            broken=Count("pk", filter=Q(whole_at=None)),
+            read_in=Count("account_id", distinct=True),
+            names=ArrayAgg("region", filter=Q(events__gt=0)),
+        )
         .order_by("day")
     )
-    whole = [row["day"] for row in rows if not row["broken"]]
+    whole = [row["day"] for row in rows if not row["broken"] and row["read_in"] == len(accounts)]
     if not whole:
         return Coverage()
     settled = max(whole[-1], min(rows[-1]["day"], _today() - SETTLES))

@@ -141,6 +141,15 @@ def test_a_day_that_was_never_listed_is_a_gap(deployer: Deployer) -> None:
     assert len(baselines.coverage(deployer.identity).missing) == 1
 
 
+def test_a_day_counts_only_when_the_trail_of_every_account_of_an_identity_was_read(deployer: Deployer) -> None:
+    deployer.reads()
+    assert baselines.coverage(deployer.identity).is_enough
+    dark = ResourceFactory(connection=deployer.connection, external_id="444455556666", name="dark")
+    PrincipalFactory(connection=deployer.connection, resource=dark, iam_role=True, identity=deployer.identity)
+    assert baselines.coverage(deployer.identity).whole == 0
+    assert baselines.propose(deployer.identity).proposals == []
+
+
 def test_a_short_window_and_an_old_one_propose_nothing(deployer: Deployer) -> None:
     deployer.reads(30)
     assert "90 are needed" in baselines.coverage(deployer.identity).why_not
