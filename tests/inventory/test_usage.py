@@ -317,10 +317,25 @@ def test_a_report_that_is_denied_says_so_and_is_not_asked_for_again_at_once(
     reports.error = Denied("AWS denies it.")
     assert last_accessed.read(deployer.connection.pk) == 0
     assert len(reports.asked) == 1, "the account's other principals need not be denied one by one"
-    assert AccessReport.objects.get().problem == "AWS denies it."
+    noted = AccessReport.objects.values_list("principal", "problem")
+    assert set(noted) == {(one.pk, "AWS denies it.") for one in (deployer.principal, other)}
     reports.error = None
-    assert last_accessed.read(deployer.connection.pk) == 1
-    assert reports.asked[-1] == other.external_id
+    assert last_accessed.read(deployer.connection.pk) == 0
+    AccessReport.objects.update(tried_at=timezone.now() - last_accessed.AGAIN * 2)
+    assert last_accessed.read(deployer.connection.pk) == 2
+
+
+def test_an_account_that_denies_reports_does_not_keep_others_waiting(
+    deployer: Deployer, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_accessed, "MOST", 2)
+    open_account = ResourceFactory(connection=deployer.connection, external_id="444455556666", name="zulu")
+    for account in (*[deployer.account] * 3, open_account):
+        PrincipalFactory(connection=deployer.connection, resource=account, iam_role=True, last_used_at=timezone.now())
+    reports.error = Denied("AWS denies it.")
+    assert last_accessed.read(deployer.connection.pk) == 0
+    reports.error = None
+    assert last_accessed.read(deployer.connection.pk) == 1, "the next turn is the other account's"
 
 
 def test_a_principal_that_was_never_used_is_not_asked_about(deployer: Deployer, reports: Reports) -> None:

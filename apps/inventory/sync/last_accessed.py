@@ -71,6 +71,8 @@ def _read_all(connection: Connection, waiting: Iterable[Principal]) -> int:
             uses = reports.of(principal.resource.external_id, principal.external_id)
         except ConnectorError as error:
             _note(principal, str(error))
+            if isinstance(error, Denied):
+                _note_all(due(connection, timezone.now()).filter(resource=principal.resource), str(error))
             if isinstance(error, Denied | Throttled):
                 closed.add(principal.resource.pk)
             continue
@@ -82,6 +84,18 @@ def _read_all(connection: Connection, waiting: Iterable[Principal]) -> int:
 def _note(principal: Principal, problem: str) -> None:
     said = {"tried_at": timezone.now(), "problem": as_rows.text(problem, 500)}
     AccessReport.objects.update_or_create(principal=principal, defaults=said)
+
+
+def _note_all(waiting: PrincipalQuerySet, problem: str) -> None:
+    """The whole account waits: or its principals would come first again each time, and no other account ever."""
+    now, said = timezone.now(), as_rows.text(problem, 500)
+    AccessReport.objects.bulk_create(
+        [AccessReport(principal_id=pk, tried_at=now, problem=said) for pk in waiting.values_list("pk", flat=True)],
+        batch_size=5_000,
+        update_conflicts=True,
+        unique_fields=["principal"],
+        update_fields=["tried_at", "problem"],
+    )
 
 
 @transaction.atomic
