@@ -304,3 +304,17 @@ def test_a_mark_on_which_gatehouse_itself_fails_is_said_and_stops_no_other(
     broken = ChangeMark.objects.unread().get()
     assert (broken.key, broken.tries) == ("breaks", 1)
     assert broken.problem.startswith("Gatehouse itself failed (KeyError).")
+
+
+def test_a_membership_that_we_know_to_have_ended_needs_no_full_reading(
+    followed: Connection, world: fake_world.World
+) -> None:
+    Assignment.objects.filter(entitlement__external_id="membership:engineers").update(
+        attributes={"membership_id": "m-1"}
+    )
+    world.unassign("alice", "membership:engineers")
+    for _ in range(2):
+        tell(world, ("membership", "", "m-1"))
+        follow(followed)
+    assert not Assignment.objects.open().of_membership("m-1").exists()
+    assert not ChangeMark.objects.unread().exists()

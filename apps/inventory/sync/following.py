@@ -254,7 +254,8 @@ class _Again:
     def entitlement(self, one: ChangeMark) -> Entitlement | None:
         known = Entitlement.objects.present().filter(connection=self.connection, kind__in=writing.IN_DIRECTORY)
         if one.kind == Kind.MEMBERSHIP:
-            held = Assignment.objects.open().of_membership(one.key).filter(connection=self.connection)
+            # Its row may be closed already: we ended it ourselves, or read it after an earlier event.
+            held = Assignment.objects.of_membership(one.key).filter(connection=self.connection)
             return known.filter(pk__in=held.values("entitlement")).first()
         return known.filter(external_id=one.key).first()
 
