@@ -318,3 +318,19 @@ def test_a_membership_that_we_know_to_have_ended_needs_no_full_reading(
         follow(followed)
     assert not Assignment.objects.open().of_membership("m-1").exists()
     assert not ChangeMark.objects.unread().exists()
+
+
+def test_an_event_too_fresh_for_aws_to_show_it_is_read_once_more(
+    followed: Connection, world: fake_world.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChangeMark, "SETTLES_FOR", timedelta(seconds=10))
+    tell(world, ("holders", "", ADMIN_IN_PROD))
+    following.listen(followed.pk)
+    ChangeMark.objects.update(try_at=timezone.now())  # an earlier event has settled, this one came just now
+    following.reread(followed.pk, "")
+    world.assign("bob", ADMIN_IN_PROD)
+    assert ChangeMark.objects.unread().exists()
+    ChangeMark.objects.update(seen_at=timezone.now() - ChangeMark.SETTLES_FOR, try_at=timezone.now())
+    following.reread(followed.pk, "")
+    assert "bob" in holders(ADMIN_IN_PROD)
+    assert not ChangeMark.objects.unread().exists()

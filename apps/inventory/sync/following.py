@@ -213,8 +213,9 @@ class _Again:
             return
         if not is_enough:
             _leave_to_all(self.connection, one)
-        ChangeMark.objects.filter(pk=one.pk, seen_at__lte=read_from).update(read_at=read_from, problem="")
-        ChangeMark.objects.filter(pk=one.pk).update(try_at=read_from + ChangeMark.RESTS_FOR)
+        settled = read_from - ChangeMark.SETTLES_FOR  # what a later event is about, AWS may not have shown yet
+        ChangeMark.objects.filter(pk=one.pk, seen_at__lte=settled).update(read_at=read_from)
+        ChangeMark.objects.filter(pk=one.pk).update(try_at=read_from + ChangeMark.RESTS_FOR, tries=0, problem="")
         self.followed.append(one)
 
     def failed(self, one: ChangeMark, problem: str) -> None:
