@@ -334,3 +334,21 @@ def test_an_event_too_fresh_for_aws_to_show_it_is_read_once_more(
     following.reread(followed.pk, "")
     assert "bob" in holders(ADMIN_IN_PROD)
     assert not ChangeMark.objects.unread().exists()
+
+
+def test_groups_are_left_to_a_full_reading_that_began_meanwhile(
+    followed: Connection, world: fake_world.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.unassign("engineers", ADMIN_IN_PROD)
+    tell(world, ("holders", "", ADMIN_IN_PROD))
+    following.listen(followed.pk)
+    rate = following._Again.rate
+
+    def begin_first(self: Any) -> None:
+        SyncRun.objects.create(connection=followed)
+        rate(self)
+
+    monkeypatch.setattr(following._Again, "rate", begin_first)
+    following.reread(followed.pk, "")
+    event = AuditEvent.objects.filter(event="inventory.connection.changes_followed").get()
+    assert event.data["changes"] == {"assignment": {"ended": 1}}, "what being an engineer is worth is that run's to say"

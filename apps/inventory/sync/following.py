@@ -7,6 +7,7 @@ full reading, and none of it writes while one runs: that one reads the same, and
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -175,15 +176,15 @@ class _Again:
         self.changes = Changes()
         self.followed: list[ChangeMark] = []
         self.is_rated = True
+        self.began_at = timezone.now()
 
     def go(self, marks: list[ChangeMark], spent: budget.Spent) -> None:
-        try:
+        with contextlib.suppress(Late):
             for one in marks:
                 self.follow(one)
-        except Late:
-            pass
         if not self.is_rated:
-            self.rate()
+            with contextlib.suppress(Late):  # that run rates them too
+                self.rate()
         if self.followed:
             log.info("Read again in %s after %s: %s calls", self.connection, self.followed[0], spent.calls)
         if self.changes.counts:
@@ -283,6 +284,7 @@ class _Again:
         latest = ScopeScan.objects.filter(run__connection=self.connection, resource=None).order_by("-pk").first()
         is_complete = latest is not None and latest.state == ScopeScan.State.COMPLETE
         with transaction.atomic():
+            _still_alone(self.connection, self.began_at)
             groups.rate(self.connection, None, is_complete=is_complete, changes=self.changes)
 
 
