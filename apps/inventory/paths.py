@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import Case, IntegerField, Q, QuerySet, TextField, Value, When
 from django.utils import timezone
 
 from apps.connectors.aws.policy import knocks as knocking
@@ -282,7 +283,7 @@ class _Search:
     def candidates(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> Iterator[Trust]:
         """The roles that could let somebody of the frontier in, each once, at most so many."""
         keys = dict.fromkeys(key for holder in frontier.values() for key in trusts.names_for(holder.caller))
-        named = Q(keys__overlap=[*keys])
+        named = _any_of(keys)
         rows: dict[int, Trust] = {}
         for condition in (named, _by_account(frontier.values())):
             if condition is None:
@@ -435,13 +436,18 @@ def _by_account(holders: Iterable[steps.Holder]) -> Q | None:
             patterns |= dict.fromkeys(asked)
     if not accounts:
         return None
-    condition = Q(keys__overlap=[*accounts])
+    condition = _any_of(accounts)
     if "*" in patterns or len(patterns) > MOST_PATTERNS:
         return condition
     exact = [one for one in patterns if not re.search(r"[*?]", one)]
     wild = [_as_regex(one) for one in patterns if re.search(r"[*?]", one)]
     which = Q(arn__in=exact)
     return condition & (which | Q(arn__regex=f"^({'|'.join(wild)})$") if wild else which)
+
+
+def _any_of(keys: Iterable[str]) -> Q:
+    """Roles filed under any of these keys. One parameter: a list would be one for each, thousands of them."""
+    return Q(keys__overlap=Value([*keys], output_field=ArrayField(TextField())))
 
 
 def _as_regex(pattern: str) -> str:
