@@ -98,10 +98,24 @@ def _measure(size: int, only: str) -> list[Page]:
         rows.fill(size)
         sys.stdout.write(f"a company of {Assignment.objects.open().count():,} open assignments ")
         sys.stdout.write(f"was made in {time.perf_counter() - started:.0f} s\n")
+    _inspect()
     pages = [page for page in _pages() if only in page.name]
     for page in pages:
         _ask(page)
     return pages
+
+
+def _inspect() -> None:
+    """Look for findings, as the clock does after each reading."""
+    from apps.insights import inspecting
+    from apps.insights.models import Finding
+    from apps.inventory.models import Connection
+
+    if not Finding.objects.exists():
+        started, before = time.perf_counter(), _processor()
+        inspecting.inspect(Connection.objects.get())
+        took, used = time.perf_counter() - started, _processor() - before
+        sys.stdout.write(f"{Finding.objects.count():,} findings in {took:.1f} s, {used:.1f} s of processor time\n")
 
 
 def _ask(page: Page) -> None:
@@ -169,6 +183,7 @@ def _pages() -> list[Page]:
     from django.db.models import Count
     from django.urls import reverse
 
+    from apps.insights.models import Finding
     from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
     from apps.users.models import PortalRole, User
 
@@ -188,6 +203,7 @@ def _pages() -> list[Page]:
     department = people[0].department
     account = resources[0].pk
     some = lists["identities"]
+    findings, credentials = reverse("insights:findings"), reverse("inventory:credentials")
     admin = [
         ("identities", [some]),
         ("identities: machines", [f"{some}?kind=machine"]),
@@ -236,7 +252,28 @@ def _pages() -> list[Page]:
         ("a connection", [Connection.objects.get().get_absolute_url()]),
         ("home", ["/"]),
         ("insights", [reverse("insights:index")]),
+        ("findings", [findings]),
+        ("findings: found by name", [f"{findings}?q={word}" for word in ("deploy-1", "moreau", "zzz")]),
+        ("findings: of a kind", [f"{findings}?kind={kind}" for kind in ("standing_admin", "unused", "root_key")]),
+        ("findings: of a severity", [f"{findings}?severity=3", f"{findings}?severity=1"]),
+        ("findings: accepted, done, gone", [f"{findings}?show={show}" for show in ("accepted", "resolved", "closed")]),
+        ("findings: the page after", _after(erin, findings, 5)),
+        ("a finding", [one.get_absolute_url() for one in Finding.objects.order_by("?")[:20]]),
+        ("credentials", [credentials]),
+        ("credentials: stale", [f"{credentials}?stale=1"]),
+        ("credentials: without MFA", [f"{credentials}?mfa=none"]),
+        ("credentials: found", [f"{credentials}?q={word}" for word in ("deploy-1", "zzz")]),
+        ("credentials: in an account", [f"{credentials}?account={account}"]),
+        ("logins", [reverse("inventory:logins")]),
+        ("logins: found", [f"{reverse('inventory:logins')}?q={word}" for word in ("deploy-1", "zzz")]),
+        ("logins: decided", [f"{reverse('inventory:logins')}?show=decided"]),
+        ("paths of a person", [_paths(one) for one in people]),
+        ("paths of a machine", [_paths(one) for one in machines]),
+        ("paths of the heaviest person", [_paths(heaviest)]),
+        ("paths into an account", [_paths(one, one_of) for one, one_of in zip(people, resources, strict=True)]),
+        ("paths of the heaviest person into an account", [_paths(heaviest, one_of) for one_of in resources]),
     ]
+    heavy = [("home of the heaviest person", ["/"])]
     manager = [
         ("identities", [some]),
         ("identities: machines", [f"{some}?kind=machine"]),
@@ -248,11 +285,21 @@ def _pages() -> list[Page]:
         ("accounts", [lists["accounts"]]),
         ("an account", [one.get_absolute_url() for one in resources]),
         ("home", ["/"]),
+        ("findings", [findings]),
+        ("credentials", [credentials]),
     ]
     return [
         *(Page(name, erin, urls) for name, urls in admin),
+        *(Page(name, heaviest.user, urls) for name, urls in heavy),
         *(Page(f"manager: {name}", carol, urls) for name, urls in manager),
     ]
+
+
+def _paths(identity: Any, account: Any = None) -> str:
+    """The ways of somebody into an account, or into all of them."""
+    from django.urls import reverse
+
+    return reverse("inventory:paths", args=[identity.pk]) + (f"?account={account.pk}" if account else "")
 
 
 def _history(row: Any, ago: list[int]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection as database
 from django.db import models, transaction
 
-from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource
+from apps.inventory.models import Connection, Correlation, Credential, Entitlement, Identity, Principal, Resource
 from apps.inventory.models.connections import ScopeScan, SyncRun
 from apps.users.models import User
 
@@ -254,6 +254,17 @@ _ROWS: tuple[Rows, ...] = (
             "created_at": "now() - random() * interval '900 days'",
             "last_used_at": "CASE WHEN p.id %% 4 > 0 THEN now() - random() * interval '300 days' END",
             "first_seen_at": "p.first_seen_at",
+        },
+    ),
+    (  # whose logins they are: a third is answered
+        Correlation,
+        "FROM inventory_principal p WHERE p.kind = 'iam_user' AND p.ended_at IS NULL",
+        {
+            "principal_id": "p.id",
+            "rule": "(ARRAY['', 'user_name', 'tag'])[1 + p.id %% 3]",
+            "decision": "CASE WHEN p.id %% 9 < 3 THEN 'machine' ELSE '' END",
+            "decided_by_id": "CASE WHEN p.id %% 9 < 3 THEN (SELECT min(id) FROM users_user) END",
+            "decided_at": "CASE WHEN p.id %% 9 < 3 THEN now() END",
         },
     ),
     (
