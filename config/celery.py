@@ -24,6 +24,7 @@ CLOCK: dict[str, dict[str, Any]] = {
     "people": {"task": "apps.grants.periodic.follow_people", "schedule": 10.0, "options": {"expires": 10}},
     "move": {"task": "apps.reviews.periodic.follow_movers", "schedule": 60.0, "options": {"expires": 55}},
     "reconcile": {"task": "apps.grants.periodic.reconcile", "schedule": 15.0, "options": {"expires": 15}},
+    "outside": {"task": "apps.grants.periodic.forget_changes", "schedule": 86400.0, "options": {"expires": 3600}},
     "ledger": {"task": "apps.grants.periodic.write_ledger", "schedule": 60.0, "options": {"expires": 55}},
     "lapse": {"task": "apps.access.periodic.lapse_requests", "schedule": 60.0, "options": {"expires": 55}},
     "inspect": {"task": "apps.insights.periodic.inspect_due", "schedule": 60.0, "options": {"expires": 55}},
@@ -46,8 +47,9 @@ CLOCK: dict[str, dict[str, Any]] = {
 }
 
 # A worker empties them in this order: access ends before it begins, and both go before long reads of AWS. `urgent` has what
-# bites with one write, and the clock's own look at what is due: neither may wait behind ten thousand removals.
-QUEUES = ["urgent", "revoke", "default", "sync"]
+# bites with one write, and the clock's own look at what is due: neither may wait behind ten thousand removals. `changes`
+# has what change feeds say: seconds of reading, which may not wait behind the hours of `sync`.
+QUEUES = ["urgent", "revoke", "default", "changes", "sync"]
 
 # The first pattern that a task's name matches is its queue; the others go to `default`.
 ROUTES = {
@@ -58,7 +60,10 @@ ROUTES = {
     "apps.grants.tasks.repair*": {"queue": "revoke"},
     "apps.grants.tasks.compare*": {"queue": "sync"},
     "apps.insights.tasks.inspect": {"queue": "sync"},
+    "apps.inventory.tasks.listen": {"queue": "changes"},
+    "apps.inventory.tasks.sync_changes": {"queue": "changes"},
     "apps.inventory.tasks.sync*": {"queue": "sync"},
+    "apps.inventory.tasks.test_connection": {"queue": "sync"},
 }
 
 

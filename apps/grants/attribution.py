@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from django.db import connection as database
 from django.db.models import Q
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apps.connectors.trail import Outcome, TrailEvent
@@ -28,7 +29,11 @@ from apps.inventory.models import Assignment, Connection, Entitlement, Principal
 AFTERMATH = timedelta(hours=1)
 TAG = "jit-grant"  # of every session that the broker makes (connectors/aws/sts_broker.py)
 
-_RESERVED = re.compile(r"/AWSReservedSSO_(?P<name>[\w+=,.@-]{1,32})_[0-9a-f]{16}$", re.ASCII)
+# Only Identity Center can make roles under this path; the Region stands in it where it is not us-east-1.
+_RESERVED = re.compile(
+    r":role/aws-reserved/sso\.amazonaws\.com/(?:[\w-]+/)?AWSReservedSSO_(?P<name>[\w+=,.@-]{1,32})_[0-9a-f]{16}$",
+    re.ASCII,
+)
 
 _ADD = """
     INSERT INTO grants_activity AS a
@@ -95,7 +100,11 @@ class _Known:
     def __init__(self, connection: Connection, events: Sequence[TrailEvent]) -> None:
         self.connection = connection
         self.learned: dict[str, TracedSession] = {}
-        self.grants = Grant.objects.filter(connection=connection).exclude(claimed_at=None)
+        first = min((min(one.at, one.session_began_at or one.at) for one in events), default=timezone.now())
+        last = max((one.at for one in events), default=first)
+        self.grants = Grant.objects.filter(
+            Q(revoked_at=None) | Q(revoked_at__gte=first - AFTERMATH), connection=connection, claimed_at__lte=last
+        ).defer("entitlement__documents", "entitlement__privilege_statement")
         self.by_role = {
             grant.made_as: grant
             for grant in self.grants.filter(made_as__in={event.issuer_id for event in events if event.issuer_id})
@@ -144,8 +153,7 @@ class _Known:
         grant = self.by_reference.get(event.tags.get(TAG, ""))
         if grant is None:
             return None
-        broker = str(self.connection.config["broker_role"]).rpartition("/")[2]
-        is_ours = event.issuer_arn.rpartition("/")[2] == broker
+        is_ours = event.issuer_arn.partition(":role/")[2] == str(self.connection.config["broker_role"])
         return grant, Strength.EXACT if is_ours else Strength.PROBABLE
 
     def _keys(self, keys: set[str]) -> dict[str, Found]:
@@ -170,7 +178,10 @@ class _Known:
                 entitlement__resource__external_id__in={account for account, _, _ in wanted},
                 entitlement__name__in={name for _, name, _ in wanted},
                 principal__kind=Principal.Kind.IDC_USER,
-            ).select_related("entitlement__resource", "principal")
+            )
+            .alias(person=Lower("principal__name"))
+            .filter(person__in={person for _, _, person in wanted})
+            .select_related("entitlement__resource", "principal")
         )
         others = _other_ways(grants)
         found: dict[Place, list[tuple[Grant, bool]]] = {}

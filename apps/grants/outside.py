@@ -34,7 +34,7 @@ _HOLDER = {
 
 def read(connection: Connection, events: Sequence[TrailEvent]) -> None:
     """Keep the calls of a batch that gave access and were not ours. One statement."""
-    ours = {str(connection.config[role]).rpartition("/")[2] for role in OUR_ROLES}
+    ours = {str(connection.config[role]) for role in OUR_ROLES}
     OutsideChange.objects.bulk_create(
         (
             OutsideChange(
@@ -53,7 +53,7 @@ def read(connection: Connection, events: Sequence[TrailEvent]) -> None:
             if event.named
             and event.outcome == Outcome.DONE
             and event.name in GIVING.get(event.service, ())
-            and event.issuer_arn.rpartition("/")[2] not in ours
+            and event.issuer_arn.partition(":role/")[2] not in ours  # with its path, which the SCP protects
         ),
         ignore_conflicts=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from apps.grants.models import (
     Extension,
     Grant,
     Leaving,
+    OutsideChange,
     Reconciliation,
     State,
     Stop,
@@ -145,6 +147,13 @@ def wake_workers() -> None:
         tasks.enqueue(tasks.clear, grant.pk)
     for extension in Extension.objects.unsettled().filter(grant__next_try_at__lte=now)[:BATCH]:
         tasks.enqueue(tasks.extend, extension.pk)
+
+
+@shared_task
+def forget_changes() -> None:
+    """Drop who changed what outside the portal, once usage of that day is dropped too."""
+    kept_since = timezone.now() - timedelta(days=settings.USAGE_KEPT_DAYS)
+    OutsideChange.objects.filter(at__lt=kept_since).delete()
 
 
 @shared_task

@@ -174,6 +174,9 @@ DETECTORS = (
 # What these rest on is no scan's fact (a person's word, a comparison of its own that was complete): not shown means over.
 CLOSE_AT_ONCE = (Finding.Kind.UNOWNED, Finding.Kind.OUTSIDE)
 
+# Of these the sentence and the evidence are what was accepted; of the others they move on by themselves (a last use).
+OF_ONE_FACT = (Finding.Kind.OPEN_TRUST, Finding.Kind.ORPHAN, Finding.Kind.MIXED_USE, Finding.Kind.ESCALATION)
+
 # What a person does about it.
 ADVICE = {
     Finding.Kind.ROOT_KEY: "Delete the key as the root user. Nothing that runs should need it.",

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.core.locks import exclusive
-from apps.insights.detectors import CLOSE_AT_ONCE, COLUMNS, DETECTORS
+from apps.insights.detectors import CLOSE_AT_ONCE, COLUMNS, DETECTORS, OF_ONE_FACT
 from apps.insights.models import Finding, Inspection
 from apps.inventory.models import Connection
 
@@ -30,38 +30,54 @@ _OPEN = f"""
     SELECT %(connection)s, %(now)s, {_NAMES} FROM insights_seen
     ON CONFLICT (connection_id, kind, key) WHERE closed_at IS NULL DO NOTHING
 """
+# What was accepted was this, and no worse: something else under the same name comes back.
+_TAKE_BACK = """
+    UPDATE insights_finding f SET accepted_until = NULL
+    FROM insights_seen s
+    WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL AND f.kind = s.kind AND f.key = s.key
+      AND f.accepted_until IS NOT NULL AND (s.severity > f.severity OR (
+        f.kind = ANY(%(of_one_fact)s) AND (s.what, s.evidence) IS DISTINCT FROM (f.what, f.evidence)))
+    RETURNING f.id
+"""
 _CHANGE = f"""
     UPDATE insights_finding f SET {", ".join(f"{name} = s.{name}" for name in _UPDATED)}
     FROM insights_seen s
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL AND f.kind = s.kind AND f.key = s.key
       AND ({", ".join(f"f.{name}" for name in _UPDATED)}) IS DISTINCT FROM ({", ".join(f"s.{name}" for name in _UPDATED)})
 """
-# A scope's latest reading, whatever became of it: only if that one was complete, what it does not show is gone. What is in
-# an account is read in part with the account and in part with the directory, so both have to be.
-_CLOSE = """
-    WITH latest AS (
-        SELECT DISTINCT ON (s.resource_id) s.resource_id, s.state = 'complete' AS is_complete, s.started_at
-        FROM inventory_scopescan s JOIN inventory_syncrun r ON r.id = s.run_id
-        WHERE r.connection_id = %(connection)s
-        ORDER BY s.resource_id, s.started_at DESC)
+# Each place's latest reading, whatever became of it.
+_LATEST = """
+    CREATE TEMP TABLE insights_latest ON COMMIT DROP AS
+    SELECT place.resource_id, scan.state = 'complete' AS is_complete, scan.started_at
+    FROM (SELECT id AS resource_id FROM inventory_resource WHERE connection_id = %(connection)s) place
+    CROSS JOIN LATERAL (
+        SELECT c.state, c.started_at FROM inventory_scopescan c
+        WHERE c.resource_id = place.resource_id ORDER BY c.started_at DESC LIMIT 1) scan
+    UNION ALL (
+        SELECT NULL, c.state = 'complete', c.started_at
+        FROM inventory_syncrun r JOIN inventory_scopescan c ON c.run_id = r.id AND c.resource_id IS NULL
+        WHERE r.connection_id = %(connection)s ORDER BY r.started_at DESC LIMIT 1)
+"""
+# What is in an account is read in part with the account and in part with the directory: only if the latest reading of both
+# was complete, and younger than `{since}`, do they say what is there and what is gone.
+_WAS_READ = """
+    EXISTS (SELECT FROM insights_latest l WHERE l.resource_id IS NULL AND l.is_complete AND l.started_at > {since})
+    AND (f.resource_id IS NULL OR EXISTS (
+        SELECT FROM insights_latest l
+        WHERE l.resource_id = f.resource_id AND l.is_complete AND l.started_at > {since}))
+"""
+_CLOSE = f"""
     UPDATE insights_finding f SET closed_at = %(now)s
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL
       AND NOT EXISTS (SELECT FROM insights_seen s WHERE s.kind = f.kind AND s.key = f.key)
-      AND (f.kind = ANY(%(at_once)s) OR (
-        EXISTS (SELECT FROM latest l WHERE l.resource_id IS NULL AND l.is_complete AND l.started_at > f.first_seen_at)
-        AND (f.resource_id IS NULL OR EXISTS (
-            SELECT FROM latest l
-            WHERE l.resource_id = f.resource_id AND l.is_complete AND l.started_at > f.first_seen_at))))
+      AND (f.kind = ANY(%(at_once)s) OR ({_WAS_READ.format(since="f.first_seen_at")}))
 """
-# It was said to be done, and a complete reading that began since shows it still.
-_REOPEN = """
+# It was said to be done, and what was read since shows it still.
+_REOPEN = f"""
     UPDATE insights_finding f SET resolved_at = NULL, resolved_by_id = NULL, resolved_reason = ''
     FROM insights_seen s
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL AND f.kind = s.kind AND f.key = s.key
-      AND f.resolved_at IS NOT NULL AND EXISTS (
-        SELECT FROM inventory_scopescan c JOIN inventory_syncrun r ON r.id = c.run_id
-        WHERE r.connection_id = %(connection)s AND c.state = 'complete' AND c.started_at > f.resolved_at
-          AND c.resource_id IS NOT DISTINCT FROM f.resource_id)
+      AND f.resolved_at IS NOT NULL AND (f.kind = ANY(%(at_once)s) OR ({_WAS_READ.format(since="f.resolved_at")}))
     RETURNING f.id
 """
 _MISSING = """
@@ -110,6 +126,7 @@ def _compare(connection: Connection, now: datetime) -> _Counts:
         "key_age": timedelta(days=settings.STALE_KEY_DAYS),
         "unused": timedelta(days=settings.UNUSED_DAYS),
         "at_once": [kind.value for kind in CLOSE_AT_ONCE],
+        "of_one_fact": [kind.value for kind in OF_ONE_FACT],
     }
     with database.cursor() as cursor:
 
@@ -117,11 +134,14 @@ def _compare(connection: Connection, now: datetime) -> _Counts:
             cursor.execute(statement, values)
             return cursor.rowcount
 
-        run("DROP TABLE IF EXISTS insights_seen")
+        run("DROP TABLE IF EXISTS insights_seen, insights_latest")
         found = run(_SEEN)
-        run("ANALYZE insights_seen")
-        run(_REOPEN)
-        reopened = [pk for (pk,) in cursor.fetchall()]
+        run(_LATEST)
+        run("ANALYZE insights_seen, insights_latest")
+        reopened = []
+        for statement in (_REOPEN, _TAKE_BACK):
+            run(statement)
+            reopened += [pk for (pk,) in cursor.fetchall()]
         opened = run(_OPEN)
         run(_CHANGE)
         closed = run(_CLOSE)

@@ -25,6 +25,7 @@ NEEDED = {
     "apps.inventory.tasks.follow_responsibilities": 60,
     "apps.inventory.periodic.trace_due": 300,
     "apps.insights.periodic.inspect_due": 300,
+    "apps.grants.periodic.forget_changes": 86400,
 }
 
 

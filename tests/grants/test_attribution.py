@@ -97,7 +97,8 @@ def test_a_tag_is_certain_only_from_our_own_broker(system: System) -> None:
     tagged = {"tags": {"jit-grant": grant.reference}, "name": "AssumeRole"}
     read(system, event(issuer_arn=broker, made_access_key_id="ASIA1", **tagged))
     assert strengths(grant) == {"exact"}
-    read(system, event(issuer_arn=f"arn:aws:iam::{ACCOUNT}:role/anybody", action="sts:TagSession", **tagged))
+    forged = f"arn:aws:iam::{ACCOUNT}:role/mine/PortalBroker"  # the same name under another path
+    read(system, event(issuer_arn=forged, action="sts:TagSession", **tagged))
     assert strengths(grant) == {"exact", "probable"}
 
 
@@ -137,6 +138,7 @@ def test_a_session_that_began_before_the_grant_or_is_somebody_elses_is_not_its(s
     long_ago = timezone.now() - timedelta(hours=3)
     read(system, in_center(session_began_at=long_ago), in_center(name="bob"), in_center(entitlement="Admin"))
     read(system, in_center(account_id="999999999999"))
+    read(system, in_center(issuer_arn=f"arn:aws:iam::{ACCOUNT}:role/mine/AWSReservedSSO_Read_0123456789abcdef"))
     assert not Activity.objects.exists()
 
 

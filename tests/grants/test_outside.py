@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.connectors.aws import trails
 from apps.connectors.trail import Outcome, TrailEvent
-from apps.grants import outside
+from apps.grants import outside, periodic
 from apps.grants.models import OutsideChange
 from apps.inventory.models import Assignment
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory
@@ -69,6 +69,18 @@ def test_the_call_that_named_them_both_is_the_author(system: System, held: Assig
 def test_nobody_else_is_blamed(system: System, held: Assignment, other: dict[str, Any]) -> None:
     read(system, given(**other))
     assert outside.author_of(held) is None
+
+
+def test_a_role_that_is_only_called_like_ours_is_blamed(system: System, held: Assignment) -> None:
+    read(system, given(issuer_arn=f"arn:aws:iam::{ACCOUNT}:role/mine/PortalProvisioner"))
+    assert outside.author_of(held) is not None
+
+
+def test_changes_are_forgotten_with_usage(system: System, settings: Any) -> None:
+    days = timedelta(days=settings.USAGE_KEPT_DAYS)
+    read(system, given(event_id="old", at=timezone.now() - days - timedelta(days=1)), given(event_id="new"))
+    periodic.forget_changes()
+    assert [row.event_id for row in OutsideChange.objects.all()] == ["new"]
 
 
 def test_what_came_after_it_was_seen_did_not_make_it(system: System, held: Assignment) -> None:

@@ -315,6 +315,29 @@ def test_what_is_accepted_comes_back_on_its_day(finding: Finding) -> None:
     assert Finding.objects.to_do(now + timedelta(days=31)).exists()
 
 
+def test_what_was_accepted_comes_back_when_it_is_worse(estate: Estate, finding: Finding) -> None:
+    now = timezone.now()
+    services.accept(finding, by=UserFactory(administrator=True), until=now + timedelta(days=30), reason="Being moved.")
+    estate.look()
+    assert not Finding.objects.to_do(now).exists()
+    Credential.objects.update(created_at=ago(500))
+    estate.look()
+    assert Finding.objects.to_do(now).exists()
+
+
+def test_an_acceptance_is_of_one_fact(estate: Estate) -> None:
+    def trusts(evidence: str) -> None:
+        signs = [{"evidence": evidence, "statement": "1", "concerns": ["no_external_id"]}]
+        Identity.objects.filter(pk=estate.machine.pk).update(signs=signs)
+        estate.look()
+
+    trusts("It lets the vendor's account in.")
+    now = timezone.now()
+    services.accept(Finding.objects.get(), by=UserFactory(), until=now + timedelta(days=30), reason="A contract.")
+    trusts("It lets account 999999999999 in.")
+    assert Finding.objects.to_do(now).get().what == "It lets account 999999999999 in."
+
+
 @pytest.mark.parametrize(("days", "reason"), [(0, "Why."), (366, "Why."), (30, "  ")])
 def test_nothing_is_accepted_for_ever_or_without_a_reason(finding: Finding, days: int, reason: str) -> None:
     until = timezone.now() + timedelta(days=days)
@@ -333,6 +356,13 @@ def test_what_is_said_to_be_done_opens_again_when_a_complete_scan_still_shows_it
     estate.scan()
     estate.look()
     assert Finding.objects.to_do(timezone.now()).exists()
+
+
+def test_a_reading_of_the_account_alone_does_not_open_it_again(estate: Estate, finding: Finding) -> None:
+    services.resolve(finding, by=UserFactory(), reason="The key is deleted.")
+    estate.scan(directory="failed")
+    estate.look()
+    assert not Finding.objects.to_do(timezone.now()).exists()
 
 
 def test_what_is_gone_cannot_be_decided(estate: Estate, finding: Finding) -> None:

@@ -340,7 +340,8 @@ class ScopeScan(models.Model):
             models.UniqueConstraint(fields=["run", "resource"], nulls_distinct=False, name="scope_scan_once")
         ]
         indexes = [
-            models.Index(fields=["resource", "-started_at"], condition=Q(state="complete"), name="scope_scan_complete")
+            models.Index(fields=["resource", "-started_at"], condition=Q(state="complete"), name="scope_scan_complete"),
+            models.Index(fields=["resource", "-started_at"], name="scope_scan_latest"),
         ]
 
     def __str__(self) -> str:
