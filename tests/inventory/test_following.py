@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import OperationalError, transaction
 from django.db import connection as database
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,7 +20,7 @@ from apps.connectors.base import Change
 from apps.connectors.errors import Denied, Unreachable
 from apps.inventory import periodic, sync, tasks
 from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Principal, ScopeScan, SyncRun
-from apps.inventory.sync import following
+from apps.inventory.sync import claims, correlation, following
 from tests.inventory.conftest import PROD, SANDBOX, trust
 
 pytestmark = pytest.mark.django_db
@@ -352,3 +355,47 @@ def test_groups_are_left_to_a_full_reading_that_began_meanwhile(
     following.reread(followed.pk, "")
     event = AuditEvent.objects.filter(event="inventory.connection.changes_followed").get()
     assert event.data["changes"] == {"assignment": {"ended": 1}}, "what being an engineer is worth is that run's to say"
+
+
+class Other:
+    """Another process's connection to the same database, which never waits."""
+
+    def __init__(self) -> None:
+        params = database.get_connection_params()
+        for ours in ("pool", "cursor_factory", "context", "prepare_threshold"):  # Django's own, not libpq's
+            params.pop(ours, None)
+        self.connect = psycopg.connect(**params)
+
+    def refer_to(self, connection: Connection) -> None:
+        """What every INSERT does that names the connection."""
+        self.lock("SELECT 1 FROM inventory_connection WHERE id = %s FOR KEY SHARE NOWAIT", connection)
+
+    def hold(self, connection: Connection) -> None:
+        self.lock("SELECT 1 FROM inventory_connection WHERE id = %s FOR NO KEY UPDATE NOWAIT", connection)
+
+    def lock(self, statement: str, connection: Connection) -> None:
+        self.connect.execute(statement, [connection.pk])
+
+
+@pytest.fixture
+def other() -> Iterator[Other]:
+    made = Other()
+    yield made
+    made.connect.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_a_part_is_written_no_run_begins_and_new_rows_may_name_the_connection(
+    org: Connection, other: Other
+) -> None:
+    with transaction.atomic():
+        following._still_alone(org, timezone.now())
+        other.refer_to(org)
+    with transaction.atomic():
+        correlation.correlate(org, by=audit.WORKER, with_rules=False)
+        other.refer_to(org)
+    other.hold(org)
+    with transaction.atomic(), database.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '1ms'")
+        with pytest.raises(OperationalError):
+            claims.claim(org, by=audit.WORKER)

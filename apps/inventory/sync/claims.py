@@ -34,6 +34,8 @@ def claim(connection: Connection, *, by: Any) -> SyncRun:
             fail(silent, f"No sign of life since {silent.beat_at:%Y-%m-%d %H:%M} UTC. Its process has died.", by=by)
     try:
         with transaction.atomic():
+            # Whoever holds the connection reads a part of it again, and no run begins meanwhile (`following`).
+            Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
             return SyncRun.objects.create(connection=connection, doing="Starting")
     except IntegrityError:
         raise CannotRun(f"{connection} is being read right now. Wait until that is done.") from None

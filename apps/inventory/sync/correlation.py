@@ -172,7 +172,8 @@ def correlate(connection: Connection, *, by: Any, with_rules: bool) -> None:
     `with_rules`: let the exact rule link, which needs a directory that was read completely, or "exactly one person" is
     not known. One event when anything moved, with counts and a digest of what belongs to whom now.
     """
-    Connection.objects.select_for_update().get(pk=connection.pk)  # one at a time
+    # One at a time. New rows may still refer to the connection.
+    Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
     asked: dict[str, Any] = {
         "connection": connection.pk,
         "now": timezone.now(),

@@ -290,7 +290,8 @@ class _Again:
 
 def _still_alone(connection: Connection, read_from: datetime) -> None:
     """Keep a full reading from beginning until this transaction ends; raise `Late` when one has begun since we read."""
-    Connection.objects.select_for_update().get(pk=connection.pk)  # a run names it, so its row waits for this one
+    # A run takes the same lock before it begins (`claims.claim`). New rows of others may still refer to the connection.
+    Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
     if _is_being_read(connection) or connection.runs.filter(started_at__gte=read_from).exists():
         raise Late
 
