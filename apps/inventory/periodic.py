@@ -35,7 +35,7 @@ def follow_changes() -> None:
     """Have every change feed listened to. Runs every twenty seconds."""
     for connection in Connection.objects.readable():
         if connection.change_queue:
-            tasks.listen.apply_async((connection.pk,), expires=20)
+            tasks.listen.apply_async((connection.pk,), expires=tasks.LISTENS_SECONDS)
 
 
 @shared_task

@@ -15,6 +15,8 @@ from apps.inventory.sync import correlation, following, last_accessed, testing, 
 
 log = logging.getLogger(__name__)
 
+LISTENS_SECONDS = 20  # how often the clock has feeds listened to: what no worker took until then is asked for again
+
 
 @shared_task
 def sync_connection(connection_id: int) -> None:
@@ -31,7 +33,7 @@ def listen(connection_id: int) -> None:
     following.listen(connection_id)
     for connection in Connection.objects.readable().filter(pk=connection_id):
         for account_id in following.due_places(connection, timezone.now()):
-            sync_changes.delay(connection_id, account_id)
+            sync_changes.apply_async((connection_id, account_id), expires=LISTENS_SECONDS)
 
 
 @shared_task

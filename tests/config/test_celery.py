@@ -1,5 +1,7 @@
 """Celery is a wake-up call: revocations go first, and a lost broker fails no decision."""
 
+import re
+
 import pytest
 from celery import shared_task
 from django.conf import settings
@@ -12,7 +14,9 @@ def nothing() -> None: ...
 
 
 def test_access_ends_before_it_begins() -> None:
-    assert [queue.name for queue in app.conf.task_queues] == QUEUES == ["urgent", "revoke", "default", "sync"]
+    assert (
+        [queue.name for queue in app.conf.task_queues] == QUEUES == ["urgent", "revoke", "default", "changes", "sync"]
+    )
     assert app.conf.broker_transport_options["queue_order_strategy"] == "priority"
 
 
@@ -26,6 +30,20 @@ def test_every_task_goes_to_a_queue_that_workers_read() -> None:
     router = app.amqp.router
     queues = {name: router.route({}, name)["queue"].name for name in app.tasks if name.startswith("apps.")}
     assert set(queues.values()) <= set(QUEUES)
+
+
+@pytest.mark.parametrize(
+    ("task", "queue"),
+    [("listen", "changes"), ("sync_changes", "changes"), ("sync_connection", "sync"), ("test_connection", "sync")],
+)
+def test_a_change_does_not_wait_behind_a_full_reading(task: str, queue: str) -> None:
+    assert app.amqp.router.route({}, f"apps.inventory.tasks.{task}")["queue"].name == queue
+
+
+def test_the_composed_workers_read_every_queue() -> None:
+    composed = (settings.BASE_DIR / "docker-compose.yml").read_text()
+    read = re.findall(r'-Q, "?([a-z,]+[a-z])', composed)
+    assert sorted(",".join(read).split(",")) == sorted(QUEUES)
 
 
 def test_results_are_not_kept() -> None:

@@ -18,6 +18,7 @@ from apps.audit.models import AuditEvent
 from apps.connectors import fake_world
 from apps.connectors.base import Change
 from apps.connectors.errors import Denied, Unreachable
+from apps.core import locks
 from apps.inventory import periodic, sync, tasks
 from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Principal, ScopeScan, SyncRun
 from apps.inventory.sync import claims, correlation, following
@@ -355,6 +356,24 @@ def test_groups_are_left_to_a_full_reading_that_began_meanwhile(
     following.reread(followed.pk, "")
     event = AuditEvent.objects.filter(event="inventory.connection.changes_followed").get()
     assert event.data["changes"] == {"assignment": {"ended": 1}}, "what being an engineer is worth is that run's to say"
+
+
+def test_one_process_at_a_time_listens(followed: Connection, world: fake_world.World) -> None:
+    tell(world, ("account", PROD, ""))
+    with locks.exclusive("listen", str(followed.pk)):
+        assert following.listen(followed.pk) == 0
+    assert len(world.messages) == 1
+    assert following.listen(followed.pk) == 1
+
+
+def test_what_no_worker_read_again_in_time_is_asked_for_anew(
+    followed: Connection, world: fake_world.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(tasks.sync_changes, "apply_async", lambda args, **options: asked.append((args, options)))
+    tell(world, ("account", PROD, ""))
+    tasks.listen(followed.pk)
+    assert asked == [((followed.pk, PROD), {"expires": 20})]
 
 
 class Other:

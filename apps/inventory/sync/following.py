@@ -66,10 +66,18 @@ _MARK = """
 
 def listen(connection_id: int) -> int:
     """Empty the queue of a connection into marks, and return how many messages came. They are given back as done only
-    when their marks are committed, so a death in between makes them come again."""
+    when their marks are committed, so a death in between makes them come again. One process at a time listens."""
     connection = Connection.objects.readable().filter(pk=connection_id).first()
     if connection is None or not connection.change_queue:
         return 0
+    try:
+        with locks.exclusive("listen", str(connection_id), wait_ms=1):
+            return _listen(connection)
+    except locks.Taken:
+        return 0
+
+
+def _listen(connection: Connection) -> int:
     feed = registry.change_feed(connection.kind, connection.config)
     count = 0
     try:
