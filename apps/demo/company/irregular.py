@@ -131,8 +131,10 @@ def _from_other_accounts() -> Iterable[Role]:
         trusts.account("<self>"),
         description="Mends the lake by hand",
         inline={
-            "hop": document(policies.allow("sts:AssumeRole", "arn:aws:iam::<production>:role/exports-operator")),
-            "lake": document(policies.bucket_writer("lake-raw")),
+            "mend": document(
+                policies.bucket_writer("lake-raw"),
+                policies.allow("sts:AssumeRole", "arn:aws:iam::<production>:role/exports-operator"),
+            )
         },
         tags=owned("data"),
     )
