@@ -6,9 +6,10 @@ from datetime import UTC, date
 from typing import Any
 
 from django import forms
+from django.db.models import Q
 from django.utils import timezone
 
-from apps.inventory.models import Connection, Identity
+from apps.inventory.models import Connection, Identity, Principal
 from apps.inventory.models.connections import FREE_OPTIONS, OPTIONS, is_region
 from apps.inventory.models.holders import Classification
 from apps.inventory.models.resources import Environment
@@ -102,9 +103,11 @@ class LoginForm(forms.Form):
         help_text="The next person who wonders reads this.",
     )
 
-    def __init__(self, *args: Any, connection: Connection, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.people = Identity.objects.present().human().filter(connection=connection)
+        theirs = Identity.objects.filter(correlations__principal=principal)  # a rule's word is confirmed of a leaver too
+        here = Q(ended_at=None) | Q(pk__in=theirs)
+        self.people = Identity.objects.human().filter(here, connection=principal.connection_id)
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

@@ -13,7 +13,9 @@ from apps.audit.models import AuditEvent
 from apps.grants import periodic
 from apps.grants.models import EndReason, Exodus, Grant, Leaving, State
 from apps.grants.services import NotPossible, leaving
+from apps.inventory.forms import LoginForm
 from apps.inventory.models import Assignment, Correlation, Identity, Principal
+from apps.inventory.services import logins
 from apps.users.models import User
 from tests.factories.inventory import EntitlementFactory, IdentityFactory, PrincipalFactory
 from tests.grants.system import System
@@ -264,6 +266,11 @@ def test_a_login_that_is_theirs_by_its_name_alone_is_not_touched(system: System,
     leave(system.alice)
     settle(clock)
     assert not removals() and "by its name alone" in Leaving.objects.get().problem
-    Correlation.objects.update(decided_by=known_administrator(system, "Erin"))
+    form = LoginForm({"choice": "person", "person": system.alice.identity.email}, principal=robot)
+    assert form.is_valid(), form.errors
+    logins.say_whose(robot, form.cleaned_data["whose"], by=known_administrator(system, "Erin"))
     settle(clock)
     assert len(removals()) == 1
+    other, frank = PrincipalFactory(connection=system.connection, iam_user=True), known_administrator(system, "Frank")
+    with pytest.raises(logins.NotPossible, match="not a person who is here"):
+        logins.say_whose(other, form.cleaned_data["whose"], by=frank)

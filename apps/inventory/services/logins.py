@@ -122,7 +122,8 @@ def _question(principal: Principal) -> Correlation:
 
 
 def _require_linkable(row: Correlation, person: Identity, by: Any) -> None:
-    if not person.is_human or person.ended_at:
+    is_confirming = row.decision == Choice.PERSON and row.person_id == person.pk  # what a rule says, also of a leaver
+    if not person.is_human or (person.ended_at and not is_confirming):
         raise NotPossible(f"{person} is not a person who is here now. Choose somebody else.")
     if person.connection_id != row.principal.connection_id:
         raise NotPossible(f"{person} belongs to another connection. Choose somebody of {row.principal.connection}.")

@@ -62,7 +62,7 @@ def login(request: HttpRequest, pk: int) -> HttpResponse:
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
     """An administrator answers; the next question follows."""
     by, principal = manager_only(request), _load(pk)
-    form = LoginForm(request.POST, connection=principal.connection)
+    form = LoginForm(request.POST, principal=principal)
     if not form.is_valid():
         return refused(request, form, reverse("inventory:login", args=[pk]))
     choice, reason = form.cleaned_data["choice"], form.cleaned_data["reason"]
@@ -162,7 +162,7 @@ def _panel(principal: Principal) -> dict[str, Any]:
         "tags": sorted(_tags(principal).items())[:20],
         "held": held.count(),
         "privileged": held.filter(entitlement__privilege__in=PRIVILEGED).count(),
-        "form": LoginForm(connection=principal.connection),
+        "form": LoginForm(principal=principal),
         "following": _following(principal.pk),
     }
 
