@@ -73,13 +73,13 @@ def can_see_leavers(user: User) -> bool:
 
 
 def visible_leavings(user: User) -> LeavingQuerySet:
-    """Everybody who left and whom this user may look at."""
+    """Everybody who left and whom this user may look at. Whoever took over for somebody looks until they are back."""
     if can_see_all(user):
         return Leaving.objects.all()
     me = inventory.identity_of(user)
     if me is None:
         return Leaving.objects.none()
-    return Leaving.objects.filter(Q(passes_to=me) | Q(identity__manager__in=stood_for(user)))
+    return Leaving.objects.filter(Q(passes_to=me, returned_at=None) | Q(identity__manager__in=stood_for(user)))
 
 
 def can_accept(user: User) -> bool:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.grants.models import Exodus, Leaving
+from apps.grants.periodic import follow_people
 from apps.inventory.models import Assignment, Identity, Principal
 from apps.notifications.notes import TELLERS
 from apps.users.models import User
@@ -85,6 +86,26 @@ def test_a_manager_sees_their_own_and_nobody_elses(system: System, people: list[
     client = Client()
     client.force_login(carol.user)
     assert client.get(reverse("leavers:detail", args=[theirs.pk])).status_code == 404
+
+
+def test_whoever_took_over_looks_no_more_once_they_are_back(system: System, people: list[Principal], clock) -> None:
+    """What somebody who is here holds is nobody's to look at because they were away once."""
+    carol, boss = people[0].identity, people[1].identity
+    carol.user, boss.user = UserFactory(name="Carol"), UserFactory(name="Boss")
+    carol.save()
+    boss.save()
+    Identity.objects.filter(pk=system.alice.identity_id).update(manager=carol)
+    leave(system.alice)
+    Identity.objects.filter(pk=system.alice.identity_id).update(ended_at=None, manager=boss)
+    follow_people()
+    held = system.holds(system.alice, system.admin)
+    row = Leaving.objects.get()
+    assert row.passes_to == carol
+    client = Client()
+    client.force_login(carol.user)
+    assert client.get(reverse("leavers:every")).status_code == 404
+    said = page(boss.user, "leavers:detail", row.pk)
+    assert "came back" in said and str(held.entitlement) not in said
 
 
 def test_two_administrators_let_the_brake_go(system: System, people: list[Principal], erin: User, clock) -> None:

@@ -96,6 +96,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     since = Q(origin=Grant.Origin.FOUND, created_at__gte=row.noticed_at)
     removals = Grant.objects.filter(Q(state=State.REVOKING) | since, identity=row.identity)
     waiting = deciding.undecided(row).with_names()
+    if row.returned_at:
+        waiting = waiting.none()  # they are here: what they hold now is no leaver's
     context = {
         "left": described([row])[0],
         "removals": removals.with_names().order_by("-state", "pk")[:MOST_SHOWN],
@@ -166,7 +168,7 @@ def _held_for(user: User) -> list[Exodus]:
 def described(rows: Iterable[Leaving]) -> list[Left]:
     """What is still there of each, in two queries however many they are."""
     rows = list(rows)
-    people = [row.identity_id for row in rows]
+    people = [row.identity_id for row in rows if row.returned_at is None]
     held = Assignment.objects.open().filter(principal__identity__in=people).strangers_only()
     counts = dict(held.order_by().values_list("principal__identity").annotate(n=Count("pk")))
     ending: dict[int, dict[bool, int]] = {}
