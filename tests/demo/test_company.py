@@ -156,7 +156,7 @@ def test_roles_have_every_level_of_privilege() -> None:
         for role in HARBOURLINE.roles
         for name, document in role.inline.items()
     }
-    assert levels == {"admin", "privileged", "write", "read"}
+    assert levels == {"admin", "privileged", "write", "read", "none"}, "none: its time is over"
 
 
 def test_no_permission_set_name_would_match_the_roles_of_another() -> None:
