@@ -10,7 +10,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
-from apps.inventory.models import Identity, Principal
+from apps.inventory.models import Departure, Identity, Principal
 from apps.scim import periodic
 from apps.scim.models import ScimUser
 from apps.scim.services import people
@@ -116,6 +116,35 @@ def test_whoever_had_a_portal_role_or_was_kept_out_before_waits_for_an_administr
     banned.refresh_from_db()
     assert (auditor.is_active, banned.is_active) == (False, False)
     assert list(PortalRole.objects.order_by("pk").values()) == roles
+
+
+@pytest.mark.parametrize("how", ["let_in_between", "left_again", "unlinked", "another_user"])
+def test_what_an_administrator_decided_meanwhile_is_not_undone(okta: Provider, erin: Any, how: str) -> None:
+    alice, portal_user = person(okta, "alice"), UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=portal_user)
+    user = add(okta, "alice")
+    okta.active(user, False)
+    portal_user.refresh_from_db()
+    if how == "left_again":  # they were back by this word, and gone by another, when an administrator decided
+        Departure.objects.create(identity=alice, source="hr_file", said_by="CSV", leaves_at=timezone.now())
+        okta.active(user, True)
+    if how == "unlinked":
+        people.unlink(ScimUser.objects.get(), by=erin)
+        people.link(ScimUser.objects.get(), alice, by=erin)
+    elif how == "another_user":
+        Identity.objects.filter(pk=alice.pk).update(user=UserFactory())
+    else:
+        users.reactivate_user(user=portal_user, by=erin)
+        users.deactivate_user(user=portal_user, by=erin)
+    if how == "left_again":
+        Departure.objects.all().delete()
+        Identity.objects.filter(pk=alice.pk).update(ended_at=None)
+        okta.active(user, False)
+        assert ScimUser.objects.get().kept_out is None, "it kept nobody out this time"
+    okta.active(user, True)
+    portal_user.refresh_from_db()
+    assert not portal_user.is_active
+    assert again(alice).ended_at is None
 
 
 def test_no_attribute_gives_a_portal_role(okta: Provider) -> None:

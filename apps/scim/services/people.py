@@ -19,6 +19,7 @@ from django.utils import timezone
 from scim2_models import NotFoundException, PreconditionFailedException, UniquenessException
 
 from apps.audit import services as audit
+from apps.audit.models import AuditEvent, ref
 from apps.grants.services import leaving
 from apps.inventory.models import Departure, Identity, Principal
 from apps.inventory.services import said
@@ -28,6 +29,7 @@ from apps.scim.models import ScimUser, Source
 from apps.scim.services.sources import NotPossible, actor_of
 from apps.users import oidc
 from apps.users import services as users
+from apps.users.models import User
 
 RULE = "Identity Center's external id"
 Values = Mapping[str, Any]
@@ -58,8 +60,10 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
         setattr(row, name, value)
     row.version, row.modified_at = row.version + 1, timezone.now()
     if before["external_id"] != row.external_id and row.identity_source in ("", RULE):
-        row.identity, row.identity_source = None, ""
+        was, row.identity, row.identity_source = row.identity_id, None, ""
         _link_by_rule(row)
+        if row.identity_id != was:
+            row.kept_out = None  # that was about somebody else
     _save(row)
     taken = _make_true(row, before)
     _follow_sign_in(row, taken)
@@ -111,8 +115,8 @@ def unlink(row: ScimUser, *, by: Any) -> ScimUser:
         raise NotPossible(f"{row} is not linked to anybody.")
     if identity.user_id and by == identity.user:
         raise NotPossible("Another administrator unlinks your own person.")
-    row.identity, row.identity_source = None, f"unlinked by {by}"[:200]
-    row.save(update_fields=["identity", "identity_source"])
+    row.identity, row.identity_source, row.kept_out = None, f"unlinked by {by}"[:200], None
+    row.save(update_fields=["identity", "identity_source", "kept_out"])
     data = {"user_name": row.user_name, "identity": identity.pk}
     audit.record("scim.user.unlinked", by=by, subject=row, about=[row.source, identity], data=data)
     return row
@@ -249,21 +253,30 @@ def _shut_out_by_subject(row: ScimUser, taken: Taken) -> None:
 
 
 def _remember_kept_out(row: ScimUser, taken: Taken) -> None:
-    if taken.kept_out:
-        row.kept_out = taken.kept_out[0]
+    """Whom this leaving kept out; nobody, where they were out already."""
+    if taken.kept_out or row.identity_id in taken.ended:
+        row.kept_out = taken.kept_out[0] if taken.kept_out else None
         ScimUser.objects.filter(pk=row.pk).update(kept_out=row.kept_out)
 
 
 def _let_in_again(row: ScimUser, taken: Taken) -> None:
     """Who was kept out because of this row alone may sign in again with it. Whoever had a portal role waits for an
-    administrator: SCIM neither gives roles nor takes them."""
+    administrator: SCIM neither gives roles nor takes them. So does whoever somebody else kept out since."""
     user = row.kept_out
     if not row.active or user is None or row.identity_id not in taken.returned:
         return
-    if not user.is_active and not user.portal_roles.exists():
+    is_theirs = Identity.objects.filter(pk=row.identity_id, user=user).exists()
+    if is_theirs and not user.is_active and not user.portal_roles.exists() and _kept_out_last(user, row.source):
         users.reactivate_user(user=user, by=actor_of(row.source))
     row.kept_out = None
     ScimUser.objects.filter(pk=row.pk).update(kept_out=None)
+
+
+def _kept_out_last(user: User, source: Source) -> bool:
+    """Whether it was this source who kept them out the last time that anybody did."""
+    events = AuditEvent.objects.about(ref(user)).filter(event="users.user.deactivated")
+    last = events.order_by("-pk").values_list("actor_id", flat=True).first()
+    return last == actor_of(source).id
 
 
 def _hold(source: Source) -> None:
