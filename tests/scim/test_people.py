@@ -189,6 +189,24 @@ def test_a_manager_who_comes_later_is_named_then_and_may_be_called_by_external_i
     assert again(alice).manager == carol
 
 
+def test_a_user_name_that_is_somebody_elses_external_id_makes_nobody_a_manager(okta: Provider) -> None:
+    """Whoever may choose their user name could so become anybody's manager."""
+    alice, carol, _ = person(okta, "alice"), person(okta, "carol"), person(okta, "mallory")
+    add(okta, "carol")
+    add(okta, "alice", **{ENTERPRISE: {"manager": {"value": "00u-carol"}}})
+    okta.add("00u-carol", externalId="00u-mallory")
+    assert again(alice).manager == carol
+
+
+def test_an_external_id_may_look_like_a_scim_id(okta: Provider) -> None:
+    key = "5b1d0e3c-7c44-4f57-9a35-0c7b7b3ddc11"
+    alice, carol = person(okta, "alice"), person(okta, "carol")
+    Principal.objects.filter(identity=carol).update(attributes={"external_ids": [key]})
+    okta.add("carol", externalId=key)
+    add(okta, "alice", **{ENTERPRISE: {"manager": {"value": key}}})
+    assert again(alice).manager == carol
+
+
 def test_an_absent_department_says_nothing(okta: Provider) -> None:
     alice = person(okta, "alice")
     before = alice.department

@@ -165,12 +165,12 @@ def _make_true(row: ScimUser, before: Values | None) -> Taken:
 
 
 def _of_managers(row: ScimUser) -> Iterable[Said]:
-    """Whom this row names as manager; and that it is the manager of those who name it. Managers are named by SCIM id, or
-    by the external id or user name that some identity providers send instead."""
+    """Whom this row names as manager; and that it is the manager of those who name it and mean it. Managers are named by
+    SCIM id, or by the external id or user name that some identity providers send instead."""
     manager = _named(row.source, row.manager_key)
     if row.identity_id and manager and manager.identity_id:
         yield Said(identity_id=row.identity_id, says_manager=True, manager_id=manager.identity_id)
-    names = {str(row.key), row.external_id, row.user_name} - {""}
+    names = {name for name in (str(row.key), row.external_id, row.user_name) if _named(row.source, name) == row}
     reports = ScimUser.objects.filter(source=row.source, manager_key__in=names).exclude(Q(identity=None) | Q(pk=row.pk))
     stale = ~Q(identity__manager_id=row.identity_id) | Q(identity__manager=None)
     for pk in reports.filter(stale).values_list("identity_id", flat=True) if row.identity_id else ():
@@ -191,13 +191,15 @@ def _merged(words: Iterable[Said]) -> list[Said]:
 
 
 def _named(source: Source, name: str) -> ScimUser | None:
+    """Whom a name means: the first whose SCIM id, external id or user name it is, in this order."""
     if not name:
         return None
     rows = ScimUser.objects.filter(source=source)
     try:
-        return rows.filter(key=uuid.UUID(name)).first()
+        by_key = rows.filter(key=uuid.UUID(name)).first()
     except ValueError:
-        return rows.filter(external_id=name).first() or rows.filter(user_name=name).first()
+        by_key = None
+    return by_key or rows.filter(external_id=name).first() or rows.filter(user_name=name).first()
 
 
 def _link_by_rule(row: ScimUser) -> None:
