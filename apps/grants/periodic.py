@@ -78,8 +78,8 @@ def follow_people() -> None:
 
 
 def note_returns() -> None:
-    for row in Leaving.objects.open().filter(identity__ended_at=None).select_related("identity")[:BATCH]:
-        leaving.note_return(row, by=audit.CLOCK)
+    back = Leaving.objects.open().filter(identity__ended_at=None).select_related("identity")
+    run_all(*(partial(leaving.note_return, row, by=audit.CLOCK) for row in back[:BATCH]))
 
 
 def notice_leavers() -> None:

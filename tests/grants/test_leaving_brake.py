@@ -249,6 +249,32 @@ def test_whoever_has_nothing_to_lose_does_not_count(system: System, people: list
     assert Leaving.objects.filter(passed_at=None).count() == 0
 
 
+def test_from_whoever_is_back_nothing_is_taken_before_the_clock_noted_it(
+    system: System, people: object, clock, monkeypatch
+) -> None:
+    """And one return that cannot be noted keeps none of the others from being noted."""
+    system.holds(system.alice, system.admin)
+    leave(system.alice, system.bob)
+    real, alice = leaving.note_return, Leaving.objects.get(identity=system.alice.identity)
+
+    def note(row: Leaving, *, by: object) -> Leaving:
+        if row.pk == alice.pk:
+            raise RuntimeError("it cannot be noted")
+        return real(row, by=by)
+
+    Identity.objects.update(ended_at=None)
+    monkeypatch.setattr(leaving, "note_return", note)
+    clock.shift(SETTLED)
+    with pytest.raises(RuntimeError):
+        periodic.follow_people()
+    alice.refresh_from_db()
+    assert (alice.returned_at, alice.passed_at, removals()) == (None, None, [])
+    assert not Leaving.objects.open().exclude(pk=alice.pk).exists()
+    Leaving.objects.filter(pk=alice.pk).update(passed_at=timezone.now())
+    leaving.take(alice)
+    assert not removals()
+
+
 def test_a_login_that_is_theirs_by_its_name_alone_is_not_touched(system: System, people: object, clock) -> None:
     """Whoever runs an account chooses the names in it, and could so have a machine taken apart."""
     robot = PrincipalFactory(

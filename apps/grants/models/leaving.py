@@ -64,14 +64,18 @@ class LeavingQuerySet(models.QuerySet["Leaving"]):
         """They have not come back."""
         return self.filter(returned_at=None)
 
+    def away(self) -> LeavingQuerySet:
+        """They have not come back, and the inventory does not show them as here before the clock noted that."""
+        return self.open().filter(identity__ended_at__isnull=False)
+
     def unpassed(self, now: datetime) -> LeavingQuerySet:
         """What they left behind is to be dealt with: they are gone for the settling time, and no brake holds it."""
         free = Q(exodus=None) | Q(exodus__state=Exodus.State.RELEASED)
-        return self.open().filter(free, passed_at=None, noticed_at__lte=now - Leaving.SETTLE)
+        return self.away().filter(free, passed_at=None, noticed_at__lte=now - Leaving.SETTLE)
 
     def taking(self, now: datetime) -> LeavingQuerySet:
         """Their standing access goes, and is not all gone yet."""
-        return self.open().filter(passed_at__isnull=False, gone_at=None, next_try_at__lte=now)
+        return self.away().filter(passed_at__isnull=False, gone_at=None, next_try_at__lte=now)
 
     def with_names(self) -> LeavingQuerySet:
         return self.select_related("identity__connection", "identity__manager", "passes_to", "user", "exodus")

@@ -164,8 +164,15 @@ def _has_something() -> Exists | Q:
     return found
 
 
+def _is_here(identity_id: int) -> bool:
+    """Whether they are back, by the inventory; until this transaction ends nobody brings them back."""
+    return Identity.objects.select_for_update(no_key=True).get(pk=identity_id).ended_at is None
+
+
 def _pass_on(leaving: Leaving) -> None:
-    """Who answers in their place gets what they left behind, and what they held begins to go."""
+    """Who answers in their place gets what they left behind, and what they held begins to go. Whoever is here keeps it."""
+    if _is_here(leaving.identity_id):
+        return
     to = succession.acting_for(leaving.identity)
     gone = Gone(identity=leaving.identity, user=leaving.user, to=to)
     passed = handing_over.hand_over(leaving.identity, to, by=audit.CLOCK)
@@ -189,9 +196,10 @@ def _pass_on(leaving: Leaving) -> None:
 def take(leaving: Leaving) -> Leaving:
     """Begin to take away what they still hold all the time: by us where we can, else as the task of its owner. Done when
     the inventory shows nothing of it any more. Running it again begins nothing twice."""
+    is_here = _is_here(leaving.identity_id)
     leaving = Leaving.objects.select_for_update(of=("self",)).select_related("identity").get(pk=leaving.pk)
     now = timezone.now()
-    if leaving.returned_at or leaving.gone_at or leaving.passed_at is None:
+    if is_here or leaving.returned_at or leaving.gone_at or leaving.passed_at is None:
         return leaving
     guessed = Principal.objects.present().matched_by_rule().filter(identity=leaving.identity)
     problem = f"{guessed[0]} is theirs by its name alone. An administrator says whose it is first." if guessed else ""
