@@ -258,6 +258,26 @@ def test_who_was_spoken_of_before_identity_center_knew_them_is_linked_later(okta
     assert AuditEvent.objects.filter(event="scim.user.linked").count() == 1
 
 
+def test_who_came_back_as_somebody_new_in_identity_center_is_who_is_there(okta: Provider) -> None:
+    old = person(okta, "alice")
+    user = add(okta, "alice")
+    now = timezone.now()
+    Principal.objects.filter(identity=old).update(ended_at=now)
+    Identity.objects.filter(pk=old.pk).update(ended_at=now)
+    periodic.link_waiting()
+    assert ScimUser.objects.get().identity == old, "nobody else is there"
+    new = PrincipalFactory(connection=okta.source.connection, attributes={"external_ids": ["00u-alice"]}).identity
+    periodic.link_waiting()
+    assert ScimUser.objects.get().identity == new
+    okta.active(user, False)
+    assert again(new).ended_at
+    periodic.link_waiting()
+    assert AuditEvent.objects.filter(event="scim.user.linked").count() == 1
+    ScimUser.objects.all().delete()
+    add(okta, "alice")
+    assert ScimUser.objects.get().identity == new, "whoever is there comes first"
+
+
 def test_where_external_ids_are_subjects_who_leaves_is_out_before_anybody_linked_them(okta: Provider) -> None:
     issuer = "https://sso.example.com"
     okta.source.subject_is_external_id = True

@@ -123,16 +123,16 @@ def unlink(row: ScimUser, *, by: Any) -> ScimUser:
 
 
 def link_waiting(source: Source, *, most: int = 500) -> int:
-    """Link those whom Identity Center came to know after the identity provider spoke of them. One event for each; returns
-    how many. The rest waits for the next time."""
+    """Link those whom Identity Center came to know after the identity provider spoke of them, and those whom it knows as
+    somebody new since who they were has ended. One event for each; returns how many. The rest waits for the next time."""
     with transaction.atomic():
         _hold(source)
         found = _waiting(source, most)
         rows = ScimUser.objects.select_for_update(of=("self",)).select_related("source").in_bulk([*found])
         for pk, identity in found.items():
             row = rows[pk]
-            row.identity_id, row.identity_source = identity, RULE
-            row.save(update_fields=["identity", "identity_source"])
+            row.identity_id, row.identity_source, row.kept_out = identity, RULE, None
+            row.save(update_fields=["identity", "identity_source", "kept_out"])
             _record("scim.user.linked", row, _make_true(row, before=None), "", {"by_hand": False})
     return len(found)
 
@@ -203,7 +203,8 @@ def _named(source: Source, name: str) -> ScimUser | None:
 
 
 def _link_by_rule(row: ScimUser) -> None:
-    """The one person whom Identity Center knows by this row's external id. Two are nobody: it would be a guess."""
+    """The one person whom Identity Center knows by this row's external id; whom it knew, only where it knows nobody by it
+    now. Two are nobody: it would be a guess."""
     if not row.external_id:
         return
     users_there = Principal.objects.filter(
@@ -211,28 +212,38 @@ def _link_by_rule(row: ScimUser) -> None:
         kind=Principal.Kind.IDC_USER,
         attributes__external_ids__contains=[row.external_id],
     ).exclude(identity=None)
-    found = list(users_there.values_list("identity_id", flat=True).distinct()[:2])
+    known = users_there.order_by().values_list("identity_id", flat=True).distinct()
+    found = list(known.filter(ended_at=None)[:2]) or list(known[:2])
     if len(found) == 1 and not ScimUser.objects.filter(identity=found[0]).exclude(pk=row.pk).exists():
         row.identity_id, row.identity_source = found[0], RULE
 
 
 def _waiting(source: Source, most: int) -> dict[int, int]:
-    """Rows nobody is linked to whose external id exactly one Identity Center user has who is nobody's row yet. One
+    """Rows that are linked to nobody, or by the rule to somebody who has ended, whose external id exactly one Identity
+    Center user has who is nobody's row yet: one who is there, or for the former, where none is, one who was. One
     statement, hashed: it reads each table once."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT u.id, min(p.identity_id)
-            FROM scim_scimuser u
-            JOIN (SELECT p.identity_id, jsonb_array_elements_text(p.attributes->'external_ids') AS external_id
+            SELECT u.id, coalesce(min(p.identity_id) FILTER (WHERE p.is_present), min(p.identity_id))
+            FROM scim_scimuser u LEFT JOIN inventory_identity old ON old.id = u.identity_id
+            JOIN (SELECT p.identity_id, p.ended_at IS NULL AS is_present,
+                         jsonb_array_elements_text(p.attributes->'external_ids') AS external_id
                   FROM inventory_principal p
                   WHERE p.connection_id = %s AND p.kind = 'idc_user' AND p.identity_id IS NOT NULL
                     AND jsonb_typeof(p.attributes->'external_ids') = 'array') p ON p.external_id = u.external_id
-            WHERE u.source_id = %s AND u.identity_id IS NULL AND u.identity_source = '' AND u.external_id <> ''
-              AND NOT EXISTS (SELECT FROM scim_scimuser other WHERE other.identity_id = p.identity_id)
-            GROUP BY u.id HAVING count(DISTINCT p.identity_id) = 1 ORDER BY u.id LIMIT %s
+            WHERE u.source_id = %s AND u.external_id <> ''
+              AND (u.identity_id IS NULL AND u.identity_source = ''
+                   OR u.identity_source = %s AND old.ended_at IS NOT NULL)
+              AND NOT EXISTS (SELECT FROM scim_scimuser other WHERE other.identity_id = p.identity_id AND other.id <> u.id)
+            GROUP BY u.id
+            HAVING count(DISTINCT p.identity_id) FILTER (WHERE p.is_present) = 1
+                   AND min(p.identity_id) FILTER (WHERE p.is_present) IS DISTINCT FROM u.identity_id
+                OR u.identity_id IS NULL AND count(*) FILTER (WHERE p.is_present) = 0
+                   AND count(DISTINCT p.identity_id) = 1
+            ORDER BY u.id LIMIT %s
             """,
-            [source.connection_id, source.pk, most],
+            [source.connection_id, source.pk, RULE, most],
         )
         return dict(cursor.fetchall())
 
