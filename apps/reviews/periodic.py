@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from celery import shared_task
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from apps.grants.periodic import run_all
 from apps.inventory.models import Connection
 from apps.reviews import tasks
 from apps.reviews.models import Move, ReviewItem
@@ -24,7 +27,10 @@ def carry_out_revocations() -> None:
 @shared_task
 def follow_movers() -> None:
     """Notice who moved, and ask whoever answers for them now. Runs once a minute."""
-    movers.follow()
+    run_all(movers.follow, settle_movers)
+
+
+def settle_movers() -> None:
+    """One connection that fails stops no other."""
     due = Move.objects.due(timezone.now()).filter(identity__connection=OuterRef("pk"))
-    for connection in Connection.objects.filter(Exists(due)):
-        movers.settle(connection)
+    run_all(*(partial(movers.settle, row) for row in Connection.objects.filter(Exists(due)).order_by("pk")))

@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
-from apps.inventory.models import Identity, Principal
+from apps.inventory.models import Connection, Identity, Principal
 from apps.reviews import periodic
 from apps.reviews.models import Campaign, Move, Placement, ReviewItem
 from apps.reviews.services import items, movers
-from tests.factories.inventory import IdentityFactory, SyncRunFactory
+from tests.factories.inventory import ConnectionFactory, IdentityFactory, SyncRunFactory
 from tests.reviews.conftest import Company
 
 OUTCOME = Move.Outcome
@@ -165,6 +165,26 @@ def test_a_reorganisation_is_proposed_to_administrators_one_review_for_each_mana
     assert event.data["movers"] == 2 and sorted(event.data["campaigns"]) == [draft.pk for draft in drafts]
     look(moved)
     assert Campaign.objects.count() == 2
+
+
+def test_a_reorganisation_without_anybody_to_stand_in_says_so_and_stops_no_other(
+    moved: Company, settings, monkeypatch
+) -> None:
+    settings.MOVERS_MOST = 0
+    other = IdentityFactory(connection=ConnectionFactory(), department="Payments")
+    movers.follow()
+    Identity.objects.filter(pk=other.pk).update(department="Treasury")
+
+    def nobody(people: list[Identity]) -> None:
+        if people[0].connection_id == moved.connection.pk:
+            raise items.NotAllowed("Nobody could stand in.")
+        raise RuntimeError("it fails")
+
+    monkeypatch.setattr(movers, "_fallback", nobody)
+    Connection.objects.filter(pk=moved.connection.pk).update(name="zz")
+    with pytest.raises(RuntimeError):
+        look(moved)
+    assert Move.objects.get(identity=moved.alice.identity).problem == "Nobody could stand in."
 
 
 def test_people_who_moved_today_count_when_more_follow(moved: Company, settings) -> None:

@@ -129,11 +129,11 @@ def _propose(connection: Connection, due: list[Move]) -> None:
             teams[move.to_manager_id].append(move)
     drafts = []
     for moves in teams.values():
-        if not _holds_something([move.identity for move in moves]):
-            _done(moves, Move.Outcome.NOTHING)
-            continue
         try:
             with transaction.atomic():
+                if not _holds_something([move.identity for move in moves]):
+                    _done(moves, Move.Outcome.NOTHING)
+                    continue
                 drafts.append(_draft(moves, f"{len(moves)} moved to {moves[0].to_manager or 'no manager'}"))
                 _done(moves, Move.Outcome.PROPOSED)
         except NotAllowed as error:
