@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.inventory import periodic
-from apps.inventory.models import Connection, HrFile, Identity
+from apps.inventory.models import Connection, Departure, HrFile, Identity
 from apps.inventory.services import NotPossible, OrgChartError, hr_files, import_org_chart
 from tests.factories import inventory as make
 from tests.factories.users import UserFactory
@@ -99,6 +99,24 @@ def test_a_newer_file_replaces_one_that_waits_and_an_old_look_lapses(org, people
     HrFile.objects.filter(pk=second.pk).update(looked_at=timezone.now() - timedelta(days=2))
     with pytest.raises(NotPossible, match="more than a day"):
         hr_files.apply(second, by=erin)
+
+
+def test_one_exodus_in_many_small_files_is_still_one(org, people, erin):
+    def leavers(*names: str) -> tuple[str, ...]:
+        return "email,last day", *(f"{name}@example.com,{YESTERDAY}" for name in names)
+
+    hr_files.apply(look(org, erin, *leavers("p0", "p1", "p2")), by=erin)
+    assert look(org, erin, *leavers("p3")).needs_second
+    with pytest.raises(OrgChartError, match="second administrator"):
+        import_org_chart(org, [f"{line}\n" for line in leavers("p3")], by=audit.CLOCK, source="hr.csv")
+    Departure.objects.update(said_at=timezone.now() - timedelta(days=2))
+    assert not look(org, erin, *leavers("p3")).needs_second
+
+
+def test_a_file_is_judged_by_the_stricter_brake(org, settings):
+    settings.LEAVERS_MOST_PERCENT = 10
+    org.drop_percent = 50
+    assert hr_files.is_exodus(org, 11, 100) and not hr_files.is_exodus(org, 10, 100)
 
 
 def test_so_many_leavers_need_a_second_administrator(org, people, erin):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -28,6 +29,7 @@ from apps.users.models import User
 LONGEST_FILE = 50_000_000  # bytes
 GOOD_FOR = timedelta(hours=24)
 MOST_JOINERS = 200
+WINDOW = timedelta(days=1)  # files applied within it count as one
 ALWAYS_FINE = 3  # so many may leave at once in the smallest company
 SOURCE = Departure.Source.HR_FILE
 
@@ -158,8 +160,13 @@ def import_org_chart(connection: Connection, lines: Iterable[str], *, by: Any, s
 
 
 def is_exodus(connection: Connection, leavers: int, present: int) -> bool:
-    """So many people would leave at once that a wrong file is more likely than the truth."""
-    return leavers > ALWAYS_FINE and leavers * 100 > connection.drop_percent * present
+    """So many people would leave within a day, by this file and those before it, that a wrong file is more likely than
+    the truth. A brake that other leavers meet is met here too."""
+    said = Departure.objects.filter(identity__connection=connection, source=SOURCE)
+    lately = said.filter(said_at__gte=timezone.now() - WINDOW)
+    leavers, people = leavers + lately.count(), present + lately.exclude(identity__ended_at=None).count()
+    percent = min(connection.drop_percent, settings.LEAVERS_MOST_PERCENT)
+    return leavers > ALWAYS_FINE and leavers * 100 > percent * people
 
 
 def _counts(plan: Plan) -> dict[str, int]:
