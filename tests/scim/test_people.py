@@ -207,6 +207,25 @@ def test_an_external_id_may_look_like_a_scim_id(okta: Provider) -> None:
     assert again(alice).manager == carol
 
 
+def test_what_did_not_change_is_not_said_again_over_a_later_word(okta: Provider, erin: Any) -> None:
+    alice, bob, carol = person(okta, "alice"), person(okta, "bob"), person(okta, "carol")
+    boss = add(okta, "carol")
+    user = add(
+        okta, "alice", title="Lead", **{ENTERPRISE: {"department": "Treasury", "manager": {"value": boss["id"]}}}
+    )
+    assert again(alice).manager == carol
+    Identity.objects.filter(pk=alice.pk).update(title="Head", manager=bob)  # the HR file, since
+    for who in (boss, user):
+        okta.patch(f"/Users/{who['id']}", {"op": "add", "path": "nickName", "value": "Al"})
+    now = again(alice)
+    assert (now.title, now.department, now.manager) == ("Head", "Treasury", bob)
+    okta.patch(f"/Users/{user['id']}", {"op": "replace", "path": "title", "value": "Boss"})
+    now = again(alice)
+    assert (now.title, now.manager) == ("Boss", bob)
+    assert okta.call("DELETE", f"/Users/{user['id']}").status_code == 204
+    assert again(alice).ended_at
+
+
 def test_an_absent_department_says_nothing(okta: Provider) -> None:
     alice = person(okta, "alice")
     before = alice.department

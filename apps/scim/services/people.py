@@ -55,7 +55,7 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
     somebody else says that they left."""
     _hold(source)
     row = _locked(source, key, expected_version)
-    before = {name: getattr(row, name) for name in SHOWN}
+    before = _as_was(row)
     for name, value in values.items():
         setattr(row, name, value)
     row.version, row.modified_at = row.version + 1, timezone.now()
@@ -77,8 +77,8 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
     """The identity provider knows them no more: they left. What they were is in the log."""
     _hold(source)
     row = _locked(source, key, expected_version)
-    row.active = False
-    taken = _make_true(row, {name: getattr(row, name) for name in SHOWN})
+    before, row.active = _as_was(row), False
+    taken = _make_true(row, before)
     _follow_sign_in(row, taken)
     _record("scim.user.deleted", row, taken, token, {})
     row.delete()
@@ -138,19 +138,26 @@ def link_waiting(source: Source, *, most: int = 500) -> int:
 
 
 def _make_true(row: ScimUser, before: Values | None) -> Taken:
-    """Say in the inventory what `row` says, for its identity and for whoever names it as their manager."""
+    """Say in the inventory what `row` says, for its identity and for whoever names it as their manager. What it said of
+    the same person `before` is not said again: somebody else may have had the last word since."""
     if row.identity_id is None:
         return Taken()
-    known = before or {}
+    if before is None or before["identity_id"] != row.identity_id:
+        before = {}
+    is_new = {name: not before or before[name] != getattr(row, name) for name in SHOWN}
     one = Said(
         identity_id=row.identity_id,
-        title=row.title if row.title or known.get("title") else None,
-        department=row.department if row.department or known.get("department") else None,
-        says_manager=bool(known.get("manager_key")) and not row.manager_key,
-        says_presence=True,
+        title=row.title if is_new["title"] and (row.title or before) else None,
+        department=row.department if is_new["department"] and (row.department or before) else None,
+        says_manager=bool(before.get("manager_key")) and not row.manager_key,
+        says_presence=is_new["active"],
         leaves_at=None if row.active else timezone.now(),
     )
-    words = [one, *_of_managers(row)]
+    words = [one]
+    if is_new["manager_key"]:
+        words += _its_manager(row)
+    if is_new["external_id"] or is_new["user_name"]:
+        words += _its_reports(row)
     taken = said.take_said(
         row.source.connection,
         _merged(words),
@@ -164,12 +171,20 @@ def _make_true(row: ScimUser, before: Values | None) -> Taken:
     return taken
 
 
-def _of_managers(row: ScimUser) -> Iterable[Said]:
-    """Whom this row names as manager; and that it is the manager of those who name it and mean it. Managers are named by
-    SCIM id, or by the external id or user name that some identity providers send instead."""
+def _as_was(row: ScimUser) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in (*SHOWN, "identity_id")}
+
+
+def _its_manager(row: ScimUser) -> Iterable[Said]:
+    """Whom this row names as manager: by SCIM id, or by the external id or user name that some identity providers send
+    instead."""
     manager = _named(row.source, row.manager_key)
     if row.identity_id and manager and manager.identity_id:
         yield Said(identity_id=row.identity_id, says_manager=True, manager_id=manager.identity_id)
+
+
+def _its_reports(row: ScimUser) -> Iterable[Said]:
+    """That it is the manager of those who name it and mean it."""
     names = {name for name in (str(row.key), row.external_id, row.user_name) if _named(row.source, name) == row}
     reports = ScimUser.objects.filter(source=row.source, manager_key__in=names).exclude(Q(identity=None) | Q(pk=row.pk))
     stale = ~Q(identity__manager_id=row.identity_id) | Q(identity__manager=None)
