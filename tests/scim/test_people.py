@@ -248,6 +248,20 @@ def test_a_new_external_id_moves_the_rules_link_and_never_an_administrators(okta
     assert ScimUser.objects.get().identity == alice
 
 
+def test_whoever_left_by_a_link_that_was_wrong_is_here_again(okta: Provider, erin: Any) -> None:
+    alice, portal_user = person(okta, "alice"), UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=portal_user)
+    user = add(okta, "alice")
+    okta.active(user, False)
+    people.unlink(ScimUser.objects.get(), by=erin)
+    portal_user.refresh_from_db()
+    assert (again(alice).ended_at, portal_user.is_active) == (None, False)
+    assert AuditEvent.objects.get(event="scim.user.unlinked").data["returned"] == [alice.pk]
+    okta.active(user, True)
+    okta.active(user, False)
+    assert again(alice).ended_at is None, "it says nothing about her any more"
+
+
 def test_two_users_are_never_one_person(okta: Provider, erin: Any) -> None:
     alice = person(okta, "alice")
     add(okta, "alice")

@@ -107,8 +107,10 @@ def link(row: ScimUser, identity: Identity, *, by: Any) -> ScimUser:
 
 @transaction.atomic
 def unlink(row: ScimUser, *, by: Any) -> ScimUser:
-    """This is somebody else. What was said stays said until the next word; the rule does not link them again by itself
-    before their external id changes."""
+    """This is somebody else. That they left is taken back, and they are here again unless somebody else says that they
+    left; the portal stays shut for them until an administrator lets them in. Their title, department and manager stay
+    until somebody's next word. The rule never links this user again by itself."""
+    _hold(row.source)
     row = ScimUser.objects.select_for_update(of=("self",)).select_related("source", "identity").get(pk=row.pk)
     identity = row.identity
     if identity is None:
@@ -117,7 +119,10 @@ def unlink(row: ScimUser, *, by: Any) -> ScimUser:
         raise NotPossible("Another administrator unlinks your own person.")
     row.identity, row.identity_source, row.kept_out = None, f"unlinked by {by}"[:200], None
     row.save(update_fields=["identity", "identity_source", "kept_out"])
-    data = {"user_name": row.user_name, "identity": identity.pk}
+    back = Said(identity_id=identity.pk, says_presence=True)
+    whose = {"source": Departure.Source.SCIM, "said_by": row.source.name, "by": by}
+    taken = said.take_said(row.source.connection, [back], **whose)
+    data = {"user_name": row.user_name, "identity": identity.pk, "returned": taken.returned}
     audit.record("scim.user.unlinked", by=by, subject=row, about=[row.source, identity], data=data)
     return row
 
