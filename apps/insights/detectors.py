@@ -8,6 +8,7 @@ use is never evidence here.
 from __future__ import annotations
 
 from apps.insights.models import Finding, Severity
+from apps.inventory.models.concerns import Concern
 
 COLUMNS = (
     *("kind", "key", "severity", "resource_id", "identity_id", "entitlement_id", "credential_id", "assignment_id"),
@@ -56,7 +57,14 @@ def _credential(kind: Finding.Kind, severity: str, what: str, where: str) -> str
         WHERE p.connection_id = %(connection)s AND c.ended_at IS NULL AND c.is_active AND {where}"""
 
 
-_concerns = ", ".join(f"('{word}', '{kind}', {severity.value})" for word, (kind, severity) in CONCERNS.items())
+def _in_sql(text: str) -> str:
+    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
+_concerns = ", ".join(
+    f"('{word}', '{kind}', {severity.value}, {_in_sql(Concern(word).label)})"
+    for word, (kind, severity) in CONCERNS.items()
+)
 
 DETECTORS = (
     _credential(
@@ -94,7 +102,8 @@ DETECTORS = (
         LEFT JOIN inventory_identity i ON i.id = p.identity_id
         LEFT JOIN inventory_resource r ON r.id = COALESCE(e.resource_id, p.resource_id)
         WHERE e.connection_id = %(connection)s AND e.privilege = 'admin' AND e.group_id IS NULL AND NOT e.is_ours
-            AND upper_inf(a.period) AND a.is_standing AND NOT p.is_reserved""",
+            AND upper_inf(a.period) AND a.is_standing AND NOT p.is_reserved
+            AND NOT p.attributes @> '{{"is_portal": true}}'::jsonb""",
     f"""
         SELECT '{Finding.Kind.ESCALATION}', 'entitlement:' || e.id, {HIGH}, e.resource_id, NULL::bigint, e.id,
             NULL::bigint, NULL::bigint, COALESCE(
@@ -124,13 +133,13 @@ DETECTORS = (
     f"""
         SELECT DISTINCT ON (c.kind, i.id, concern.word) c.kind, 'identity:' || i.id || ':' || concern.word, c.severity,
             p.resource_id, i.id, NULL::bigint, NULL::bigint, NULL::bigint, {_ANSWERS}, i.name, sign->>'evidence',
-            jsonb_build_object('concern', concern.word, 'statement', sign->>'statement')
+            jsonb_build_object('what is wrong', c.label, 'seen in', sign->>'statement')
         FROM inventory_identity i
         JOIN inventory_principal p ON p.identity_id = i.id AND p.ended_at IS NULL
         LEFT JOIN inventory_resource r ON r.id = p.resource_id
         CROSS JOIN LATERAL jsonb_array_elements(i.signs) sign
         CROSS JOIN LATERAL jsonb_array_elements_text(sign->'concerns') concern(word)
-        JOIN (VALUES {_concerns}) c(word, kind, severity) ON c.word = concern.word
+        JOIN (VALUES {_concerns}) c(word, kind, severity, label) ON c.word = concern.word
         WHERE i.connection_id = %(connection)s AND i.ended_at IS NULL AND NOT p.is_reserved
             AND i.signs <> '[]'::jsonb
         ORDER BY c.kind, i.id, concern.word, p.id""",

@@ -137,6 +137,13 @@ def test_standing_admin_is_found_and_what_a_grant_gives_is_not(system: System) -
     assert row.what == "alice holds Admin in production all the time."
 
 
+def test_our_own_roles_are_no_finding(system: System) -> None:
+    system.holds(system.alice, system.admin)
+    type(system.alice).objects.filter(pk=system.alice.pk).update(attributes={"is_portal": True})
+    inspecting.inspect(system.connection)
+    assert not Finding.objects.filter(kind=Kind.STANDING_ADMIN).exists()
+
+
 def test_a_way_to_admin_is_found_only_where_somebody_holds_it(system: System) -> None:
     deploy = EntitlementFactory(
         connection=system.connection, resource=system.account, name="Deploy", privilege="privileged", can_escalate=True
