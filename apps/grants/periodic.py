@@ -99,6 +99,7 @@ def decide_leavers() -> None:
 
 
 def take_from_leavers() -> None:
+    leaving.look_again(timezone.now())
     due = Leaving.objects.taking(timezone.now()).order_by("next_try_at", "pk")
     run_all(*(partial(leaving.take, row) for row in due[:LEAVERS]))
 

@@ -67,6 +67,17 @@ def test_what_a_leaver_held_all_the_time_goes_and_is_read_back(system: System, p
     assert len(removals()) == 1
 
 
+def test_what_a_leaver_gets_after_all_was_gone_goes_too(system: System, people: object, clock) -> None:
+    leave(system.alice)
+    settle(clock)
+    Leaving.objects.update(passed_at=timezone.now(), gone_at=timezone.now())
+    settle(clock, leaving.GONE_AGAIN)
+    assert Leaving.objects.get().gone_at and not removals()
+    system.holds(system.alice, system.read)
+    settle(clock, leaving.GONE_AGAIN)
+    assert len(removals()) == 1 and Leaving.objects.get().gone_at is None
+
+
 def test_nothing_goes_for_good_before_it_settled(system: System, people: object, clock) -> None:
     """A feed that breaks for a moment costs sessions and timed access, and no more."""
     system.holds(system.alice, system.admin)

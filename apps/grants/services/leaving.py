@@ -31,6 +31,7 @@ from apps.users import services as users
 MINIMUM = 3  # fewer people than this are never a suspicious share
 TASK_FOR = timedelta(days=14)  # what only its owner can remove is due after this
 LOOK_AGAIN = timedelta(minutes=5)
+GONE_AGAIN = timedelta(hours=1)
 MOST_AT_ONCE = 200  # holdings of one person that one look decides about
 
 
@@ -156,12 +157,16 @@ def _hold(connection: Connection, staked: models.QuerySet[Leaving], people: int)
 
 def _has_something() -> Exists | Q:
     """Condition on leavings: they hold or own something, so that a mistake about them would cost something."""
-    holds = Assignment.objects.open().filter(principal__identity=OuterRef("identity")).strangers_only()
     owned = (Resource, Entitlement, Principal, Identity)
-    found: Q = Q(Exists(holds))
+    found: Q = Q(_holds())
     for model in owned:
         found |= Q(Exists(model._default_manager.filter(owner=OuterRef("identity"), ended_at=None)))
     return found
+
+
+def _holds() -> Exists:
+    """Condition on leavings: the inventory shows that they hold something that is not Gatehouse's own."""
+    return Exists(Assignment.objects.open().filter(principal__identity=OuterRef("identity")).strangers_only())
 
 
 def _is_here(identity_id: int) -> bool:
@@ -221,6 +226,16 @@ def take(leaving: Leaving) -> Leaving:
     leaving.problem, leaving.next_try_at = problem[:1000], now + LOOK_AGAIN
     leaving.save(update_fields=["gone_at", "problem", "next_try_at"])
     return leaving
+
+
+@transaction.atomic
+def look_again(now: datetime) -> int:
+    """Look, hour by hour, at leavers of whom nothing was left: what was given to them since, or read only now, goes too.
+    Two statements for many of them. Returns of how many there is something again."""
+    gone = Leaving.objects.away().filter(gone_at__isnull=False, next_try_at__lte=now).order_by("next_try_at", "pk")
+    due = list(gone.values_list("pk", flat=True)[:MOST_AT_ONCE])
+    Leaving.objects.filter(pk__in=due).update(next_try_at=now + GONE_AGAIN)
+    return Leaving.objects.filter(_holds(), pk__in=due).update(gone_at=None, next_try_at=now)
 
 
 def held_by(leaving: Leaving) -> AssignmentQuerySet:
