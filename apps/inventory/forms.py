@@ -105,7 +105,9 @@ class LoginForm(forms.Form):
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        theirs = Identity.objects.filter(correlations__principal=principal)  # a rule's word is confirmed of a leaver too
+        theirs = Identity.objects.filter(
+            correlations__principal=principal
+        )  # a rule's word is confirmed of a leaver too
         here = Q(ended_at=None) | Q(pk__in=theirs)
         self.people = Identity.objects.human().filter(here, connection=principal.connection_id)
 
