@@ -9,7 +9,7 @@ import pgtrigger
 from django.contrib.postgres.fields import DateTimeRangeField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, IntegerField, Q, Value, When
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Upper
 from django.urls import reverse
@@ -34,6 +34,25 @@ class Privilege(models.TextChoices):
 
 # What counts as privileged wherever a rule, a campaign or a number says "privileged".
 PRIVILEGED = frozenset({Privilege.ADMIN, Privilege.PRIVILEGED, Privilege.UNKNOWN})
+
+# Unknown could be anything, but a known admin is admin.
+HEAVIEST_FIRST = (
+    Privilege.ADMIN,
+    Privilege.UNKNOWN,
+    Privilege.PRIVILEGED,
+    Privilege.WRITE,
+    Privilege.READ,
+    Privilege.NONE,
+)
+
+
+def by_weight(column: str) -> Case:
+    """The privilege in a column as a number, the heaviest first."""
+    return Case(
+        *(When(**{column: value}, then=Value(weight)) for weight, value in enumerate(HEAVIEST_FIRST)),
+        default=Value(len(HEAVIEST_FIRST)),
+        output_field=IntegerField(),
+    )
 
 
 class EntitlementQuerySet(models.QuerySet["Entitlement"]):

@@ -5,18 +5,8 @@ from __future__ import annotations
 from django.db import connection as database
 
 from apps.inventory.models import Connection, Entitlement, Resource
-from apps.inventory.models.access import Privilege
+from apps.inventory.models.access import HEAVIEST_FIRST, Privilege
 from apps.inventory.sync.upserts import Changes
-
-# Highest last. Unknown could be anything, but a known admin is admin.
-RANKED = (
-    Privilege.NONE,
-    Privilege.READ,
-    Privilege.WRITE,
-    Privilege.PRIVILEGED,
-    Privilege.UNKNOWN,
-    Privilege.ADMIN,
-)
 
 _RATE = """
     WITH membership AS (
@@ -24,13 +14,13 @@ _RATE = """
         WHERE connection_id = %(connection)s AND group_id IS NOT NULL AND ended_at IS NULL
           AND resource_id IS NOT DISTINCT FROM %(resource)s
     ), held AS (
-        SELECT m.id AS membership_id, e.*, r.name AS account, array_position(%(ranked)s, e.privilege::text) AS rank
+        SELECT m.id AS membership_id, e.*, r.name AS account, array_position(%(weights)s, e.privilege::text) AS weight
         FROM membership m
         JOIN inventory_assignment a ON a.principal_id = m.group_id AND upper_inf(a.period)
         JOIN inventory_entitlement e ON e.id = a.entitlement_id AND NOT e.is_ours
         LEFT JOIN inventory_resource r ON r.id = e.resource_id
     ), most AS (
-        SELECT DISTINCT ON (membership_id) * FROM held ORDER BY membership_id, rank DESC, name, id
+        SELECT DISTINCT ON (membership_id) * FROM held ORDER BY membership_id, weight, name, id
     ), sums AS (
         SELECT membership_id, bool_or(can_escalate) AS can_escalate, bool_or(is_sensitive_read) AS is_sensitive_read,
                max(session_for) AS session_for
@@ -65,7 +55,7 @@ def rate(connection: Connection, resource: Resource | None, *, is_complete: bool
     params = {
         "connection": connection.pk,
         "resource": resource.pk if resource else None,
-        "ranked": [str(value) for value in RANKED],
+        "weights": [str(value) for value in HEAVIEST_FIRST],
         "nothing": str(nothing),
         "empty": empty,
     }
