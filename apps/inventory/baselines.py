@@ -26,12 +26,11 @@ from apps.inventory.models import (
     Entitlement,
     Identity,
     LastAccess,
-    Principal,
     TrailDay,
     Usage,
 )
+from apps.inventory.models.holders import CALLERS
 
-KINDS = (Principal.Kind.IAM_ROLE, Principal.Kind.IAM_USER)
 SETTLES = timedelta(days=2)  # a day that ended so long ago and is not whole has a gap
 POLICIES = (Entitlement.Kind.IAM_POLICY, Entitlement.Kind.IAM_INLINE_POLICY)
 
@@ -85,7 +84,7 @@ def _today() -> date:
 def coverage(identity: Identity) -> Coverage:
     """Of the accounts that an identity's principals are in. A day is whole when it was read whole in every one of them:
     an account whose trail never came leaves no row at all. Two queries."""
-    here = identity.principals.present().filter(kind__in=KINDS)
+    here = identity.principals.present().filter(kind__in=CALLERS)
     accounts = set(here.values_list("resource__external_id", flat=True))
     days = TrailDay.objects.filter(connection=identity.connection_id, account_id__in=accounts)
     rows = list(
@@ -212,7 +211,7 @@ def evidence(identity: Identity, since: date) -> Evidence:
 
 def _accessed(identity: Identity) -> dict[tuple[str, str], datetime | None]:
     """AWS's own report, when it was read for every principal of the identity; otherwise nothing is known from it."""
-    principals = identity.principals.present().filter(kind__in=KINDS)
+    principals = identity.principals.present().filter(kind__in=CALLERS)
     if principals.exclude(access_report__read_at__isnull=False).exists():
         return {}
     rows = LastAccess.objects.filter(principal__in=principals).values_list("service", "action")
@@ -308,4 +307,4 @@ def _propose(entitlement: Entitlement, document: dict[str, Any], known: Evidence
 
 def has_usage(identity: Identity) -> bool:
     """Whether there is anything to know about its use: it is a role or an IAM user somewhere."""
-    return identity.principals.filter(kind__in=KINDS).exists()
+    return identity.principals.filter(kind__in=CALLERS).exists()

@@ -12,7 +12,7 @@ from apps.access.services.offers import holders_for
 from apps.audit.models import AuditEvent
 from apps.inventory import permissions, services
 from apps.inventory.models import Actor, Correction, Correlation, Creation, Identity, Resource
-from apps.inventory.models.holders import Classification
+from apps.inventory.models.holders import Classification, answered_by
 from apps.inventory.services import NotPossible
 from apps.inventory.sync import creators
 from tests.factories.inventory import EntitlementFactory, IdentityFactory, PrincipalFactory
@@ -138,12 +138,12 @@ def test_people_and_deleted_machines_are_not_corrected(robot, alice, erin):
 
 def test_the_successor_answers_once_the_owner_has_left(robot, bob, alice, erin, org):
     services.set_successor(robot, alice, by=erin)
-    assert (robot.answerer, set(Identity.objects.answerable(alice))) == (bob, set())
+    assert (robot.answerer, set(Identity.objects.filter(answered_by(alice)))) == (bob, set())
     assert not permissions.can_describe(alice.user, robot)
     bob.ended_at = timezone.now()
     bob.save()
     robot = Identity.objects.get(pk=robot.pk)
-    assert (robot.answerer, set(Identity.objects.answerable(alice))) == (alice, {robot})
+    assert (robot.answerer, set(Identity.objects.filter(answered_by(alice)))) == (alice, {robot})
     assert robot not in Identity.objects.unowned()
     assert permissions.can_describe(alice.user, robot)
     assert permissions.can_view_identity(alice.user, robot)

@@ -76,10 +76,6 @@ class IdentityQuerySet(models.QuerySet["Identity"]):
             | Q(Q(correction=None) | Q(correction__classification=""), classification=classification)
         )
 
-    def answerable(self, person: Identity) -> IdentityQuerySet:
-        """Machines that `person` answers for: their owner, or the successor of an owner who left."""
-        return self.machine().filter(answered_by(person))
-
     def unowned(self) -> IdentityQuerySet:
         """Machines that nobody answers for: no owner and no successor, or both left."""
         return self.machine().filter(_nobody("owner"), _nobody("successor"))
@@ -293,3 +289,4 @@ class Principal(models.Model):
 
 
 GROUPS = frozenset({Principal.Kind.IDC_GROUP, Principal.Kind.IAM_GROUP})
+CALLERS = frozenset({Principal.Kind.IAM_ROLE, Principal.Kind.IAM_USER})  # what calls AWS from within an account

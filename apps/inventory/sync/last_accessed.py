@@ -19,7 +19,7 @@ from apps.connectors.errors import ConnectorError, Denied, Throttled
 from apps.connectors.trail import LastUse
 from apps.core import locks
 from apps.inventory.models import AccessReport, Connection, LastAccess, Principal
-from apps.inventory.models.holders import PrincipalQuerySet
+from apps.inventory.models.holders import CALLERS, PrincipalQuerySet
 from apps.inventory.sync import rows as as_rows
 
 log = logging.getLogger(__name__)
@@ -27,12 +27,11 @@ log = logging.getLogger(__name__)
 EVERY = timedelta(days=7)
 AGAIN = timedelta(hours=6)  # after a report that failed
 MOST = 500  # principals in one call of `read`; the clock comes again
-KINDS = (Principal.Kind.IAM_ROLE, Principal.Kind.IAM_USER)
 
 
 def due(connection: Connection, now: datetime) -> PrincipalQuerySet:
     """Principals whose report is due: used, and never reported on or used since the last report, a week ago or more."""
-    mine = Principal.objects.present().filter(connection=connection, kind__in=KINDS, resource__ended_at=None)
+    mine = Principal.objects.present().filter(connection=connection, kind__in=CALLERS, resource__ended_at=None)
     mine = (
         mine.exclude(resource=None).exclude(last_used_at=None).exclude(attributes__contains={"is_service_linked": True})
     )
