@@ -14,34 +14,24 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import Case, IntegerField, Q, QuerySet, TextField, Value, When
+from django.db.models import Case, Q, QuerySet, TextField, Value, When
 from django.utils import timezone
 
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
-from apps.connectors.aws.policy.knocks import ASSUME, Knock
+from apps.connectors.aws.policy.knocks import ASSUME
 from apps.core import words
+from apps.inventory import callers
+from apps.inventory.callers import Node
 from apps.inventory.models import Assignment, Entitlement, Identity, Path, Principal, Resource, Trust
-from apps.inventory.models import Knock as KnockRow
-from apps.inventory.models.access import Privilege
+from apps.inventory.models.access import HEAVIEST_FIRST, Privilege, by_weight
+from apps.inventory.models.holders import CALLERS
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
 MOST_ROLES = 200  # that one level looks at, those in the account that is asked about first, then the most powerful
 MOST_PAIRS = 2_000  # of a holder and a role, compared at one level
 MOST_WALKED = 2_000  # chains that are looked at, wherever they lead
 MOST_PATTERNS = 100  # compared in the database; with more, every role is
-
-WEIGHT = (
-    Privilege.ADMIN,
-    Privilege.UNKNOWN,
-    Privilege.PRIVILEGED,
-    Privilege.WRITE,
-    Privilege.READ,
-    Privilege.NONE,
-)
-ROLES = (Principal.Kind.IAM_ROLE, Principal.Kind.IAM_USER)
-
-Node = tuple[str, int]  # ("set", entitlement) or ("principal", principal)
 
 
 @dataclass(frozen=True)
@@ -126,7 +116,7 @@ class AccessPath:
 
     @property
     def weight(self) -> int:
-        return WEIGHT.index(Privilege(self.privilege))
+        return HEAVIEST_FIRST.index(Privilege(self.privilege))
 
     @property
     def words(self) -> str:
@@ -218,7 +208,7 @@ class _Search:
     is_cut: bool = False
     hops: dict[Node, list[Hop]] = field(default_factory=lambda: defaultdict(list))
     starts: dict[Node, list[Path | None]] = field(default_factory=lambda: defaultdict(list))
-    names: dict[Node, tuple[str, str]] = field(default_factory=dict)  # and the account
+    names: dict[Node, str] = field(default_factory=dict)
 
     def go(self) -> None:
         frontier = self.begin()
@@ -229,7 +219,7 @@ class _Search:
             fresh = {pk: trust for pk, trust in reached.items() if ("principal", pk) not in seen}
             if is_last or not fresh:
                 return
-            frontier = self.holders(fresh.values())
+            frontier = self.principals([trust.principal for trust in fresh.values()])
             seen |= {*frontier}
 
     def begin(self) -> dict[Node, steps.Holder]:
@@ -242,22 +232,18 @@ class _Search:
         sets = {entitlement.pk: entitlement for entitlement in held}
         principals = list(
             Principal.objects.present()
-            .filter(identity=self.identity, kind__in=ROLES)
+            .filter(identity=self.identity, kind__in=CALLERS)
             .exclude(resource=None)
             .select_related("resource")
         )
         for principal in principals:
             self.starts["principal", principal.pk] = [None]
-            self.names["principal", principal.pk] = principal.name, _account_id(principal)
-        for pk, entitlement in sets.items():
-            self.names["set", pk] = entitlement.name, _account_of(entitlement)
-        return {**_of_sets(sets), **of_principals(principals)}
+        self.names |= {("set", pk): entitlement.name for pk, entitlement in sets.items()}
+        return {**callers.of_sets(sets), **self.principals(principals)}
 
-    def holders(self, reached: Iterable[Trust]) -> dict[Node, steps.Holder]:
-        principals = [trust.principal for trust in reached]
-        for principal in principals:
-            self.names["principal", principal.pk] = principal.name, _account_id(principal)
-        return of_principals(principals)
+    def principals(self, principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
+        self.names |= {("principal", principal.pk): principal.name for principal in principals}
+        return callers.of_principals(principals)
 
     def step(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> dict[int, Trust]:
         """Note every hop from the frontier; returns the roles they lead to."""
@@ -268,15 +254,16 @@ class _Search:
         reached: dict[int, Trust] = {}
         pairs = 0
         for trust in self.candidates(frontier, only_here=only_here):
-            target = as_target(trust)
+            target = callers.as_target(trust)
             for node in dict.fromkeys(node for key in trust.keys for node in by_key.get(key, ())):
                 pairs += 1
                 if pairs > MOST_PAIRS:
                     self.is_cut = True
                     return reached
-                step = steps.assume(frontier[node], target, self.now)
+                holder = frontier[node]
+                step = steps.assume(holder, target, self.now)
                 if step is not None:
-                    self.hops[node].append(Hop(node, *self.names[node], trust, step))
+                    self.hops[node].append(Hop(node, self.names[node], holder.caller.account_id, trust, step))
                     reached[trust.pk] = trust
         return reached
 
@@ -297,19 +284,14 @@ class _Search:
         yield from sorted(rows.values(), key=self.importance)[:MOST_ROLES]
 
     def importance(self, trust: Trust) -> tuple[bool, int, int]:
-        return trust.resource != self.account, WEIGHT.index(Privilege(trust.privilege)), trust.pk
+        return trust.resource != self.account, HEAVIEST_FIRST.index(Privilege(trust.privilege)), trust.pk
 
     def roles(self) -> QuerySet[Trust]:
         here = Case(When(resource=self.account, then=Value(0)), default=Value(1)) if self.account else Value(0)
-        weight = Case(
-            *(When(privilege=value, then=Value(n)) for n, value in enumerate(WEIGHT)),
-            default=Value(len(WEIGHT)),
-            output_field=IntegerField(),
-        )
         return (
             Trust.objects.filter(resource__connection=self.identity.connection_id, principal__ended_at=None)
             .select_related("principal__resource", "resource")
-            .order_by(here, weight, "pk")
+            .order_by(here, by_weight("privilege"), "pk")
         )
 
     def paths(self) -> Iterator[AccessPath]:
@@ -332,97 +314,6 @@ class _Search:
                     longer.append(AccessPath(path.start, path.held, (*path.hops, hop)))
                     yield longer[-1]
             queue = longer
-
-
-# ---- from rows to what the policy language knows
-
-
-def as_target(trust: Trust) -> steps.Target:
-    """A role or user as somebody who can be become."""
-    return steps.Target(
-        arn=trust.principal.external_id,
-        account_id=trust.resource.external_id,
-        lines=tuple(map(trusts.from_json, trust.lines)),
-        services=tuple(trust.services),
-        is_user=trust.principal.kind == Principal.Kind.IAM_USER,
-        is_fixed=trust.is_fixed,
-    )
-
-
-def of_principals(principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
-    """Users and roles with all that their policies, and those of their groups, say. Each `resource` must be loaded."""
-    lines: dict[int, list[Knock]] = defaultdict(list)
-    runs: dict[int, set[str]] = defaultdict(set)
-    for holder, entitlement, stored, actions in _held([one.pk for one in principals]):
-        lines[holder] += [knocking.from_json(line, entitlement) for line in stored]
-        runs[holder] |= {*actions}
-    bounds = _boundaries(principals)
-    found: dict[Node, steps.Holder] = {}
-    for one in principals:
-        boundary = one.attributes.get("boundary")
-        found["principal", one.pk] = steps.Holder(
-            caller=trusts.Caller(one.external_id, _account_id(one)),
-            knocks=lines[one.pk],
-            boundary=bounds.get((one.resource_id, boundary)) if boundary else None,
-            is_boundary_unread=bool(boundary),
-            runs=sorted(runs[one.pk]),
-        )
-    return found
-
-
-def _held(principals: Sequence[int]) -> Iterator[tuple[int, int, list[dict[str, object]], list[str]]]:
-    """(holder, entitlement, lines, runs) of what these hold themselves and through groups. Two queries."""
-    columns = ("entitlement_id", "entitlement__knock__lines", "entitlement__knock__runs")
-    said = Assignment.objects.open().filter(
-        ~Q(entitlement__knock__lines=[]) | ~Q(entitlement__knock__runs=[]), entitlement__knock__isnull=False
-    )
-    yield from said.filter(principal__in=principals).values_list("principal_id", *columns)
-    members = Assignment.objects.open().filter(principal__in=principals, entitlement__group__isnull=False)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for holder, group in members.values_list("principal_id", "entitlement__group_id"):
-        groups[group].append(holder)
-    if groups:
-        for group, *rest in said.filter(principal__in=[*groups]).values_list("principal_id", *columns):
-            yield from ((holder, *rest) for holder in groups[group])
-
-
-def _boundaries(principals: Sequence[Principal]) -> dict[tuple[int | None, str], list[Knock]]:
-    """What the boundaries of these say, by account and ARN. One query, none where nobody has one."""
-    arns = {one.attributes["boundary"] for one in principals if one.attributes.get("boundary")}
-    if not arns:
-        return {}
-    rows = KnockRow.objects.filter(
-        entitlement__resource__in={one.resource_id for one in principals},
-        entitlement__kind=Entitlement.Kind.IAM_POLICY,
-        entitlement__ended_at=None,
-        entitlement__attributes__policy_arn__in=[*arns],
-    )
-    found = rows.values_list("entitlement__resource_id", "entitlement__attributes__policy_arn", "pk", "lines")
-    return {(account, arn): [knocking.from_json(line, pk) for line in lines] for account, arn, pk, lines in found}
-
-
-def _of_sets(sets: Mapping[int, Entitlement]) -> dict[Node, steps.Holder]:
-    """Permission sets, whose holders act as a role that Identity Center made."""
-    said = KnockRow.objects.in_bulk([*sets])
-    return {("set", pk): of_set(entitlement, said.get(pk)) for pk, entitlement in sets.items()}
-
-
-def of_set(entitlement: Entitlement, said: KnockRow | None) -> steps.Holder:
-    """Whoever holds one permission set. Its `resource` must be loaded."""
-    caller = trusts.of_permission_set(entitlement.name, _account_of(entitlement), said.acts_as if said else "")
-    if said is None:
-        return steps.Holder(caller)
-    bounds = None if said.boundary is None else [knocking.from_json(line, entitlement.pk) for line in said.boundary]
-    lines = [knocking.from_json(line, entitlement.pk) for line in said.lines]
-    return steps.Holder(caller, lines, bounds, runs=said.runs)
-
-
-def _account_id(principal: Principal) -> str:
-    return principal.resource.external_id if principal.resource else ""
-
-
-def _account_of(entitlement: Entitlement) -> str:
-    return entitlement.resource.external_id if entitlement.resource else ""
 
 
 def _by_account(holders: Iterable[steps.Holder]) -> Q | None:

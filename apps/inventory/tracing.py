@@ -1,55 +1,31 @@
 """Working out who can become whom: the rows of `models.ways`, brought up to date after a reading.
 
-Trusts and rights to knock are derived where a digest changed, in batches. Escalations are looked for backwards, an account
-at a time: who can become an administrator, then who can become one of those. Cycles end by themselves, since a holder that
-has a way is not looked at again. A bound that is reached is noted, never passed over in silence.
+Trusts and rights to knock are derived where a digest changed, in batches; what they add up to is found in `escalations`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection as database
-from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from apps.connectors.aws.policy import knocks as knocking
-from apps.connectors.aws.policy import steps, trusts
+from apps.connectors.aws.policy import trusts
 from apps.connectors.aws.policy.documents import Document, MalformedPolicy, parse
-from apps.connectors.aws.policy.knocks import ASSUME, KEYS, PASS, PASSWORD, RESET, REWRITE
 from apps.connectors.aws.privilege import NamedDocument, Privilege, privilege_of
 from apps.core import locks
-from apps.inventory import paths
-from apps.inventory.models import (
-    Assignment,
-    Connection,
-    Entitlement,
-    Escalation,
-    Knock,
-    Principal,
-    Resource,
-    Tracing,
-    Trust,
-)
+from apps.inventory import callers, escalations
+from apps.inventory.models import Assignment, Connection, Entitlement, Knock, Principal, Tracing, Trust
+from apps.inventory.models.access import HEAVIEST_FIRST
+from apps.inventory.models.holders import CALLERS
 
 AGAIN_AFTER = timedelta(hours=1)  # also when no reading ended: single things are read again in between
 BATCH = 500
-MOST_COMPARED = 200_000  # pairs of a holder and somebody powerful, in one account
-MOST_TARGETS = 50_000  # administrators of one connection
-
-_SAYS = {
-    ASSUME: "can assume the role {name}",
-    REWRITE: "can change whom the role {name} lets in",
-    PASS: "can hand the role {name} to {service} and run something as it",
-    KEYS: "can make an access key for the user {name}",
-    PASSWORD: "can make a password for the user {name}",
-    RESET: "can change the password of the user {name}",
-}
 
 
 def is_due(connection: Connection, now: datetime) -> bool:
@@ -70,10 +46,8 @@ def trace(connection: Connection) -> Tracing:
         notes = [*_derive_knocks(connection, now), *_derive_trusts(connection)]
         _name_roles_of_permission_sets(connection)
         _weigh(connection, now)
-        found = _Escalations(connection, now)
-        found.look()
-        found.write()
-        values = {"run": run, "traced_at": now, "notes": [*notes, *found.notes]}
+        notes += escalations.bring_up_to_date(connection, now)
+        values = {"run": run, "traced_at": now, "notes": notes}
         return Tracing.objects.update_or_create(connection=connection, defaults=values)[0]
 
 
@@ -132,7 +106,7 @@ def _parsed(document: Any) -> Document | None:
 def _derive_trusts(connection: Connection) -> list[str]:
     """A row for each role and user whose digest is not the one it was made from."""
     current = Trust.objects.filter(principal=OuterRef("pk"), digest=OuterRef("digest"))
-    due = Principal.objects.present().filter(~Exists(current), connection=connection, kind__in=paths.ROLES)
+    due = Principal.objects.present().filter(~Exists(current), connection=connection, kind__in=CALLERS)
     columns = ("external_id", "digest", "kind", "resource_id", "is_reserved", "attributes")
     for rows in _batches(due.exclude(resource=None), *columns):
         Trust.objects.bulk_create(
@@ -207,7 +181,7 @@ def _weigh(connection: Connection, now: datetime) -> None:
                 (coalesce(worst.privilege, 'none'), coalesce(worst.privilege_reason, 'No policy allows anything.'),
                  coalesce(worst.privilege = 'admin' AND NOT worst.can_escalate, false))
             """,
-            {"connection": connection.pk, "weights": [str(weight) for weight in paths.WEIGHT]},
+            {"connection": connection.pk, "weights": [str(weight) for weight in HEAVIEST_FIRST]},
         )
     bounded = Principal.objects.present().filter(trust__resource__connection=connection)
     for rows in _batches(bounded.exclude(attributes__boundary="").filter(attributes__has_key="boundary")):
@@ -218,7 +192,7 @@ def _weigh_bounded(pks: Sequence[int], now: datetime) -> None:
     """All of a holder's policies together, within its boundary. A boundary that was not read bounds nothing."""
     people = {one.pk: one for one in Principal.objects.filter(pk__in=pks).select_related("trust")}
     held: dict[int, list[NamedDocument]] = defaultdict(list)
-    for holder, documents in _documents_of(pks):
+    for holder, documents in callers.held_by(pks, Assignment.objects.open(), "entitlement__documents"):
         held[holder] += [NamedDocument(one["name"], one["document"]) for one in documents]
     policies = Entitlement.objects.present().filter(
         kind=Entitlement.Kind.IAM_POLICY,
@@ -243,214 +217,6 @@ def _note(trust: Trust, found: Privilege, *, is_bounded: bool) -> bool:
     is_news = (trust.privilege, trust.privilege_reason, trust.is_outright) != values
     trust.privilege, trust.privilege_reason, trust.is_outright = values
     return is_news
-
-
-def _documents_of(pks: Sequence[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(holder, documents) of everything these hold, themselves and through groups."""
-    rows = Assignment.objects.open().filter(principal__in=pks)
-    yield from rows.values_list("principal_id", "entitlement__documents")
-    members = rows.filter(entitlement__group__isnull=False)
-    through = members.values_list("principal_id", "entitlement__group_id")
-    groups: dict[int, list[int]] = defaultdict(list)
-    for holder, group in through:
-        groups[group].append(holder)
-    brought = Assignment.objects.open().filter(principal__in=[*groups])
-    for group, documents in brought.values_list("principal_id", "entitlement__documents") if groups else ():
-        yield from ((holder, documents) for holder in groups[group])
-
-
-# ---- who can become an administrator
-
-
-@dataclass(frozen=True)
-class _Goal:
-    """Somebody worth becoming: an administrator (steps 0), or who can become one (1)."""
-
-    pk: int
-    name: str
-    target: steps.Target
-    says: str = ""  # of the step that follows, for the sentence
-    conditions: tuple[str, ...] = ()  # of that step
-
-
-@dataclass
-class _Goals:
-    """Goals, found by who might be let in."""
-
-    by_key: dict[str, list[_Goal]] = field(default_factory=lambda: defaultdict(list))
-    by_account: dict[str, list[_Goal]] = field(default_factory=lambda: defaultdict(list))
-    count: int = 0
-
-    def add(self, goal: _Goal, keys: Iterable[str]) -> None:
-        self.count += 1
-        if not goal.target.is_fixed:
-            self.by_account[goal.target.account_id].append(goal)
-        for key in keys:
-            self.by_key[key].append(goal)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """The best step of one holder towards a goal."""
-
-    goal: _Goal
-    step: steps.Step
-    count: int
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """What must be so on the whole way, in words."""
-        return tuple(dict.fromkeys((*self.step.conditions, *self.goal.conditions)))
-
-    @property
-    def says(self) -> str:
-        return _SAYS[self.step.way].format(name=self.goal.name, service=self.step.service)
-
-    @property
-    def reason(self) -> str:
-        then = f", which {self.goal.says}" if self.goal.says else ", an administrator"
-        asks = f" Only {' and '.join(self.conditions)}." if self.conditions else ""
-        return f"{self.says[0].upper()}{self.says[1:]}{then}.{asks}"[:1000]
-
-
-class _Escalations:
-    """The ways to become an administrator in one connection, compared with those that are known."""
-
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        self.connection, self.now = connection, now
-        self.ways: dict[paths.Node, tuple[int, _Way]] = {}  # and the account's row
-        self.notes: list[str] = []
-
-    def look(self) -> None:
-        goals = self.administrators()
-        for count in (1, 2):
-            nearer = _Goals()
-            for account in Resource.objects.present().filter(connection=self.connection).order_by("pk").iterator():
-                self.look_in(account, goals, count, nearer)
-            goals = nearer
-            if not goals.count:
-                return
-
-    def administrators(self) -> _Goals:
-        """Everybody who is one already, those without any detour first."""
-        goals = _Goals()
-        rows = Trust.objects.filter(resource__connection=self.connection, principal__ended_at=None, privilege="admin")
-        # Nobody can become a role that AWS made for itself and that trusts nobody by name.
-        found = rows.exclude(is_fixed=True, keys=[]).select_related("principal", "resource")
-        found = found.order_by("-is_outright", "pk")
-        for trust in found[: MOST_TARGETS + 1]:
-            if goals.count == MOST_TARGETS:
-                self.notes.append(f"There are more than {MOST_TARGETS:,} administrators; only so many were looked at.")
-                break
-            goals.add(_Goal(trust.pk, trust.principal.name, paths.as_target(trust)), trust.keys)
-        return goals
-
-    def look_in(self, account: Resource, goals: _Goals, count: int, nearer: _Goals) -> None:
-        """Every holder in one account that is no administrator and has no way yet."""
-        compared = 0
-        for node, holder, trust in self.holders(account):
-            if node in self.ways:
-                continue
-            best, looked = self.best(holder, goals, MOST_COMPARED - compared)
-            compared += looked
-            if best is not None:
-                way = _Way(*best, count)
-                self.ways[node] = (account.pk, way)
-                if trust is not None:
-                    goal = _Goal(trust.pk, trust.principal.name, paths.as_target(trust), way.says, way.conditions)
-                    nearer.add(goal, trust.keys)
-            if compared >= MOST_COMPARED:
-                self.notes.append(f"{account.name} has too many holders and roles to compare all; the rest is unknown.")
-                return
-
-    def best(self, holder: steps.Holder, goals: _Goals, most: int) -> tuple[tuple[_Goal, steps.Step] | None, int]:
-        """The surest step to any goal, and how many were compared."""
-        found: tuple[_Goal, steps.Step] | None = None
-        looked = doubts = 0
-        for goal, step in self.tries(holder, goals):
-            looked += 1
-            if step and (found is None or len(step.conditions + goal.conditions) < doubts):
-                found, doubts = (goal, step), len(step.conditions + goal.conditions)
-            if looked >= most or (found and not doubts):
-                break
-        return found, looked
-
-    def tries(self, holder: steps.Holder, goals: _Goals) -> Iterator[tuple[_Goal, steps.Step | None]]:
-        """Each goal that could be reached at all."""
-        keys = trusts.names_for(holder.caller)
-        if knocking.asks(holder.knocks, ASSUME):
-            keys.append(holder.caller.account_id)
-        for goal in {goal.pk: goal for key in keys for goal in goals.by_key.get(key, ())}.values():
-            yield goal, steps.assume(holder, goal.target, self.now)
-        ways = {way for one in holder.knocks if one.effect == "Allow" for way in one.ways} - {ASSUME}
-        for goal in goals.by_account.get(holder.caller.account_id, ()) if ways else ():
-            yield goal, next(steps.take_over(holder, goal.target), None)
-
-    def holders(self, account: Resource) -> Iterator[tuple[paths.Node, steps.Holder, Trust | None]]:
-        """Users, roles and held permission sets of an account, unless they are administrators outright."""
-        rows = Trust.objects.filter(resource=account, principal__ended_at=None, is_fixed=False, is_outright=False)
-        known = {row.pk: row for row in rows.select_related("principal", "resource")}
-        for trust in known.values():
-            trust.principal.resource = account
-        for node, holder in paths.of_principals([row.principal for row in known.values()]).items():
-            yield node, holder, known[node[1]]
-        held = Assignment.objects.open().filter(entitlement=OuterRef("pk"))
-        sets = Entitlement.objects.present().filter(
-            Exists(held), kind=Entitlement.Kind.PERMISSION_SET, resource=account
-        )
-        light = sets.exclude(privilege="admin", can_escalate=False).select_related("resource", "knock")
-        for entitlement in light.defer("documents", "privilege_statement").order_by("pk"):
-            yield ("set", entitlement.pk), paths.of_set(entitlement, getattr(entitlement, "knock", None)), None
-
-    # ---- writing
-
-    def write(self) -> None:
-        """Let the table say what was found: rows that are gone go, those that changed change, the others stay."""
-        mine = Escalation.objects.filter(connection=self.connection)
-        before = {_node(row): row for row in mine}
-        gone = [row.pk for node, row in before.items() if node not in self.ways]
-        new: list[tuple[Escalation, _Way]] = []
-        changed: list[tuple[Escalation, _Way]] = []
-        for node, (account, way) in self.ways.items():
-            old = before.get(node)
-            row = old or Escalation(connection=self.connection, resource_id=account)
-            row.principal_id, row.entitlement_id = (node[1], None) if node[0] == "principal" else (None, node[1])
-            values = (way.step.way, way.goal.pk, way.count, way.reason, bool(way.conditions))
-            if old is None or (old.way, old.target_id, old.steps, old.reason, old.is_conditional) != values:
-                row.way, row.target_id, row.steps, row.reason, row.is_conditional = values
-                (changed if old else new).append((row, way))
-        _add_statements([*new, *changed])
-        with transaction.atomic():
-            mine.filter(pk__in=gone).delete()
-            Escalation.objects.bulk_create([row for row, _ in new], batch_size=BATCH)
-            columns = ["way", "target", "steps", "reason", "is_conditional", "statement"]
-            Escalation.objects.bulk_update([row for row, _ in changed], columns, batch_size=BATCH)
-
-
-def _node(row: Escalation) -> paths.Node:
-    return ("principal", row.principal_id) if row.principal_id else ("set", row.entitlement_id or 0)
-
-
-def _add_statements(rows: Sequence[tuple[Escalation, _Way]]) -> None:
-    """The statement that causes each: of the holder's policy, or of the trust where that alone is enough."""
-    for batch in [rows[n : n + BATCH] for n in range(0, len(rows), BATCH)]:
-        policies = Entitlement.objects.filter(pk__in={way.step.knock.origin for _, way in batch if way.step.knock})
-        documents = dict(policies.values_list("pk", "documents"))
-        roles = Principal.objects.filter(pk__in={way.goal.pk for _, way in batch if not way.step.knock})
-        trusting = dict(roles.values_list("pk", "attributes__trust"))
-        for row, way in batch:
-            knock, entry = way.step.knock, way.step.entry
-            if knock is not None:
-                stored = documents.get(knock.origin, [])
-                document = stored[knock.document]["document"] if knock.document < len(stored) else None
-                row.statement = _statement(document, knock.index)
-            elif entry is not None:
-                row.statement = _statement(trusting.get(way.goal.pk), entry.index)
-
-
-def _statement(document: Any, index: int) -> Any:
-    read = _parsed(document)
-    return read.statements[index].raw if read and index < len(read.statements) else None
 
 
 def _batches(rows: QuerySet[Any], *columns: str) -> Iterator[list[tuple[Any, ...]]]:

@@ -9,7 +9,7 @@ from django.db import connection as database
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apps.inventory import periodic, tasks, tracing
+from apps.inventory import escalations, periodic, tasks, tracing
 from apps.inventory.models import Entitlement, Escalation, Knock, Principal, Tracing, Trust
 from tests.factories import inventory as make
 from tests.inventory.company import EVERYTHING, Company, allow, trust
@@ -198,7 +198,7 @@ def test_tracing_costs_the_same_queries_for_one_role_as_for_twenty(company):
 
 
 def test_a_bound_that_is_reached_is_noted(company, monkeypatch):
-    monkeypatch.setattr(tracing, "MOST_COMPARED", 3)
+    monkeypatch.setattr(escalations, "MOST_COMPARED", 3)
     company.role("admin", trust(company.root(), Condition={"Bool": {"aws:x": "1"}}), may=[EVERYTHING])
     for n in range(6):
         company.role(f"r{n}", may=[allow("sts:AssumeRole")])
