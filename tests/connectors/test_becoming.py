@@ -162,6 +162,8 @@ def test_the_surest_of_several_ways_is_told() -> None:
         ((), "ArnNotEquals", role("you")),
         (None, "ArnEquals", role("you")),
         (None, "StringNotLike", "arn:aws:iam::*:role/*"),
+        (None, "StringNotLike", "arn:*:role/*"),
+        ((), "ArnNotLike", "arn:*:role/*"),  # in ARNs a wildcard does not reach across colons
         (("as a listed principal",), "ArnLike", "arn:aws:iam::*:role/${aws:PrincipalTag/r}"),
     ],
 )
@@ -342,6 +344,9 @@ def test_what_a_policy_gave_until_a_day_that_has_passed_is_nothing_any_more() ->
     assert level(dated("DateLessThan", PAST, LATER)) == "admin"  # any of the values may match
     assert level(dated("DateGreaterThan", LATER)) == "admin"  # it will be
     assert level(allow("*", Condition={"DateLessThan": {"aws:CurrentTime": "soon"}})) == "admin"
+    assert level(allow("*", Condition={"DateLessThan": {"aws:CurrentTime": "9999-12-31T23:59:59Z"}})) == "admin"
+    assert level(allow("*", Condition={"DateLessThan": {"aws:CurrentTime": "0001-01-01T00:00:00+14:00"}})) == "none"
+    assert level(allow("*", Condition={"DateLessThan": {"aws:CurrentTime": "1700000000"}})) == "none"  # of 2023
     assert level(allow("*"), boundary=policy(dated("DateLessThan", PAST))) == "none"
 
 

@@ -17,6 +17,8 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from apps.connectors.aws.policy.matcher import has_wildcard, matches
+
 MAX_CHARS = 262_144  # AWS's own managed policies reach about a quarter of this; what customers can store is far smaller
 MAX_STATEMENTS = 1_000
 MAX_PATTERNS = 20_000  # actions and resources together
@@ -59,6 +61,12 @@ class Statement:
     conditions: tuple[Condition, ...]
     has_principal: bool
     raw: Mapping[str, Any]
+
+    def is_about(self, action: str) -> bool:
+        """Whether Action or NotAction is about an action such as `iam:PassRole`, in any letter case."""
+        asked = action.lower()
+        is_listed = asked in self.actions or any(has_wildcard(one) and matches(one, asked) for one in self.actions)
+        return is_listed != self.is_not_action
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,12 +29,12 @@ from operator import eq, ge, gt, le, lt
 from typing import Any
 
 from apps.connectors.aws.policy.documents import Condition, Document, Statement, parse
-from apps.connectors.aws.policy.matcher import LITERAL_QUESTION, LITERAL_STAR, matches, matches_action
+from apps.connectors.aws.policy.matcher import LITERAL_QUESTION, LITERAL_STAR, matches
+from apps.connectors.aws.policy.windows import instant
 
 Test = Callable[[str, str], bool]  # (value in the request, value in the policy)
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
-_EPOCH = re.compile(r"-?\d+(\.\d+)?")
 
 
 class CannotDecide(ValueError):
@@ -90,7 +90,7 @@ class _Unresolved(Exception):
 def _applies(statement: Statement, version: str, action: str, resource: str, values: Mapping[str, list[str]]) -> bool:
     if statement.has_principal:
         raise CannotDecide("A statement with a Principal belongs to a resource or a trust, not to an identity.")
-    if any(matches_action(pattern, action) for pattern in statement.actions) == statement.is_not_action:
+    if not statement.is_about(action):
         return False
     has_variables = version == "2012-10-17"
     try:
@@ -110,9 +110,9 @@ def _holds(condition: Condition, values: Mapping[str, list[str]], has_variables:
     given = values.get(condition.key, [])
     if name == "Null":
         return any(_boolean(one) == (not given) for one in condition.values)
-    if name not in _OPERATORS or quantifier not in ("", "ForAnyValue", "ForAllValues"):
+    if name not in OPERATORS or quantifier not in ("", "ForAnyValue", "ForAllValues"):
         raise CannotDecide(f"The condition operator {condition.operator[:60]} is not known here.")
-    test, is_negated = _OPERATORS[name]
+    test, is_negated = OPERATORS[name]
     if not given:
         return _absent(quantifier, is_negated=is_negated, if_exists=if_exists)
     wanted = condition.values
@@ -179,7 +179,8 @@ def _dates(compare: Callable[[Any, Any], bool]) -> Test:
 
 _PATTERNS = (_like, _arn_like)
 
-_OPERATORS: dict[str, tuple[Test, bool]] = {
+# How each operator compares, and whether it is a negated one.
+OPERATORS: dict[str, tuple[Test, bool]] = {
     "StringEquals": (eq, False),
     "StringNotEquals": (eq, True),
     "StringEqualsIgnoreCase": (_ignoring_case, False),
@@ -235,11 +236,7 @@ def _number(text: str) -> Decimal:
 
 
 def _instant(text: str) -> datetime:
-    """A W3C date (2026-11-22, 2026-11-22T18:00:00Z) or seconds since 1970. Without a zone it is UTC."""
-    try:
-        if _EPOCH.fullmatch(text):
-            return datetime.fromtimestamp(float(text), UTC)
-        found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError, OSError) as error:
-        raise CannotDecide(f"{text[:60]!r} is not a date.") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    found = instant(text)
+    if found is None:
+        raise CannotDecide(f"{text[:60]!r} is not a date.")
+    return found

@@ -17,9 +17,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from apps.connectors.aws.catalogue import catalogue
 from apps.connectors.aws.escalation import rules
 from apps.connectors.aws.policy.documents import Document, Statement
-from apps.connectors.aws.policy.matcher import has_wildcard, matches, may_overlap
+from apps.connectors.aws.policy.matcher import matches, may_overlap
+from apps.connectors.aws.policy.reach import effective
 from apps.connectors.aws.policy.trusts import in_words
 from apps.connectors.aws.policy.windows import without_the_past
 
@@ -122,10 +124,10 @@ def knocks_of(documents: Sequence[Document], now: datetime) -> tuple[Knock, ...]
 
 
 def runs_of(documents: Sequence[Document], now: datetime) -> tuple[str, ...]:
-    """The actions that can make a service run something, of those that a `Run` needs, allowed anywhere and not denied
+    """The actions that can make a service run something, of those that a `Run` needs, allowed on something and not denied
     everywhere."""
-    living = [one for document in documents for one in without_the_past(document, now).statements]
-    return tuple(sorted(action for action in _run_actions() if _is_allowed(living, action.lower())))
+    allowed = effective([without_the_past(document, now) for document in documents]).any
+    return tuple(catalogue().actions(allowed & _run_actions()))
 
 
 def is_denied(knocks: Iterable[Knock], way: str, arn: str) -> bool:
@@ -191,7 +193,7 @@ def from_json(stored: Mapping[str, Any], origin: int = 0) -> Knock:
 
 
 def _knock(statement: Statement, document: int) -> Knock | None:
-    ways = tuple(way for way, action in ACTIONS.items() if _covers(statement, action))
+    ways = tuple(way for way, action in ACTIONS.items() if statement.is_about(action))
     patterns = statement.resources
     if not statement.is_not_resource:
         patterns = tuple(one for one in patterns if may_overlap(_without_variables(one), _OF_IAM))
@@ -199,15 +201,6 @@ def _knock(statement: Statement, document: int) -> Knock | None:
         return None
     conditions = in_words(statement.conditions)
     return Knock(ways, statement.effect, patterns, statement.is_not_resource, conditions, document, statement.index)
-
-
-def _covers(statement: Statement, action: str) -> bool:
-    """Whether Action or NotAction is about the action, which like the patterns is in lower case."""
-    return (action in statement.actions or _fits(statement.actions, action)) != statement.is_not_action
-
-
-def _fits(patterns: Iterable[str], action: str) -> bool:
-    return any(has_wildcard(pattern) and matches(pattern, action) for pattern in patterns)
 
 
 def _reaches(knock: Knock, arn: str) -> tuple[str, ...] | None:
@@ -230,20 +223,9 @@ def _without_variables(pattern: str) -> str:
     return _VARIABLE.sub("*", pattern)
 
 
-def _is_allowed(statements: Sequence[Statement], action: str) -> bool:
-    if any(_denies(one, action) for one in statements):
-        return False
-    return any(one.effect == "Allow" and _covers(one, action) for one in statements)
-
-
-def _denies(statement: Statement, action: str) -> bool:
-    is_plain = statement.effect == "Deny" and not statement.conditions and not statement.is_not_resource
-    return is_plain and any(one.strip("*") == "" for one in statement.resources) and _covers(statement, action)
-
-
 @lru_cache(maxsize=1)
-def _run_actions() -> frozenset[str]:
-    return frozenset(action for run in runs() for action in run.needs)
+def _run_actions() -> int:
+    return catalogue().select(action for run in runs() for action in run.needs)
 
 
 def _services(action: str) -> tuple[str, ...]:

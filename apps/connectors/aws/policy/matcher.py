@@ -1,7 +1,7 @@
 """Patterns of policies: `*` stands for any text, `?` for one character.
 
-Sources: IAM user guide, "IAM JSON policy elements: Action" (action names ignore letter case) and "Resource" (ARNs do
-not).
+Sources: IAM user guide, "IAM JSON policy elements: Action" (action names ignore letter case, so `documents` keeps them in
+lower case) and "Resource" (ARNs do not).
 """
 
 from __future__ import annotations
@@ -21,11 +21,6 @@ _ONE = {"?": ".", LITERAL_STAR: r"\*", LITERAL_QUESTION: r"\?"}
 def matches(pattern: str, text: str) -> bool:
     """Whether the whole text fits the pattern, letter by letter. No pattern makes it backtrack."""
     return _compiled(pattern).fullmatch(text) is not None
-
-
-def matches_action(pattern: str, action: str) -> bool:
-    """Whether an action such as `iam:PassRole` fits the pattern, in any letter case."""
-    return matches(pattern.lower(), action.lower())
 
 
 def has_wildcard(pattern: str) -> bool:

@@ -19,7 +19,8 @@ from functools import lru_cache
 from typing import Any
 
 from apps.connectors.aws.policy.documents import Condition, Document, Statement, parse
-from apps.connectors.aws.policy.matcher import covers, matches, matches_action, may_overlap
+from apps.connectors.aws.policy.evaluator import OPERATORS
+from apps.connectors.aws.policy.matcher import covers, matches, may_overlap
 from apps.connectors.aws.policy.windows import is_over
 
 ANYBODY = "*"
@@ -33,14 +34,9 @@ _SSO_ROLE = re.compile(
 )
 _DECIDABLE = frozenset({"aws:principalarn", "aws:principalaccount", "aws:principaltype"})
 _COMPARE = {
-    "stringequals": (str.__eq__, False),
-    "stringnotequals": (str.__eq__, True),
-    "stringlike": (lambda given, wanted: matches(wanted, given), False),
-    "stringnotlike": (lambda given, wanted: matches(wanted, given), True),
-    "arnequals": (lambda given, wanted: matches(wanted, given), False),
-    "arnlike": (lambda given, wanted: matches(wanted, given), False),
-    "arnnotequals": (lambda given, wanted: matches(wanted, given), True),
-    "arnnotlike": (lambda given, wanted: matches(wanted, given), True),
+    name.lower(): how
+    for name, how in OPERATORS.items()
+    if name.startswith(("String", "Arn")) and not name.endswith("IgnoreCase")
 }
 # What a condition asks for, in the words of a sentence that begins "may, ".
 _WORDS = {
@@ -183,8 +179,7 @@ def in_words(conditions: Iterable[Condition]) -> tuple[str, ...]:
 
 
 def _line(statement: Statement) -> Line | None:
-    is_about = any(matches_action(pattern, "sts:AssumeRole") for pattern in statement.actions)
-    if is_about == statement.is_not_action:
+    if not statement.is_about("sts:AssumeRole"):
         return None
     is_not = "NotPrincipal" in statement.raw
     named = statement.raw.get("NotPrincipal" if is_not else "Principal")

@@ -6,6 +6,7 @@ over, so an answer from earlier can say too much and never too little.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,13 +15,24 @@ from apps.connectors.aws.policy.documents import Condition, Document, Statement
 
 MARGIN = timedelta(minutes=5)  # how far our clock may be ahead of AWS's before something is called over too early
 
+_EPOCH = re.compile(r"-?\d+(\.\d+)?")
 _ENDS = ("DateLessThan", "DateLessThanEquals", "DateLessThanIfExists", "DateLessThanEqualsIfExists")
+
+
+def instant(text: str) -> datetime | None:
+    """What a W3C date (2026-11-22, 2026-11-22T18:00:00Z) or seconds since 1970 mean; None for anything else. Without a zone
+    it is UTC."""
+    try:
+        found = datetime.fromtimestamp(float(text), UTC) if _EPOCH.fullmatch(text) else datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def is_over(condition: Condition, now: datetime) -> bool:
     """Whether the condition asks for a time before `now`, by every value it lists and whatever our clock's fault."""
     end = _end(condition)
-    return end is not None and end + MARGIN < now
+    return end is not None and end < now - MARGIN  # not end + MARGIN: people write 9999-12-31T23:59:59Z for never
 
 
 def without_the_past(document: Document, now: datetime) -> Document:
@@ -46,14 +58,6 @@ def _end(condition: Condition) -> datetime | None:
     """The last instant that a condition can be met; None when it has none that can be read."""
     if condition.key != "aws:currenttime" or condition.operator not in _ENDS or not condition.values:
         return None
-    instants = [_instant(value) for value in condition.values]
-    known = [instant for instant in instants if instant is not None]
+    instants = [instant(value) for value in condition.values]
+    known = [one for one in instants if one is not None]
     return max(known) if len(known) == len(instants) else None
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
