@@ -49,7 +49,7 @@ def notice(identity: Identity, *, by: Any) -> Leaving | None:
         return None
     gone = Gone(identity=identity, user=identity.user, to=succession.acting_for(identity))
     if gone.user:
-        users.shut_out_leaver(user=gone.user, by=by)  # whoever said that they left may have done so already
+        users.shut_out_leavers([gone.user], by=by)  # whoever said that they left may have done so already
     ended = {"portal sign-in": int(gone.user is not None)}
     ended |= steps.end(gone, by)
     held = Grant.objects.live().filter(_theirs(gone))

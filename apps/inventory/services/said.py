@@ -60,7 +60,7 @@ def take_said(
     taken = Taken()
     _take_facts(people, wanted, as_rows.text(said_by, 120), taken)
     _take_presence(wanted, source, as_rows.text(said_by, 120), taken)
-    _keep_out(taken, by)
+    taken.kept_out = users.shut_out_leavers(User.objects.filter(identity__in=taken.ended), by=by)
     return taken
 
 
@@ -126,9 +126,3 @@ def _take_presence(wanted: Mapping[int, Said], source: Departure.Source, said_by
     back = directory.listed(touched).exclude(ended_at=None).exclude(pk__in=due.values("identity"))
     taken.returned = list(back.values_list("pk", flat=True))
     Identity.objects.filter(pk__in=taken.returned).update(ended_at=None)
-
-
-def _keep_out(taken: Taken, by: Any) -> None:
-    """Who left may not sign in any more, from this moment on."""
-    linked = User.objects.filter(identity__in=taken.ended, is_active=True).order_by("pk")
-    taken.kept_out = [user for user in linked if users.shut_out_leaver(user=user, by=by)]

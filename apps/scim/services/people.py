@@ -280,7 +280,7 @@ def _shut_out_by_subject(row: ScimUser, taken: Taken) -> None:
         return
     provider = oidc.provider_id(settings.OIDC_ISSUER)
     account = SocialAccount.objects.filter(provider=provider, uid=row.external_id).select_related("user").first()
-    if account and users.shut_out_leaver(user=account.user, by=actor_of(row.source)):
+    if account and users.shut_out_leavers([account.user], by=actor_of(row.source)):
         taken.kept_out.append(account.user)
         _remember_kept_out(row, taken)
 
