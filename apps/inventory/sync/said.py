@@ -12,10 +12,10 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 
-from apps.inventory.models import Connection, Departure, Employment, Identity, Principal
+from apps.inventory.models import Connection, Departure, Identity, Principal
 from apps.inventory.models.holders import IdentityQuerySet
 from apps.inventory.sync import rows as as_rows
-from apps.inventory.sync.upserts import Known
+from apps.inventory.sync.upserts import Known, one_of
 
 
 def hold(connection: Connection) -> Connection:
@@ -27,14 +27,14 @@ def overlay(
     connection: Connection, rows: Mapping[str, as_rows.Values], before: Mapping[Any, Known], at: datetime
 ) -> None:
     """Put what was said over what the directory shows, in `rows` (external id → values of the identity)."""
-    jobs = Employment.objects.filter(identity__connection=connection)
-    for key, title, department in jobs.values_list("identity__external_id", "title", "department"):
-        if key in rows:
-            said = {"title": title, "department": department}
-            rows[key].update({name: value for name, value in said.items() if value is not None})
-    gone = Departure.objects.due(at).filter(identity__connection=connection)
-    for key in gone.values_list("identity__external_id", flat=True):
-        if key in rows and rows[key]["ended_at"] is None:
+    these = one_of(Identity.objects.filter(connection=connection), rows)
+    jobs = these.exclude(employment=None).values_list("external_id", "employment__title", "employment__department")
+    for key, title, department in jobs:
+        said = {"title": title, "department": department}
+        rows[key].update({name: value for name, value in said.items() if value is not None})
+    gone = these.filter(pk__in=Departure.objects.due(at).values("identity"))
+    for key in gone.values_list("external_id", flat=True):
+        if rows[key]["ended_at"] is None:
             old = before.get(key)
             rows[key]["ended_at"] = (old.ended_at if old else None) or at
 
