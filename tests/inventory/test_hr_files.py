@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -80,6 +81,13 @@ def test_a_look_changes_nothing_and_applying_does_exactly_what_was_shown(org, pe
     assert (event.data["digest"], event.data["ended"]) == (file.digest, [alice.pk])
     with pytest.raises(NotPossible, match="already"):
         hr_files.apply(file, by=erin)
+
+
+def test_a_look_asks_as_little_about_many_people_as_about_one(org, people, erin, django_assert_num_queries):
+    with CaptureQueriesContext(connection) as one:
+        look(org, erin, "email,title", "alice@example.com,Lead")
+    with django_assert_num_queries(len(one)):
+        look(org, erin, "email,title", *(f"{name}@example.com,Head" for name in people))
 
 
 def test_what_was_shown_does_not_hold_for_an_inventory_that_moved_on(org, people, erin):

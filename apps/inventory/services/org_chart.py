@@ -223,7 +223,7 @@ def _people(connection: Connection) -> dict[str, list[Identity]]:
     here: dict[str, list[Identity]] = {}
     gone: dict[str, list[Identity]] = {}
     everybody = Identity.objects.human().filter(connection=connection).exclude(email="").select_related("manager")
-    fields = ("email", "title", "department", "manager_source", "ended_at", "manager__email")
+    fields = ("name", "email", "title", "department", "manager_source", "ended_at", "manager__email")
     for identity in everybody.only(*fields).iterator(chunk_size=2_000):
         (gone if identity.ended_at else here).setdefault(identity.email.lower(), []).append(identity)
     return {**gone, **here}
