@@ -177,6 +177,11 @@ class Connection(models.Model):
         return self.runs.complete().values_list("started_at", flat=True).first()
 
     @property
+    def is_being_read(self) -> bool:
+        """A full reading is going on, and somebody is at it."""
+        return self.runs.alive(timezone.now()).exists()
+
+    @property
     def is_writable(self) -> bool:
         return self.write_approved_at is not None and self.paused_at is None
 
@@ -228,6 +233,10 @@ class SyncRunQuerySet(models.QuerySet["SyncRun"]):
 
     def complete(self) -> SyncRunQuerySet:
         return self.filter(state=SyncRun.State.COMPLETE)
+
+    def alive(self, now: datetime) -> SyncRunQuerySet:
+        """Running, and their process gave a sign of life lately."""
+        return self.running().filter(beat_at__gte=now - SyncRun.SILENT_FOR)
 
     def silent(self, now: datetime) -> SyncRunQuerySet:
         """Say they run, but their process is dead."""

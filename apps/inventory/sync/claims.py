@@ -49,6 +49,11 @@ def fail(run: SyncRun, problem: str, *, by: Any) -> SyncRun:
     return move(run, SyncRun.State.FAILED, by=by, event=EVENT, about=[run.connection], data=data, **fields)
 
 
+def our_fault(bug: Exception) -> str:
+    """What people are told of a failure that is neither the provider's nor theirs. Whoever says it logs the rest."""
+    return f"Gatehouse itself failed ({type(bug).__name__}). Its log says where."
+
+
 def still_mine(run: SyncRun) -> None:
     """Lock the run for this transaction: nobody can declare it dead while a scope is being written. Or `Superseded`."""
     if not SyncRun.objects.select_for_update().filter(pk=run.pk).running().exists():

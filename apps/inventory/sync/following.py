@@ -31,7 +31,7 @@ from apps.inventory.models import (
     ScopeScan,
     SyncRun,
 )
-from apps.inventory.sync import assignments, groups, staging, writing
+from apps.inventory.sync import assignments, claims, groups, staging, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes
 
@@ -162,7 +162,7 @@ def reread(connection_id: int, account_id: str) -> None:
     """Read again what is marked in one account, or in the directory. One process at a time does it for one place; while
     everything is being read nobody does."""
     connection = Connection.objects.readable().filter(pk=connection_id).first()
-    if connection is None or _is_being_read(connection):
+    if connection is None or connection.is_being_read:
         return
     try:
         with locks.exclusive("reread", str(connection_id), account_id, wait_ms=1):
@@ -218,7 +218,7 @@ class _Again:
             raise  # about no mark: a full reading, or the database
         except Exception as error:
             log.exception("Reading again after %s failed", one)
-            self.failed(one, f"Gatehouse itself failed ({type(error).__name__}). Its log says where.")
+            self.failed(one, claims.our_fault(error))
             return
         if not is_enough:
             _leave_to_all(self.connection, one)
@@ -300,12 +300,8 @@ def _still_alone(connection: Connection, read_from: datetime) -> None:
     """Keep a full reading from beginning until this transaction ends; raise `Late` when one has begun since we read."""
     # A run takes the same lock before it begins (`claims.claim`). New rows of others may still refer to the connection.
     Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
-    if _is_being_read(connection) or connection.runs.filter(started_at__gte=read_from).exists():
+    if connection.is_being_read or connection.runs.filter(started_at__gte=read_from).exists():
         raise Late
-
-
-def _is_being_read(connection: Connection) -> bool:
-    return connection.runs.running().exclude(pk__in=connection.runs.silent(timezone.now())).exists()
 
 
 def _leave_to_all(connection: Connection, one: ChangeMark) -> None:

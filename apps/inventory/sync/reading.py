@@ -56,7 +56,7 @@ def run(connection_id: int, *, by: Any) -> SyncRun:
     except ConnectorError as error:
         return claims.fail(row, str(error), by=by)
     except BaseException as error:
-        claims.fail(row, _failed(error) if isinstance(error, Exception) else INTERRUPTED, by=by)
+        claims.fail(row, claims.our_fault(error) if isinstance(error, Exception) else INTERRUPTED, by=by)
         raise
     finally:
         staging.end()
@@ -257,7 +257,7 @@ class _Run:
             problem = as_rows.text(str(error) or type(error).__name__, 500)
         else:
             log.error("%s of %s", resource or "The directory", self.connection, exc_info=error)
-            problem = _failed(error)
+            problem = claims.our_fault(error)
         outcome = writing.Outcome(ScopeScan.State.FAILED, problems=[problem])
         with self.transaction():
             self.save_scan(resource, started_at, timezone.now(), outcome, spent)
@@ -375,10 +375,6 @@ def _costs(spent: budget.Spent) -> dict[str, Any]:
         "throttles": spent.throttles,
         "waited_for": timedelta(seconds=round(spent.waited, 1)),
     }
-
-
-def _failed(bug: Exception) -> str:
-    return f"Gatehouse itself failed ({type(bug).__name__}). Its log says where."
 
 
 def _confirmed(connection: Connection) -> dict[int | None, writing.Confirmed]:

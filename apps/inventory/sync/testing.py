@@ -13,6 +13,7 @@ from apps.connectors import registry
 from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import ConnectionTest
+from apps.inventory.sync import claims
 from apps.inventory.sync import rows as as_rows
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,7 @@ def run(test_id: int, *, by: Any) -> ConnectionTest | None:
         return _finish(test, State.FAILED, by, problem=as_rows.text(str(error), 2000))
     except Exception as bug:
         log.exception("Testing %s", connection)
-        said = f"Gatehouse itself failed ({type(bug).__name__}). Its log says where."
-        return _finish(test, State.FAILED, by, problem=said)
+        return _finish(test, State.FAILED, by, problem=claims.our_fault(bug))
     findings = [as_rows.plain(dataclasses.asdict(finding)) for finding in found.findings]
     return _finish(test, State.DONE, by, findings=findings, sampled=found.sampled, accounts=found.accounts)
 

@@ -30,7 +30,7 @@ from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, TrailDay, TrailHour, TrailRun, Usage
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync import usage
-from apps.inventory.sync.claims import CannotRun, Superseded
+from apps.inventory.sync.claims import CannotRun, Superseded, our_fault
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,7 @@ def read(connection_id: int, *, by: Any) -> TrailRun:
     except ConnectorError as error:
         return _fail(run, str(error), by=by)
     except BaseException as error:
-        is_bug = isinstance(error, Exception)
-        said = f"Gatehouse itself failed ({type(error).__name__}). Its log says where." if is_bug else INTERRUPTED
-        _fail(run, said, by=by)
+        _fail(run, our_fault(error) if isinstance(error, Exception) else INTERRUPTED, by=by)
         raise
 
 

@@ -17,7 +17,7 @@ from django.db.models import Model, Q, QuerySet
 from apps.connectors.base import ControlTotal, CredentialRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource, ScopeScan
 from apps.inventory.models.access import EntitlementQuerySet
-from apps.inventory.models.holders import IdentityQuerySet
+from apps.inventory.models.holders import GROUPS, IdentityQuerySet
 from apps.inventory.sync import assignments, groups, oddities, people, said, staging
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.oddities import Oddities
@@ -170,7 +170,7 @@ class Writer:
         kept = self.odd.kept(records, Entitlement, IN_ACCOUNT if self.scope.resource else IN_DIRECTORY)
         groups_named = {record.makes_external_id for record in kept if record.makes_external_id}
         self.has_groups = self.has_groups or bool(groups_named)
-        found = self.scope.principals.filter(kind__in=GROUP_KINDS, external_id__in=groups_named)
+        found = self.scope.principals.filter(kind__in=GROUPS, external_id__in=groups_named)
         group_ids = dict(found.values_list("external_id", "pk")) if groups_named else {}
         storable: dict[str, EntitlementRecord] = {}
         for record in kept:
@@ -338,9 +338,6 @@ def _missing(before: Mapping[Any, Known], rows: Mapping[Any, Any]) -> list[int]:
 
 def _name(model: type[Model]) -> str:
     return str(model._meta.verbose_name_plural)
-
-
-GROUP_KINDS = (Principal.Kind.IDC_GROUP, Principal.Kind.IAM_GROUP)
 
 
 def _disagreement(total: ControlTotal) -> str:
