@@ -58,6 +58,7 @@ if DEMO:
     INSTALLED_APPS.append("apps.demo")
 
 MIDDLEWARE = [
+    "apps.core.middleware.NoNulInAddress",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",

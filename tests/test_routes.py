@@ -218,6 +218,13 @@ TABLE: dict[str, Route] = {
     "users:person_invite_again": Route(post=ADMINS, args=pk("user")),
     "users:person_reset_authenticators": Route(post=ADMINS, args=pk("user")),
 }
+# What pages read from their address.
+TYPED = (
+    *("account", "after", "all", "as", "choice", "classification", "days", "department", "env", "environment", "kind"),
+    *("left", "mfa", "mine", "next", "on", "only", "outcome", "owner", "page", "privilege", "q", "reviewer", "risk"),
+    *("role", "rule", "run", "severity", "show", "signed", "since", "stale", "state", "without"),
+    *("actor", "area", "event", "from", "subject", "to"),
+)
 OPEN_TO_STRANGERS = {"healthz"}
 LOCKED_BY_A_TOKEN = {"insights:metrics", "scim:door"}
 ALLAUTH = "accounts/"  # allauth's own pages: tests/users/test_doors.py
@@ -260,6 +267,17 @@ def test_each_role_gets_exactly_its_pages(people: People, role: str) -> None:
         status = client.get(reverse(name, kwargs=route.args(people))).status_code
         wanted = {200, 302} if role in route.get else {404, 401} if name in LOCKED_BY_A_TOKEN else {404}
         assert status in wanted, f"GET {name} as {role}: {status}"
+
+
+def test_no_page_falls_over_what_is_typed_into_its_address(people: People) -> None:
+    """A NUL is what PostgreSQL takes in no text, and a number can be larger than any key."""
+    client = sign_in(people.users["erin"])
+    for name, route in TABLE.items():
+        if "erin" in (route.get or ()):
+            url = reverse(name, kwargs=route.args(people))
+            for typed in ("\0'%_", "9" * 40, "-1", "²"):
+                answer = client.get(url, dict.fromkeys(TYPED, typed))
+                assert answer.status_code < 500, f"{name} with {typed!r}"
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))

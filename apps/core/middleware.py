@@ -1,4 +1,4 @@
-"""What every response gets, whoever made it."""
+"""What holds for every request and every response, whoever makes it."""
 
 from collections.abc import Callable
 from typing import cast
@@ -15,6 +15,18 @@ PERMISSIONS = (
     "publickey-credentials-create=(self), publickey-credentials-get=(self), clipboard-write=(self), "
     "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 )
+
+
+class NoNulInAddress:
+    """Takes the NUL out of what is typed into an address: no text in PostgreSQL can hold one, so each filter of each page
+    would fail on it. Stands before everything that reads the query."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.META["QUERY_STRING"] = request.META.get("QUERY_STRING", "").replace("%00", "")
+        return self.get_response(request)
 
 
 class HtmxAuthRedirect:

@@ -62,6 +62,11 @@ class Key:
         return Q(**{f"{self.name}__gt": value}) | Q(**{f"{self.name}__isnull": True})
 
 
+def searched(params: QueryDict) -> str:
+    """What was typed into the search field, bounded."""
+    return params.get("q", "").strip()[:100]
+
+
 def page(queryset: QuerySet[Any], params: QueryDict, *, order: Sequence[str] = ("pk",), size: int = SIZE) -> Page:
     """The page that `params` ask for. The primary key is added to `order` as the tie-breaker. A cursor that is broken,
     of another list or order, or leads to nothing gives the first page."""

@@ -13,14 +13,11 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.core import sheets
+from apps.core.refusals import NotPossible
 from apps.evidence import pack, selection
 from apps.evidence.models import EvidencePack, Export
 from apps.reviews.models import Campaign
 from apps.users.models import User
-
-
-class NotPossible(Exception):
-    """This cannot be handed out as things are. The text says why and what to do; nothing was written."""
 
 
 @dataclass(frozen=True)

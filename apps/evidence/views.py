@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.audit.models import AuditEvent
 from apps.core import paging
+from apps.core.refusals import NotPossible
 from apps.evidence import permissions, selection, services
 from apps.evidence.forms import FilterForm, PeriodForm
 from apps.evidence.models import EvidencePack, Export
@@ -103,7 +104,7 @@ def make_pack(request: HttpRequest, pk: int) -> HttpResponseBase:
     """The evidence of one campaign as a zip."""
     try:
         row, handout = services.make_pack(pk, by=_user(request))
-    except services.NotPossible:
+    except NotPossible:
         raise Http404 from None
     response = FileResponse(handout.file, as_attachment=True, filename=handout.name, content_type="application/zip")
     response["X-Content-SHA256"] = row.digest

@@ -64,7 +64,7 @@ class StopForm(forms.Form):
             rows = rows.filter(is_ours=False).select_related("resource")
         if key:
             return rows.filter(pk=key)
-        typed = what.replace("\0", "").strip()
+        typed = what.strip()
         number = typed.replace(" ", "").replace("-", "")
         for way in ways:
             value = number if way == "external_id" else typed

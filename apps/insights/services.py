@@ -9,13 +9,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.refusals import NotPossible
 from apps.insights.models import Finding
 
 MOST_WORDS = 1000
-
-
-class NotPossible(Exception):
-    """What was asked cannot be done, and why, in words for people."""
 
 
 @transaction.atomic

@@ -223,7 +223,7 @@ def _change(
 
 
 def _list(request: HttpRequest) -> dict[str, Any]:
-    q = request.GET.get("q", "").strip()[:100]
+    q = paging.searched(request.GET)
     found = User.objects.prefetch_related("portal_roles", "authenticator_set", "socialaccount_set")
     if q:
         found = found.filter(Q(name__icontains=q) | Q(email__icontains=q))

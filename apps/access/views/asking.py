@@ -99,7 +99,7 @@ def catalogue(request: HttpRequest) -> HttpResponse:
 def _catalogue(request: HttpRequest) -> dict[str, object]:
     identity = offers.identity_of(user_of(request))
     rows = Offer.objects.open().for_person(identity).with_names()
-    query = request.GET.get("q", "").strip()[:100]
+    query = paging.searched(request.GET)
     for word in query.split()[:5]:
         rows = rows.matching(word)
     environment, risk = request.GET.get("environment", ""), request.GET.get("risk", "")

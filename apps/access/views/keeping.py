@@ -26,7 +26,7 @@ def offers(request: HttpRequest) -> HttpResponse:
     """The whole catalogue, with what opens and ends each offer."""
     _require_keeper(request)
     rows = Offer.objects.filter(withdrawn_at=None).with_names().select_related("offered_by")
-    query = request.GET.get("q", "").strip()[:100]
+    query = paging.searched(request.GET)
     if query:
         rows = rows.matching(query)
     page = paging.page(rows, request.GET, order=("entitlement__name", "pk"))

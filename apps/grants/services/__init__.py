@@ -1,10 +1,10 @@
 """Deciding about grants: `grants` issues, ends and takes standing access away. Each verb is one transaction with one audit
 event; workers carry it out afterwards and AWS's own answer settles the state."""
 
+from apps.core.refusals import NotPossible
 from apps.grants.services.extensions import can_extend, extend, whole_time
 from apps.grants.services.grants import (
     Authority,
-    NotPossible,
     can_remove,
     end,
     end_many,

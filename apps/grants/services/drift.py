@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.core.lifecycle import Conflict, move
+from apps.core.refusals import NotPossible
 from apps.grants import permissions, tasks
 from apps.grants.models import Drift, EndReason, Grant, Reconciliation
-from apps.grants.services.grants import MOST_WORDS, NotPossible, can_remove, end, remove_standing
+from apps.grants.services.grants import MOST_WORDS, can_remove, end, remove_standing
 
 LONGEST_ACCEPTANCE = timedelta(days=90)
 MINIMUM = 3  # fewer repairs than this are never a suspicious share: small connections would trip at every change

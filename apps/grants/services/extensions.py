@@ -10,9 +10,10 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.refusals import NotPossible
 from apps.grants import narrowing, tasks, warrants
 from apps.grants.models import Extension, Grant, State, Stop
-from apps.grants.services.grants import Authority, NotPossible, require_here
+from apps.grants.services.grants import Authority, require_here
 
 
 def can_extend(grant: Grant) -> bool:

@@ -16,16 +16,13 @@ from apps.audit import services as audit
 from apps.connectors import registry
 from apps.connectors.base import WayIn
 from apps.core.lifecycle import Conflict, can_move, move, move_many
+from apps.core.refusals import NotPossible
 from apps.grants import narrowing, signatures, tasks, warrants
 from apps.grants.models import LIVE, EndReason, Grant, State, Stop, Warrant
 from apps.grants.windows import provisioner_of, target_of
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 
 MOST_WORDS = 1000  # characters of a reason or note
-
-
-class NotPossible(Exception):
-    """This cannot be granted or ended as things are. The text says why and what to do; nothing was written."""
 
 
 @dataclass(frozen=True)

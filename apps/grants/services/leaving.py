@@ -17,11 +17,12 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.core.lifecycle import move
+from apps.core.refusals import NotPossible
 from apps.grants import leaving as steps
 from apps.grants import permissions
 from apps.grants.leaving import Gone
 from apps.grants.models import EndReason, Exodus, Grant, Leaving, Reconciliation, State
-from apps.grants.services.grants import NotPossible, can_remove, end_many, remove_standing
+from apps.grants.services.grants import can_remove, end_many, remove_standing
 from apps.inventory import succession
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal, Resource
 from apps.inventory.models.access import AssignmentQuerySet

@@ -13,10 +13,11 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.connectors import registry
 from apps.connectors.base import Target
+from apps.core.refusals import NotPossible
 from apps.grants import tasks
 from apps.grants.models import EndReason, Grant, Scope, Stop, StopWrite
 from apps.grants.models.stops import SUBJECTS
-from apps.grants.services.grants import MOST_WORDS, NotPossible, end_many
+from apps.grants.services.grants import MOST_WORDS, end_many
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
 from apps.users.models import User
 

@@ -19,7 +19,7 @@ from apps.grants.models import Exodus, Grant, Leaving, State
 from apps.grants.services import NotPossible
 from apps.grants.services import leaving as deciding
 from apps.inventory.models import Assignment, Identity
-from apps.inventory.views.common import connections_of, freshness, searched
+from apps.inventory.views.common import connections_of, freshness
 from apps.users.models import User
 
 MOST_SHOWN = 200  # people of a held exodus, and holdings of one person, on one page
@@ -66,7 +66,7 @@ def every(request: HttpRequest) -> HttpResponse:
     """Everybody who left, the latest first, and those whom the brake holds."""
     user = _visitor(request)
     rows = permissions.visible_leavings(user).with_names()
-    query, shown = searched(request), request.GET.get("show", "")
+    query, shown = paging.searched(request.GET), request.GET.get("show", "")
     if query:
         rows = rows.filter(Q(identity__name__icontains=query) | Q(identity__email__icontains=query))
     held = _held_for(user)

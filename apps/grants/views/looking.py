@@ -36,7 +36,7 @@ def every(request: HttpRequest) -> HttpResponse:
     """Every grant this user may look at, with search and filters."""
     user = _user(request)
     grants = Grant.objects.visible_to(user).with_names()
-    query, state = request.GET.get("q", "").strip()[:100], request.GET.get("state", "")
+    query, state = paging.searched(request.GET), request.GET.get("state", "")
     if query:
         grants = grants.filter(Q(entitlement__name__icontains=query) | Q(identity__name__icontains=query))
     if state == "overdue":

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.audit.models import AuditEvent, ref
 from apps.core import paging
+from apps.core.refusals import NotPossible
 from apps.insights import permissions, services
 from apps.insights.detectors import ADVICE, CLOSE_AT_ONCE
 from apps.insights.forms import AcceptForm, ResolveForm
@@ -32,7 +33,7 @@ def findings(request: HttpRequest) -> HttpResponse:
     visible, now = permissions.visible_findings(user), timezone.now()
     show = request.GET.get("show", "")
     rows = _shown(visible, show, now)
-    query = request.GET.get("q", "").replace("\0", "").strip()[:100]
+    query = paging.searched(request.GET)
     if query:
         rows = rows.filter(Q(name__icontains=query) | Q(resource__name__icontains=query))
     if request.GET.get("kind") in Finding.Kind.values:
@@ -58,12 +59,12 @@ def findings(request: HttpRequest) -> HttpResponse:
 
 def _shown(visible: FindingQuerySet, show: str, now: Any) -> FindingQuerySet:
     """The rows of one of the lists."""
-    lists: dict[str, Callable[[], FindingQuerySet]] = {
-        "accepted": lambda: visible.accepted(now),
-        "resolved": lambda: visible.open().exclude(resolved_at=None),
-        "closed": lambda: visible.exclude(closed_at=None),
+    lists = {
+        "accepted": visible.accepted(now),
+        "resolved": visible.open().exclude(resolved_at=None),
+        "closed": visible.exclude(closed_at=None),
     }
-    return lists.get(show, lambda: visible.to_do(now))()
+    return lists.get(show, visible.to_do(now))
 
 
 def _counts(to_do: FindingQuerySet) -> list[tuple[Severity, int]]:
@@ -113,7 +114,7 @@ def resolve(request: HttpRequest, pk: int) -> HttpResponse:
 def _try(request: HttpRequest, decide: Callable[[], object], row: Finding) -> HttpResponse:
     try:
         decide()
-    except services.NotPossible as refusal:
+    except NotPossible as refusal:
         messages.error(request, str(refusal))
     return redirect(row)
 

@@ -1,5 +1,6 @@
 """What people decide about the inventory: connections and how far to trust them, owners, environments, who is who."""
 
+from apps.core.refusals import NotPossible
 from apps.inventory.services.connections import (
     add_connection,
     approve_writing,
@@ -12,7 +13,6 @@ from apps.inventory.services.connections import (
     request_test,
     resume,
 )
-from apps.inventory.services.errors import NotPossible
 from apps.inventory.services.hr_files import Imported, import_org_chart
 from apps.inventory.services.logins import accept_proposals, put_off, say_machine, say_whose, unlink_login
 from apps.inventory.services.machines import correct, describe, set_successor, take_correction_back

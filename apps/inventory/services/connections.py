@@ -12,10 +12,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.refusals import NotPossible
 from apps.inventory import tasks
 from apps.inventory.models import Assignment, Connection, ConnectionTest, ScopeScan, SyncRun
 from apps.inventory.models.connections import FREE_OPTIONS
-from apps.inventory.services.errors import NotPossible
 from apps.users.models import User
 
 

@@ -17,9 +17,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.refusals import NotPossible
 from apps.inventory.models import Connection, Departure, HrFile, Identity
 from apps.inventory.services import org_chart
-from apps.inventory.services.errors import NotPossible
 from apps.inventory.services.org_chart import Change, OrgChartError, Plan
 from apps.inventory.services.said import Said, take_said
 from apps.inventory.sync import rows as as_rows

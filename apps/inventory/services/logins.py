@@ -10,9 +10,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.refusals import NotPossible
 from apps.inventory import tasks
 from apps.inventory.models import Correlation, Identity, Principal
-from apps.inventory.services.errors import NotPossible
 
 LATER = timedelta(days=30)
 MOST_AT_ONCE = 200

@@ -9,10 +9,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.core.refusals import NotPossible
 from apps.inventory.models import Correction, Identity, Principal
 from apps.inventory.models.holders import Classification
 from apps.inventory.services import logins
-from apps.inventory.services.errors import NotPossible
 
 REASON = 500
 LONGEST = 1000

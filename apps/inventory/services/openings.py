@@ -10,9 +10,9 @@ from apps.audit import services as audit
 from apps.connectors.aws.ingress import Rule, rule_of
 from apps.connectors.base import EntitlementRecord
 from apps.connectors.errors import Refused
+from apps.core.refusals import NotPossible
 from apps.inventory.models import Entitlement, Resource
 from apps.inventory.models.access import Privilege
-from apps.inventory.services.errors import NotPossible
 from apps.inventory.services.policies import SLUG
 from apps.inventory.sync import rows
 

@@ -8,9 +8,9 @@ from django.db import transaction
 
 from apps.audit import services as audit
 from apps.connectors.base import AccountRecord
+from apps.core.refusals import NotPossible
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
 from apps.inventory.models.resources import ORGANIZATION, Environment
-from apps.inventory.services.errors import NotPossible
 from apps.inventory.sync.environments import environment_of
 from apps.users.models import User
 

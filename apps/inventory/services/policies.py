@@ -10,9 +10,9 @@ from django.db import transaction
 
 from apps.audit import services as audit
 from apps.connectors.base import DocumentRecord, EntitlementRecord
+from apps.core.refusals import NotPossible
 from apps.inventory.models import Entitlement, Resource
 from apps.inventory.models.access import Privilege
-from apps.inventory.services.errors import NotPossible
 from apps.inventory.sync import rows
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -24,7 +24,6 @@ from apps.inventory.views.common import (
     manager_only,
     part,
     refused,
-    searched,
     set_owner,
     try_to,
     user_of,
@@ -39,7 +38,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
     """Every account of the connections this user may look at."""
     user = visitor(request)
     found = permissions.visible_resources(user).present().select_related("owner").with_read_at()
-    query = searched(request)
+    query = paging.searched(request.GET)
     if query:
         digits = query.replace("-", "").replace(" ", "")
         found = found.filter(Q(name__icontains=query) | Q(external_id__startswith=digits or query))

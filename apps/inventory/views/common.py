@@ -110,11 +110,6 @@ def connections_of(user: User) -> list[Connection]:
     return [me.connection] if me else []
 
 
-def searched(request: HttpRequest) -> str:
-    """What was typed into the search field, bounded."""
-    return request.GET.get("q", "").replace("\0", "").strip()[:100]
-
-
 def account_asked(request: HttpRequest) -> Resource | None:
     """The account that a list is narrowed to by `?account=`, if there is one that this user may look at."""
     key = key_of(request.GET.get("account", ""))

@@ -16,7 +16,7 @@ from apps.core import paging
 from apps.inventory import permissions, services
 from apps.inventory.forms import ConnectionForm
 from apps.inventory.models import Assignment, ChangeFeed, Connection, Identity, ScopeScan, SyncRun
-from apps.inventory.views.common import freshness, key_of, manager_only, part, searched, try_to, user_of
+from apps.inventory.views.common import freshness, key_of, manager_only, part, try_to, user_of
 
 MOST_RUNS = 20
 MOST_HELD = 200
@@ -221,7 +221,7 @@ def _scopes(request: HttpRequest, run: SyncRun) -> dict[str, Any]:
     counts = dict(scopes.order_by().values_list("state").annotate(Count("pk")))
     if request.GET.get("state") in ScopeScan.State.values:
         scopes = scopes.filter(state=request.GET["state"])
-    query = searched(request)
+    query = paging.searched(request.GET)
     if query:
         scopes = scopes.filter(Q(resource__name__icontains=query) | Q(resource__external_id__startswith=query))
     worst_first = Case(

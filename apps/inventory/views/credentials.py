@@ -15,7 +15,7 @@ from apps.core import paging
 from apps.inventory import permissions
 from apps.inventory.models import Credential
 from apps.inventory.models.access import STATIC, CredentialQuerySet
-from apps.inventory.views.common import account_asked, connections_of, freshness, part, searched, visitor
+from apps.inventory.views.common import account_asked, connections_of, freshness, part, visitor
 
 
 @require_safe
@@ -29,7 +29,7 @@ def credentials(request: HttpRequest) -> HttpResponse:
     found = _chosen(request, visible)
     if request.GET.get("stale"):
         found = found.stale(made_before, used_before)
-    query, account = searched(request), account_asked(request)
+    query, account = paging.searched(request.GET), account_asked(request)
     if query:
         found = found.filter(principal__name__icontains=query)
     if account:

@@ -25,7 +25,6 @@ from apps.inventory.views.common import (
     manager_only,
     part,
     reason_of,
-    searched,
     set_owner,
     user_of,
     visitor,
@@ -42,7 +41,7 @@ def entitlements(request: HttpRequest) -> HttpResponse:
     """Everything that can be held, in the connections this user may look at."""
     user = visitor(request)
     found = permissions.visible_entitlements(user).present().select_related("resource", "owner", "group")
-    query = searched(request)
+    query = paging.searched(request.GET)
     if query:
         found = found.filter(name__icontains=query)
     filters = {

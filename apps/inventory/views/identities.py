@@ -26,7 +26,6 @@ from apps.inventory.views.common import (
     part,
     reason_of,
     refused,
-    searched,
     set_owner,
     try_to,
     user_of,
@@ -47,7 +46,7 @@ def identities(request: HttpRequest) -> HttpResponse:
     kind = Identity.Kind.MACHINE if request.GET.get("kind") == "machine" else Identity.Kind.HUMAN
     visible = permissions.visible_identities(user).filter(kind=kind)
     found = visible.exclude(ended_at=None) if request.GET.get("left") else visible.present()
-    query = searched(request)
+    query = paging.searched(request.GET)
     if query:
         found = found.filter(Q(name__icontains=query) | Q(email__icontains=query))
     if request.GET.get("department"):

@@ -21,7 +21,7 @@ from apps.inventory.models import Assignment, Correlation, Credential, Principal
 from apps.inventory.models.access import PRIVILEGED
 from apps.inventory.services.logins import MOST_AT_ONCE
 from apps.inventory.sync.correlation import RULES, Rule
-from apps.inventory.views.common import manager_only, part, refused, searched, try_to, user_of
+from apps.inventory.views.common import manager_only, part, refused, try_to, user_of
 
 SHOWS = {"": "waiting", "later": "put_off", "decided": "decided"}
 SAID = {
@@ -110,7 +110,7 @@ def _list(request: HttpRequest) -> dict[str, Any]:
     show = request.GET.get("show", "")
     show = show if show in SHOWS else ""
     found: QuerySet[Correlation] = getattr(Correlation.objects, SHOWS[show])()
-    query = searched(request)
+    query = paging.searched(request.GET)
     if query:
         found = found.filter(principal__name__icontains=query)
     if request.GET.get("rule"):

@@ -16,7 +16,7 @@ from apps.inventory import paths as ways_in
 from apps.inventory.models import Escalation, Identity, Resource, Tracing
 from apps.inventory.paths import AccessPath, Found
 from apps.inventory.views import ways
-from apps.inventory.views.common import account_asked, freshness, part, searched, user_of
+from apps.inventory.views.common import account_asked, freshness, part, user_of
 
 MOST_SHOWN = 60
 
@@ -93,7 +93,7 @@ def account_paths(request: HttpRequest, pk: int) -> HttpResponse:
     user = user_of(request)
     account = get_object_or_404(permissions.visible_resources(user).select_related("connection"), pk=pk)
     people = permissions.visible_identities(user).present().filter(connection=account.connection_id)
-    query = searched(request)
+    query = paging.searched(request.GET)
     if query:
         people = people.filter(Q(name__icontains=query) | Q(email__icontains=query))
     if request.GET.get("kind") in Identity.Kind.values:

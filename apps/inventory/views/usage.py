@@ -16,9 +16,10 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from apps.core import paging
 from apps.inventory import baselines, extensions, permissions
 from apps.inventory.models import Actor, Connection, Identity, TrailDay
-from apps.inventory.views.common import part, searched, user_of
+from apps.inventory.views.common import part, user_of
 
 MOST_ACTIONS = 200
 MOST_SERVICES = 60
@@ -37,7 +38,7 @@ def usage(request: HttpRequest, pk: int) -> HttpResponse:
     since = timezone.now().date() - timedelta(days=settings.USAGE_PROPOSAL_DAYS)
     rows = baselines.usage(identity, since)
     only = request.GET.get("only", "")
-    actions = list(baselines.by_action(rows, searched(request), only)[: MOST_ACTIONS + 1])
+    actions = list(baselines.by_action(rows, paging.searched(request.GET), only)[: MOST_ACTIONS + 1])
     names = [row["action"] for row in actions]
     networks, regions = (baselines.sources(rows, column, names) for column in ("networks", "regions"))
     for row in actions:
@@ -51,7 +52,7 @@ def usage(request: HttpRequest, pk: int) -> HttpResponse:
         "days": settings.USAGE_PROPOSAL_DAYS,
         "actions": actions[:MOST_ACTIONS],
         "has_more": len(actions) > MOST_ACTIONS,
-        "is_narrowed": bool(searched(request) or only),
+        "is_narrowed": bool(paging.searched(request.GET) or only),
         "only": ONLY,
     }
     if not request.htmx:  # type: ignore[attr-defined]

@@ -42,7 +42,7 @@ def campaigns(request: HttpRequest) -> HttpResponse:
     state = request.GET.get("state", "")
     if state in Campaign.State.values:
         rows = rows.filter(state=state)
-    query = request.GET.get("q", "").replace("\0", "").strip()[:100]
+    query = paging.searched(request.GET)
     if query:
         rows = rows.filter(name__icontains=query)
     page = paging.page(rows, request.GET, order=("-pk",), size=25)
@@ -282,7 +282,7 @@ def _reviewers(row: Campaign) -> Any:
 
 
 def _filtered(rows: Any, request: HttpRequest) -> Any:
-    query = request.GET.get("q", "").replace("\0", "").strip()[:100]
+    query = paging.searched(request.GET)
     if query:
         rows = rows.filter(Q(holder_name__icontains=query) | Q(holding_name__icontains=query))
     if request.GET.get("outcome") in Outcome.values:

@@ -14,6 +14,7 @@ from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
+from apps.core import paging
 from apps.grants import services as grants
 from apps.inventory.models import Assignment, Entitlement, Identity, Path
 from apps.inventory.models.holders import Classification
@@ -258,7 +259,7 @@ def _accounts(brought: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def filtered(mine: ReviewItemQuerySet, params: Any) -> ReviewItemQuerySet:
     """The queue as somebody wants to see it: by name, only what is left, only what is privileged."""
-    query = params.get("q", "").replace("\0", "").strip()[:100]
+    query = paging.searched(params)
     if query:
         mine = mine.filter(Q(holder_name__icontains=query) | Q(holding_name__icontains=query))
     shown = params.get("show", "")

@@ -20,13 +20,14 @@ from scim2_models import NotFoundException, PreconditionFailedException, Uniquen
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent, ref
+from apps.core.refusals import NotPossible
 from apps.grants.services import leaving
 from apps.inventory.models import Departure, Identity, Principal
 from apps.inventory.services import said
 from apps.inventory.services.said import Said, Taken
 from apps.inventory.sync import said as directory
 from apps.scim.models import ScimUser, Source
-from apps.scim.services.sources import NotPossible, actor_of
+from apps.scim.services.sources import actor_of
 from apps.users import oidc
 from apps.users import services as users
 from apps.users.models import User
@@ -39,7 +40,7 @@ SHOWN = ("user_name", "external_id", "active", "title", "department", "manager_k
 @transaction.atomic
 def create(source: Source, values: Values, *, token: str) -> ScimUser:
     """Somebody is known at the identity provider. They are linked to who they are here, if the rule says so."""
-    _hold(source)
+    hold(source)
     row = ScimUser(source=source, **values)
     _link_by_rule(row)
     _save(row)
@@ -53,7 +54,7 @@ def create(source: Source, values: Values, *, token: str) -> ScimUser:
 def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: int | None, token: str) -> ScimUser:
     """They say something else about somebody. Who is not active any more leaves; who is again comes back, unless
     somebody else says that they left."""
-    _hold(source)
+    hold(source)
     row = _locked(source, key, expected_version)
     before = _as_was(row)
     for name, value in values.items():
@@ -75,7 +76,7 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
 @transaction.atomic
 def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, token: str) -> None:
     """The identity provider knows them no more: they left. What they were is in the log."""
-    _hold(source)
+    hold(source)
     row = _locked(source, key, expected_version)
     before, row.active = _as_was(row), False
     taken = _make_true(row, before)
@@ -87,7 +88,7 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
 @transaction.atomic
 def link(row: ScimUser, identity: Identity, *, by: Any) -> ScimUser:
     """An administrator says who this is. What the identity provider says about them holds from now on."""
-    _hold(row.source)
+    hold(row.source)
     row = ScimUser.objects.select_for_update(of=("self",)).select_related("source").get(pk=row.pk)
     identity = Identity.objects.get(pk=identity.pk)
     if row.identity_id:
@@ -110,7 +111,7 @@ def unlink(row: ScimUser, *, by: Any) -> ScimUser:
     """This is somebody else. That they left is taken back, and they are here again unless somebody else says that they
     left; the portal stays shut for them until an administrator lets them in. Their title, department and manager stay
     until somebody's next word. The rule never links this user again by itself."""
-    _hold(row.source)
+    hold(row.source)
     row = ScimUser.objects.select_for_update(of=("self",)).select_related("source", "identity").get(pk=row.pk)
     identity = row.identity
     if identity is None:
@@ -131,7 +132,7 @@ def link_waiting(source: Source, *, most: int = 500) -> int:
     """Link those whom Identity Center came to know after the identity provider spoke of them, and those whom it knows as
     somebody new since who they were has ended. One event for each; returns how many. The rest waits for the next time."""
     with transaction.atomic():
-        _hold(source)
+        hold(source)
         found = _waiting(source, most)
         rows = ScimUser.objects.select_for_update(of=("self",)).select_related("source").in_bulk([*found])
         for pk, identity in found.items():
@@ -312,7 +313,7 @@ def _kept_out_last(user: User, source: Source) -> bool:
     return last == actor_of(source).id
 
 
-def _hold(source: Source) -> None:
+def hold(source: Source) -> None:
     """Who is who, and who names whom as manager, is read and written by one call at a time, and not beside a sync."""
     directory.hold(source.connection)
 

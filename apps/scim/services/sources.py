@@ -14,16 +14,13 @@ from django.utils.crypto import constant_time_compare
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
+from apps.core.refusals import NotPossible
 from apps.inventory.models import Connection
 from apps.inventory.sync import said as directory
 from apps.scim.models import Source, Token
 
 MARK = "gatehouse-scim"  # what a token begins with, so that scanners of code and mail know one when they see it
 USED_EVERY = timedelta(minutes=1)
-
-
-class NotPossible(Exception):
-    """It cannot be done now. The message says why, and what to do."""
 
 
 def add_source(*, name: str, connection: Connection, subject_is_external_id: bool, by: Any) -> Source:

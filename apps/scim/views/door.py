@@ -44,7 +44,8 @@ def door(request: HttpRequest, path: str = "") -> HttpResponse:
     """Any SCIM request. Whatever goes wrong is said in SCIM's own shape."""
     try:
         token = _token(request)
-        answer = ScimHandler(SERVICE, Storage(token)).handle(_read(request, path))
+        storage = Storage(token, only_reads=request.method == "GET")
+        answer = ScimHandler(SERVICE, storage).handle(_read(request, path))
     except SCIMException as error:
         answer = SERVICE.error_response(error)
     except Exception as error:

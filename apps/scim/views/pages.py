@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.core import paging
+from apps.core.refusals import NotPossible
 from apps.scim import permissions
 from apps.scim.documents import key_of
 from apps.scim.forms import LinkForm, SourceForm, TokenForm
@@ -52,7 +53,7 @@ def sources(request: HttpRequest) -> HttpResponse:
             return stepup.ask(request, privileged=True)
         try:
             return redirect(services.add_source(**form.cleaned_data, by=cast("User", request.user)))
-        except services.NotPossible as error:
+        except NotPossible as error:
             form.add_error("name", str(error))
     rows = Source.objects.select_related("connection").annotate(
         users=_count(ScimUser.objects.all()),
@@ -81,7 +82,7 @@ def make_token(request: HttpRequest, pk: int) -> HttpResponse:
         return _page(request, row, status=422, token_form=form)
     try:
         token, secret = services.make_token(row, expires_at=form.cleaned_data["expires"], by=cast("User", request.user))
-    except services.NotPossible as error:
+    except NotPossible as error:
         messages.error(request, str(error))
         return redirect(row)
     response = _page(request, row, new_token=token, secret=secret)
@@ -129,11 +130,11 @@ def unlink(request: HttpRequest, pk: int, user_id: int) -> HttpResponse:
 
 
 def _page(request: HttpRequest, row: Source, *, status: int = 200, **more: Any) -> HttpResponse:
-    asked, typed = request.GET.get("show", ""), request.GET.get("q", "").strip()[:100]
+    asked, typed = request.GET.get("show", ""), paging.searched(request.GET)
     users = ScimUser.objects.filter(source=row).select_related("identity")
     users = users.filter(identity__isnull=False) if asked == "linked" else users.filter(identity=None, active=True)
     if typed:
-        users = users.filter(user_name_key__startswith=key_of(typed.replace("\0", "")))
+        users = users.filter(user_name_key__startswith=key_of(typed))
     mine = ScimUser.objects.filter(source=row)
     context = {
         "source": row,
@@ -167,7 +168,7 @@ def _has_stepped_up(request: HttpRequest) -> bool:
 def _try_to(request: HttpRequest, act: Callable[[], object], done: str) -> None:
     try:
         act()
-    except services.NotPossible as error:
+    except NotPossible as error:
         messages.error(request, str(error))
     else:
         messages.success(request, done)
