@@ -1,6 +1,7 @@
 """What is looked for, as SQL over the inventory: each statement gives the findings of one connection.
 
-A statement's columns are those of `COLUMNS`, and its parameters `connection`, `now`, `key_age` and `unused` (intervals).
+A statement's columns are those of `COLUMNS`, and its parameters `connection`, `now`, `key_age` and `unused` (intervals),
+and `concerns` (what `CONCERNS` says, as JSON).
 What people wrote or AWS shows is data in these statements, never part of them. Unknown is not unused, so a missing last
 use is never evidence here.
 """
@@ -8,7 +9,6 @@ use is never evidence here.
 from __future__ import annotations
 
 from apps.insights.models import Finding, Severity
-from apps.inventory.models.concerns import Concern
 
 COLUMNS = (
     *("kind", "key", "severity", "resource_id", "identity_id", "entitlement_id", "credential_id", "assignment_id"),
@@ -33,11 +33,15 @@ CONCERNS = {
     "password_and_key": (Finding.Kind.MIXED_USE, MEDIUM),
 }
 
-# Who answers for a machine `i` in an account `r`: its owner, else its successor, else the account's owner.
-_ANSWERS = """COALESCE(
-    (SELECT o.id FROM inventory_identity o WHERE o.id = i.owner_id AND o.ended_at IS NULL),
-    (SELECT s.id FROM inventory_identity s WHERE s.id = i.successor_id AND s.ended_at IS NULL),
-    (SELECT a.id FROM inventory_identity a WHERE a.id = r.owner_id AND a.ended_at IS NULL))"""
+
+def _here(column: str) -> str:
+    """The person in this column, unless they left."""
+    return f"(SELECT o.id FROM inventory_identity o WHERE o.id = {column} AND o.ended_at IS NULL)"
+
+
+# Who answers for a machine `i`, as `IdentityQuerySet.unowned` has it; and who is asked about what is in an account `r`.
+_OWNER = f"COALESCE({_here('i.owner_id')}, {_here('i.successor_id')})"
+_ANSWERS = f"COALESCE({_OWNER}, {_here('r.owner_id')})"
 
 _HOLDS_PRIVILEGED = """EXISTS (
     SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
@@ -56,15 +60,6 @@ def _credential(kind: Finding.Kind, severity: str, what: str, where: str) -> str
         LEFT JOIN inventory_resource r ON r.id = p.resource_id
         WHERE p.connection_id = %(connection)s AND c.ended_at IS NULL AND c.is_active AND {where}"""
 
-
-def _in_sql(text: str) -> str:
-    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
-
-
-_concerns = ", ".join(
-    f"('{word}', '{kind}', {severity.value}, {_in_sql(Concern(word).label)})"
-    for word, (kind, severity) in CONCERNS.items()
-)
 
 DETECTORS = (
     _credential(
@@ -93,8 +88,8 @@ DETECTORS = (
     f"""
         SELECT '{Finding.Kind.STANDING_ADMIN}', 'assignment:' || a.id, {HIGH}, COALESCE(e.resource_id, p.resource_id),
             p.identity_id, e.id, NULL::bigint, a.id,
-            COALESCE((SELECT o.id FROM inventory_identity o WHERE o.id = e.owner_id AND o.ended_at IS NULL), {_ANSWERS}),
-            p.name, format('%%s holds %%s%%s all the time.', p.name, e.name, ' in ' || r.name),
+            COALESCE({_here("e.owner_id")}, {_ANSWERS}), p.name,
+            format('%%s holds %%s%%s all the time.', p.name, e.name, ' in ' || r.name),
             jsonb_build_object('why it is admin', e.privilege_reason, 'since', lower(a.period))
         FROM inventory_assignment a
         JOIN inventory_entitlement e ON e.id = a.entitlement_id
@@ -106,10 +101,8 @@ DETECTORS = (
             AND NOT p.attributes @> '{{"is_portal": true}}'::jsonb""",
     f"""
         SELECT '{Finding.Kind.ESCALATION}', 'entitlement:' || e.id, {HIGH}, e.resource_id, NULL::bigint, e.id,
-            NULL::bigint, NULL::bigint, COALESCE(
-                (SELECT o.id FROM inventory_identity o WHERE o.id = e.owner_id AND o.ended_at IS NULL),
-                (SELECT o.id FROM inventory_identity o WHERE o.id = r.owner_id AND o.ended_at IS NULL)),
-            e.name, format('%%s is not an administrator''s, but lets its holders become one.', e.name),
+            NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_here("r.owner_id")}), e.name,
+            format('%%s is not an administrator''s, but lets its holders become one.', e.name),
             jsonb_build_object('how', e.privilege_reason)
         FROM inventory_entitlement e
         LEFT JOIN inventory_resource r ON r.id = e.resource_id
@@ -139,20 +132,20 @@ DETECTORS = (
         LEFT JOIN inventory_resource r ON r.id = p.resource_id
         CROSS JOIN LATERAL jsonb_array_elements(i.signs) sign
         CROSS JOIN LATERAL jsonb_array_elements_text(sign->'concerns') concern(word)
-        JOIN (VALUES {_concerns}) c(word, kind, severity, label) ON c.word = concern.word
+        JOIN jsonb_to_recordset(%(concerns)s) c(word text, kind text, severity int, label text) ON c.word = concern.word
         WHERE i.connection_id = %(connection)s AND i.ended_at IS NULL AND NOT p.is_reserved
             AND i.signs <> '[]'::jsonb
         ORDER BY c.kind, i.id, concern.word, p.id""",
     f"""
         SELECT DISTINCT ON (i.id) '{Finding.Kind.UNOWNED}', 'identity:' || i.id,
             CASE WHEN {_HOLDS_PRIVILEGED} THEN {HIGH} ELSE {MEDIUM} END, p.resource_id, i.id, NULL::bigint,
-            NULL::bigint, NULL::bigint, NULL::bigint, i.name, format('Nobody answers for %%s.', i.name),
+            NULL::bigint, NULL::bigint, {_here("r.owner_id")}, i.name, format('Nobody answers for %%s.', i.name),
             jsonb_build_object('what it is', i.evidence)
         FROM inventory_identity i
         JOIN inventory_principal p ON p.identity_id = i.id AND p.ended_at IS NULL
         LEFT JOIN inventory_resource r ON r.id = p.resource_id
         WHERE i.connection_id = %(connection)s AND i.kind = 'machine' AND i.ended_at IS NULL AND NOT p.is_reserved
-            AND {_ANSWERS} IS NULL
+            AND {_OWNER} IS NULL
         ORDER BY i.id, p.id""",
     f"""
         SELECT '{Finding.Kind.UNUSED}', 'principal:' || p.id,
@@ -169,8 +162,8 @@ DETECTORS = (
     f"""
         SELECT '{Finding.Kind.OUTSIDE}', 'drift:' || d.id, CASE WHEN d.is_critical THEN {CRITICAL} ELSE {HIGH} END,
             COALESCE(e.resource_id, p.resource_id), p.identity_id, e.id, NULL::bigint, NULL::bigint,
-            COALESCE((SELECT o.id FROM inventory_identity o WHERE o.id = e.owner_id AND o.ended_at IS NULL), {_ANSWERS}),
-            COALESCE(p.name, e.name, 'AWS'), d.what, jsonb_build_object('difference', d.id, 'kind', d.kind)
+            COALESCE({_here("e.owner_id")}, {_ANSWERS}), COALESCE(p.name, e.name, 'AWS'), d.what,
+            jsonb_build_object('difference', d.id, 'kind', d.kind)
         FROM grants_drift d
         LEFT JOIN inventory_principal p ON p.id = d.principal_id
         LEFT JOIN inventory_entitlement e ON e.id = d.entitlement_id

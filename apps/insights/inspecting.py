@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,12 +12,14 @@ from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
+from psycopg.types.json import Jsonb
 
 from apps.audit import services as audit
 from apps.core.locks import exclusive
-from apps.insights.detectors import CLOSE_AT_ONCE, COLUMNS, DETECTORS, OF_ONE_FACT
-from apps.insights.models import Finding, Inspection
+from apps.insights.detectors import CLOSE_AT_ONCE, COLUMNS, CONCERNS, DETECTORS, OF_ONE_FACT
+from apps.insights.models import Inspection
 from apps.inventory.models import Connection
+from apps.inventory.models.concerns import Concern
 
 _NAMES = ", ".join(COLUMNS)
 _UPDATED = ("severity", "owner_id", "resource_id", "name", "what", "evidence")
@@ -29,6 +32,7 @@ _OPEN = f"""
     INSERT INTO insights_finding (connection_id, first_seen_at, {_NAMES})
     SELECT %(connection)s, %(now)s, {_NAMES} FROM insights_seen
     ON CONFLICT (connection_id, kind, key) WHERE closed_at IS NULL DO NOTHING
+    RETURNING id
 """
 # What was accepted was this, and no worse: something else under the same name comes back.
 _TAKE_BACK = """
@@ -71,6 +75,7 @@ _CLOSE = f"""
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL
       AND NOT EXISTS (SELECT FROM insights_seen s WHERE s.kind = f.kind AND s.key = f.key)
       AND (f.kind = ANY(%(at_once)s) OR ({_WAS_READ.format(since="f.first_seen_at")}))
+    RETURNING f.id
 """
 # It was said to be done, and what was read since shows it still.
 _REOPEN = f"""
@@ -87,12 +92,12 @@ _MISSING = """
 
 
 @dataclass(frozen=True)
-class _Counts:
-    found: int
-    opened: int
-    closed: int
+class _Found:
+    """How many there are, the keys of those that changed by what became of them, and how many are merely not seen."""
+
+    number: int
+    changed: Mapping[str, list[int]]  # opened, closed, reopened
     kept: int
-    reopened: list[int]
 
 
 def inspect(connection: Connection) -> Inspection:
@@ -103,28 +108,35 @@ def inspect(connection: Connection) -> Inspection:
     now = timezone.now()
     with exclusive("inspect", str(connection.pk)), transaction.atomic():
         run = connection.runs.finished().order_by("-pk").first()
-        counts = _compare(connection, now)
+        found = _compare(connection, now)
         row = Inspection.objects.create(
             connection=connection,
             run=run,
             started_at=now,
             finished_at=timezone.now(),
-            found=counts.found,
-            opened=counts.opened,
-            closed=counts.closed,
-            kept=counts.kept,
+            found=found.number,
+            opened=len(found.changed["opened"]),
+            closed=len(found.changed["closed"]),
+            kept=found.kept,
         )
-        if counts.opened or counts.closed or counts.reopened:
-            _record(connection, row, counts, now)
+        if any(found.changed.values()):
+            data = {what: len(keys) for what, keys in found.changed.items()} | {"digest": _digest(found.changed)}
+            audit.record("insights.inspection.found", by=audit.WORKER, subject=row, about=[connection], data=data)
     return row
 
 
-def _compare(connection: Connection, now: datetime) -> _Counts:
+def _compare(connection: Connection, now: datetime) -> _Found:
     values: dict[str, Any] = {
         "connection": connection.pk,
         "now": now,
         "key_age": timedelta(days=settings.STALE_KEY_DAYS),
         "unused": timedelta(days=settings.UNUSED_DAYS),
+        "concerns": Jsonb(
+            [
+                {"word": word, "kind": kind, "severity": severity, "label": Concern(word).label}
+                for word, (kind, severity) in CONCERNS.items()
+            ]
+        ),
         "at_once": [kind.value for kind in CLOSE_AT_ONCE],
         "of_one_fact": [kind.value for kind in OF_ONE_FACT],
     }
@@ -134,40 +146,23 @@ def _compare(connection: Connection, now: datetime) -> _Counts:
             cursor.execute(statement, values)
             return cursor.rowcount
 
+        def keys(statement: str) -> list[int]:
+            run(statement)
+            return sorted(pk for (pk,) in cursor.fetchall())
+
         run("DROP TABLE IF EXISTS insights_seen, insights_latest")
-        found = run(_SEEN)
+        number = run(_SEEN)
         run(_LATEST)
         run("ANALYZE insights_seen, insights_latest")
-        reopened = []
-        for statement in (_REOPEN, _TAKE_BACK):
-            run(statement)
-            reopened += [pk for (pk,) in cursor.fetchall()]
-        opened = run(_OPEN)
+        reopened = keys(_REOPEN) + keys(_TAKE_BACK)
+        opened = keys(_OPEN)
         run(_CHANGE)
-        closed = run(_CLOSE)
-        run(_MISSING)
-        (kept,) = cursor.fetchone()
-    return _Counts(found, opened, closed, kept, reopened)
+        closed = keys(_CLOSE)
+        [kept] = keys(_MISSING)
+    return _Found(number, {"opened": opened, "closed": closed, "reopened": reopened}, kept)
 
 
-def _record(connection: Connection, row: Inspection, counts: _Counts, now: datetime) -> None:
-    """One event for all, with a digest of which they were."""
-    changed = Finding.objects.filter(connection=connection)
-    opened = changed.filter(first_seen_at=now).order_by("pk").values_list("pk", flat=True)
-    closed = changed.filter(closed_at=now).order_by("pk").values_list("pk", flat=True)
-    digest = hashlib.sha256()
-    for word, keys in (("opened", opened), ("closed", closed), ("reopened", counts.reopened)):
-        for pk in keys.iterator() if hasattr(keys, "iterator") else keys:
-            digest.update(f"{word} {pk}\n".encode())
-    audit.record(
-        "insights.inspection.found",
-        by=audit.WORKER,
-        subject=row,
-        about=[connection],
-        data={
-            "opened": counts.opened,
-            "closed": counts.closed,
-            "reopened": len(counts.reopened),
-            "digest": digest.hexdigest(),
-        },
-    )
+def _digest(changed: Mapping[str, list[int]]) -> str:
+    """Which they were, as one word: SHA-256 in hexadecimal."""
+    lines = "".join(f"{what} {pk}\n" for what, keys in changed.items() for pk in keys)
+    return hashlib.sha256(lines.encode()).hexdigest()
