@@ -33,7 +33,6 @@ class TrailEvent:
     name: str  # "CreateUser", as the trail says it
     action: str  # "iam:CreateUser", the permission it needed; empty where no such action is known
     outcome: Outcome
-    is_write: bool
     is_data_event: bool
     actor_kind: str  # "IAMUser", "AssumedRole", "Root", "AWSService", "IdentityCenterUser", "AWSAccount", ...
     actor_arn: str  # with the session's name: arn:aws:sts::...:assumed-role/Name/session
@@ -48,13 +47,8 @@ class TrailEvent:
     on_behalf_of: str  # the Identity Center user behind it, where AWS says so
     invoked_by: str  # an AWS service that acted for the actor: not the actor's own need
     source_address: str
-    user_agent: str
-    error_code: str = ""
     resources: tuple[str, ...] = ()  # ARNs
     made_access_key_id: str = ""  # AssumeRole: the key of the session that began
-    target_role_arn: str = ""  # AssumeRole: of which role
-    target_session_name: str = ""
-    target_source_identity: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)  # session tags that were passed along
     made_arn: str = ""  # CreateRole, CreateUser: what was made, and its unique id
     made_id: str = ""

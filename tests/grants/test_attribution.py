@@ -33,13 +33,11 @@ def event(at: datetime | None = None, **fields: Any) -> TrailEvent:
         "name": "DescribeInstances",
         "action": "ec2:DescribeInstances",
         "outcome": Outcome.DONE,
-        "is_write": False,
         "is_data_event": False,
         **dict.fromkeys(("actor_kind", "actor_arn", "actor_id", "actor_account_id", "issuer_arn", "issuer_id"), ""),
         **dict.fromkeys(("session_name", "source_identity", "access_key_id", "on_behalf_of", "invoked_by"), ""),
         "session_began_at": None,
         "source_address": "192.0.2.1",
-        "user_agent": "cli",
     }
     return TrailEvent(**{**values, **fields})
 

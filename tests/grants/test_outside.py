@@ -29,7 +29,6 @@ def given(**fields: Any) -> TrailEvent:
         "session_name": "mallory",
         "issuer_arn": f"arn:aws:iam::{ACCOUNT}:role/admin",
         "named": NAMES,
-        "is_write": True,
     }
     return event(fields.pop("at", timezone.now() - timedelta(hours=1)), **{**values, **fields})
 
