@@ -19,12 +19,11 @@ from apps.connectors.base import Change, Received
 
 AT_ONCE = 10  # messages in one answer, the most that SQS gives
 LONGEST_BODY = 1_048_576  # what SQS lets a message be
-LONGEST_KEY = 300
 
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NAME = re.compile(r"[A-Za-z0-9]{1,128}")
-_KEY = re.compile(r"[\w:/.@+=,-]{1,300}", re.ASCII)
+_KEY = re.compile(r"[\w:/.@+=,-]{1,128}", re.ASCII)  # two of them are a key of ours, of at most 300
 
 
 class Malformed(ValueError):
@@ -121,7 +120,7 @@ def parse(body: str) -> Change | None:
     if detail.get("errorCode") or detail.get("readOnly") is True:
         return None
     if source == IAM:
-        return Change(event_id, name, at, account_id, "account", "")
+        return Change(event_id, name, at, account_id, "account")
     asked = detail.get("requestParameters")
     try:
         kind, key = MEANINGS[source].get(name, _rest)(asked if isinstance(asked, Mapping) else {})
@@ -184,8 +183,6 @@ class QueueOfChanges:
             except Malformed as wrong:
                 malformed.append(str(wrong))
                 continue
-            if change and len(change.key) > LONGEST_KEY:
-                change = Change(change.event_id, change.event_name, change.at, "", "rest", "")
             if change:
                 changes.append(change)
         return Received(changes, malformed, [message["ReceiptHandle"] for message in messages])

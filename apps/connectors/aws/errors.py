@@ -6,8 +6,9 @@ HTTP status; an unknown 4xx is `Refused`: AWS understood us and said no.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
@@ -98,16 +99,12 @@ def translate(error: Exception, doing: str) -> ConnectorError:
 
 def code_of(error: BaseException | None) -> str:
     """AWS's error code behind a `ConnectorError` (or of botocore's own error), or nothing."""
-    while error is not None and not isinstance(error, sdk.ClientError):
-        error = error.__cause__
-    return str(error.response.get("Error", {}).get("Code", "")) if error else ""
+    return str(_answer_of(error).get("Error", {}).get("Code", ""))
 
 
 def request_id_of(error: BaseException | None) -> str:
     """AWS's own number of the request that failed, or nothing when no answer came."""
-    while error is not None and not isinstance(error, sdk.ClientError):
-        error = error.__cause__
-    return str(error.response.get("ResponseMetadata", {}).get("RequestId", "")) if error else ""
+    return str(_answer_of(error).get("ResponseMetadata", {}).get("RequestId", ""))
 
 
 # What AWS says at the end of a denial, and who that is. "with an explicit deny in a service control policy", or "because
@@ -124,10 +121,15 @@ _WHO = (
 def who_denies(error: BaseException | None) -> str:
     """Which kind of policy stands in the way: identity, explicit (a Deny there), boundary, scp, rcp; "" when AWS does not
     say, or names another."""
+    message = str(_answer_of(error).get("Error", {}).get("Message", ""))
+    return next((who for words, who in _WHO if words in message), "")
+
+
+def _answer_of(error: BaseException | None) -> Mapping[str, Any]:
+    """What AWS answered, behind a `ConnectorError` or botocore's own; empty when no answer came."""
     while error is not None and not isinstance(error, sdk.ClientError):
         error = error.__cause__
-    message = str(error.response.get("Error", {}).get("Message", "")) if error else ""
-    return next((who for words, who in _WHO if words in message), "")
+    return error.response if error else {}
 
 
 def _of_answer(error: sdk.ClientError, doing: str) -> ConnectorError:

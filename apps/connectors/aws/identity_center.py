@@ -293,12 +293,8 @@ def _read_account(
         entitlement = _entitlement(api, instance, guard, account, permission_set, policies)
         read.scan.entitlements.append(entitlement)
         if provisioned is None or permission_set.arn in provisioned:
-            read.scan.assignments.extend(
-                AssignmentRecord(
-                    found["PrincipalId"], entitlement.external_id, {"principal_type": found["PrincipalType"]}
-                )
-                for found in assignments_of(api, instance.arn, permission_set.arn, account.external_id)
-            )
+            holders = read_holders(api, "permission_set", entitlement.external_id, entitlement.attributes)
+            read.scan.assignments.extend(holders)
         yield
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore import xform_name
 
-from apps.connectors.aws import identity_center, organizations
+from apps.connectors.aws import identity_center, organizations, trail_files
 from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, who_denies
 from apps.connectors.aws.session import Api, Session
 from apps.connectors.base import AccountRecord, Checkup, Finding, Progress
@@ -154,17 +154,14 @@ DIRECTORY = (
 TRAIL = (
     Right(
         "s3:ListBucket",
-        lambda place: {"Bucket": place.config["trail_bucket"], "Prefix": _trail(place), "MaxKeys": 1},
+        lambda place: {"Bucket": place.config["trail_bucket"], "Prefix": trail_files.root(place.config), "MaxKeys": 1},
     ),
-    Right("s3:GetObject", lambda place: {"Bucket": place.config["trail_bucket"], "Key": f"{_trail(place)}{NOBODY}"}),
+    Right(
+        "s3:GetObject",
+        lambda place: {"Bucket": place.config["trail_bucket"], "Key": f"{trail_files.root(place.config)}{NOBODY}"},
+    ),
 )
 CALLS = {"s3:ListBucket": "list_objects_v2"}  # what boto3 calls an action otherwise than IAM
-
-
-def _trail(place: Place) -> str:
-    prefix = str(place.config.get("trail_prefix") or "").strip("/")
-    return f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
-
 
 IN_HUB = (*ORGANIZATION, LIST_INSTANCES, *DIRECTORY)
 FEED = Right("sqs:GetQueueAttributes", _with(AttributeNames=["QueueArn"]))
@@ -200,9 +197,8 @@ class _Trying:
         self.api = Api(session, "reader_role")
         self.hub = self.api.hub_id
         self.findings: list[Finding] = []
-        self.unanswered: dict[
-            str, str
-        ] = {}  # action → what was said; an endpoint that lacks a call lacks it everywhere
+        # Action → what was said: an endpoint that lacks a call lacks it everywhere.
+        self.unanswered: dict[str, str] = {}
 
     def go(self, accounts: Sequence[AccountRecord] | None) -> Checkup:
         self.progress(0, 1, "the hub")

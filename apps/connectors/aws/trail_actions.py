@@ -18,7 +18,6 @@ SERVICES = {
     "tagging": "tag",
     "resource-groups-tagging": "tag",
     "cloudcontrolapi": "cloudformation",
-    "application-autoscaling": "application-autoscaling",
     "entitlement-marketplace": "aws-marketplace",
     "metering-marketplace": "aws-marketplace",
     "transcribestreaming": "transcribe",

@@ -26,14 +26,19 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _FILE = re.compile(r"(?P<day>\d{4}/\d{2}/\d{2})/[^/]*_CloudTrail_[^/]*\.json(\.gz)?$")
 
 
+def root(config: Mapping[str, Any]) -> str:
+    """What the key of every file of the trail begins with."""
+    prefix = str(config.get("trail_prefix") or "").strip("/")
+    return f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
+
+
 class TrailFiles:
     """The files of one configured connection, read as the reader role."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._api = Api(session(config), "reader_role")
         self._bucket = str(config.get("trail_bucket") or "")
-        prefix = str(config.get("trail_prefix") or "").strip("/")
-        self._root = f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
+        self._root = root(config)
         self._account_id = str(config.get("trail_account") or "")
         if not self._bucket:
             raise Refused("This connection names no bucket of an audit trail (trail_bucket). Set it first.")
