@@ -31,10 +31,12 @@ MOST_JUDGED = 1_000  # rows that a filter or an order without a column is worked
 
 
 class Storage(ScimStorage):
-    """What one token may see and say: the users and groups of its identity provider, and nobody else's."""
+    """What one token may see and say: the users and groups of its identity provider, and nobody else's. Unless it
+    `only_reads`, what it gets stays as it is until the operation ends: of two changes at once the second begins with what
+    the first made."""
 
-    def __init__(self, token: Token) -> None:
-        self.source, self.token = token.source, token.prefix
+    def __init__(self, token: Token, *, only_reads: bool = False) -> None:
+        self.source, self.token, self.only_reads = token.source, token.prefix, only_reads
 
     def operation(self) -> AbstractContextManager[None]:
         return cast("AbstractContextManager[None]", transaction.atomic())
@@ -46,7 +48,12 @@ class Storage(ScimStorage):
         *,
         response_parameters: ResponseParameters[Any] | None = None,
     ) -> Resource[Any]:
-        row = self.rows(resource_type).filter(key=_key(resource_id)).first()
+        rows = self.rows(resource_type).filter(key=_key(resource_id))
+        if not self.only_reads:
+            if resource_type.name == USER:
+                people.hold(self.source)
+            rows = rows.select_for_update(of=("self",))
+        row = rows.first()
         if row is None:
             raise NotFoundException(detail=f"There is no such {resource_type.name}")
         return self.shown(resource_type, [row], with_members=_wants_members(response_parameters))[0]

@@ -37,6 +37,11 @@ Values = Mapping[str, Any]
 SHOWN = ("user_name", "external_id", "active", "title", "department", "manager_key")  # said word for word in the log
 
 
+def hold(source: Source) -> None:
+    """Who is who, and who names whom as manager, is read and written by one call at a time, and not beside a sync."""
+    directory.hold(source.connection)
+
+
 @transaction.atomic
 def create(source: Source, values: Values, *, token: str) -> ScimUser:
     """Somebody is known at the identity provider. They are linked to who they are here, if the rule says so."""
@@ -311,11 +316,6 @@ def _kept_out_last(user: User, source: Source) -> bool:
     events = AuditEvent.objects.about(ref(user)).filter(event="users.user.deactivated")
     last = events.order_by("-pk").values_list("actor_id", flat=True).first()
     return last == actor_of(source).id
-
-
-def hold(source: Source) -> None:
-    """Who is who, and who names whom as manager, is read and written by one call at a time, and not beside a sync."""
-    directory.hold(source.connection)
 
 
 def _locked(source: Source, key: uuid.UUID, expected_version: int | None) -> ScimUser:
