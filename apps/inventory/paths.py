@@ -24,7 +24,7 @@ from apps.core import words
 from apps.inventory import callers
 from apps.inventory.callers import Node
 from apps.inventory.models import Assignment, Entitlement, Identity, Path, Principal, Resource, Trust
-from apps.inventory.models.access import HEAVIEST_FIRST, Privilege, by_weight
+from apps.inventory.models.access import by_weight, weight_of
 from apps.inventory.models.holders import CALLERS
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
@@ -116,7 +116,7 @@ class AccessPath:
 
     @property
     def weight(self) -> int:
-        return HEAVIEST_FIRST.index(Privilege(self.privilege))
+        return weight_of(self.privilege)
 
     @property
     def words(self) -> str:
@@ -284,7 +284,7 @@ class _Search:
         yield from sorted(rows.values(), key=self.importance)[:MOST_ROLES]
 
     def importance(self, trust: Trust) -> tuple[bool, int, int]:
-        return trust.resource != self.account, HEAVIEST_FIRST.index(Privilege(trust.privilege)), trust.pk
+        return trust.resource != self.account, weight_of(trust.privilege), trust.pk
 
     def roles(self) -> QuerySet[Trust]:
         here = Case(When(resource=self.account, then=Value(0)), default=Value(1)) if self.account else Value(0)

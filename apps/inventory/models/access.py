@@ -46,8 +46,13 @@ HEAVIEST_FIRST = (
 )
 
 
+def weight_of(privilege: str) -> int:
+    """The place of a privilege among these: the heaviest has the smallest."""
+    return HEAVIEST_FIRST.index(Privilege(privilege))
+
+
 def by_weight(column: str) -> Case:
-    """The privilege in a column as a number, the heaviest first."""
+    """`weight_of` the privilege in a column, for SQL."""
     return Case(
         *(When(**{column: value}, then=Value(weight)) for weight, value in enumerate(HEAVIEST_FIRST)),
         default=Value(len(HEAVIEST_FIRST)),

@@ -171,7 +171,7 @@ def request_sync(connection: Connection, *, by: Any) -> None:
     connection = _locked(connection)
     if connection.paused_at:
         raise NotPossible(f"{connection} is paused. Resume it first.")
-    if _is_being_read(connection):
+    if connection.is_being_read:
         raise NotPossible(f"{connection} is being read right now. Wait until that is done.")
     audit.record("inventory.connection.sync_requested", by=by, subject=connection)
     _sync_on_commit(connection)
@@ -222,13 +222,9 @@ def _locked(connection: Connection) -> Connection:
     return Connection.objects.select_for_update().get(pk=connection.pk)
 
 
-def _is_being_read(connection: Connection) -> bool:
-    return connection.runs.running().exclude(pk__in=connection.runs.silent(timezone.now())).exists()
-
-
 def _complete_as_of(connection: Connection) -> datetime:
     """When the last reading began, which must have been complete."""
-    if _is_being_read(connection):
+    if connection.is_being_read:
         raise NotPossible(f"{connection} is being read right now. Wait until that is done.")
     latest = connection.latest_run
     if latest is None:

@@ -14,10 +14,9 @@ from apps.core import paging, words
 from apps.inventory import extensions, permissions, services
 from apps.inventory.forms import EnvironmentForm, OwnerForm
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
-from apps.inventory.models.access import PRIVILEGED
+from apps.inventory.models.access import PRIVILEGED, by_weight
 from apps.inventory.models.resources import ORGANIZATION, Environment
 from apps.inventory.views.common import (
-    by_weight,
     connections_of,
     freshness,
     heaviest_first,

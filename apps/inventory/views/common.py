@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -18,21 +18,10 @@ from apps.inventory import permissions, services
 from apps.inventory.extensions import Reason
 from apps.inventory.forms import OwnerForm
 from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Identity, Path, Resource, SyncRun
-from apps.inventory.models.access import Privilege
+from apps.inventory.models.access import PRIVILEGED, by_weight
 from apps.users.models import User
 
 STALE_AFTER = timedelta(hours=24)
-
-# What weighs more comes first in lists; unknown could be anything.
-WEIGHT = [
-    Privilege.ADMIN,
-    Privilege.UNKNOWN,
-    Privilege.PRIVILEGED,
-    Privilege.WRITE,
-    Privilege.READ,
-    Privilege.NONE,
-]
-
 
 STANDING = Reason(kind="idle", icon="circle-dot", word="Standing")
 OURS = Reason(kind="line", icon="building-fortress", word="Gatehouse's own")
@@ -121,15 +110,6 @@ def key_of(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def by_weight(column: str) -> Case:
-    """Privilege as a number, the heaviest first."""
-    return Case(
-        *(When(**{column: value}, then=Value(weight)) for weight, value in enumerate(WEIGHT)),
-        default=Value(len(WEIGHT)),
-        output_field=IntegerField(),
-    )
-
-
 def with_worst(identities: QuerySet[Identity]) -> QuerySet[Identity]:
     """Each with the heaviest privilege it holds; a membership counts with what its group holds."""
     worst = _held().order_by(by_weight("entitlement__privilege")).values("entitlement__privilege")
@@ -150,7 +130,7 @@ def _held() -> QuerySet[Assignment]:
 
 def holds_privileged() -> Q:
     """Condition on identities: something they hold is privileged."""
-    heavy = Assignment.objects.open().filter(entitlement__privilege__in=WEIGHT[:3]).strangers_only()
+    heavy = Assignment.objects.open().filter(entitlement__privilege__in=PRIVILEGED).strangers_only()
     return Q(pk__in=heavy.values("principal__identity"))
 
 

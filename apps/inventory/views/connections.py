@@ -191,7 +191,7 @@ def _chosen(request: HttpRequest, row: Connection, runs: list[SyncRun]) -> SyncR
 
 def _progress(request: HttpRequest, row: Connection) -> dict[str, Any]:
     """The running sync, or one that somebody just asked for and no worker has begun. `polls`: ask again soon."""
-    running = row.runs.running().exclude(pk__in=row.runs.silent(timezone.now())).first()
+    running = row.runs.alive(timezone.now()).first()
     after = key_of(request.GET.get("after", ""))
     is_waiting = running is None and after is not None and not row.runs.filter(pk__gt=after).exists()
     url = reverse("inventory:progress", args=[row.name])

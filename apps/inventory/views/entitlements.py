@@ -13,13 +13,12 @@ from apps.core import paging
 from apps.inventory import extensions, permissions
 from apps.inventory.forms import OwnerForm
 from apps.inventory.models import Assignment, Entitlement, Path
-from apps.inventory.models.access import Privilege
+from apps.inventory.models.access import Privilege, by_weight
 from apps.inventory.models.holders import GROUPS
 from apps.inventory.models.resources import Environment
 from apps.inventory.views.common import (
     Holding,
     account_asked,
-    by_weight,
     connections_of,
     freshness,
     manager_only,

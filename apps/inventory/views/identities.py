@@ -12,11 +12,10 @@ from apps.inventory import extensions, holdings, permissions, services
 from apps.inventory.forms import CorrectionForm, DescriptionForm, LinkForm, OwnerForm, SuccessorForm
 from apps.inventory.holdings import Light
 from apps.inventory.models import Credential, Identity, Principal
-from apps.inventory.models.access import PRIVILEGED, Privilege
+from apps.inventory.models.access import PRIVILEGED, weight_of
 from apps.inventory.models.holders import Classification, IdentityQuerySet
 from apps.inventory.views import pictures
 from apps.inventory.views.common import (
-    WEIGHT,
     Holding,
     account_asked,
     connections_of,
@@ -232,4 +231,4 @@ def _load(request: HttpRequest, pk: int) -> Identity:
 
 
 def _weight(path: Light) -> tuple[int, str, int]:
-    return WEIGHT.index(Privilege(path.privilege)), path.name.lower(), path.pk
+    return weight_of(path.privilege), path.name.lower(), path.pk

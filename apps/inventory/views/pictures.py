@@ -9,8 +9,7 @@ from apps.core import words
 from apps.inventory.extensions import Reason
 from apps.inventory.holdings import Light
 from apps.inventory.models import Identity
-from apps.inventory.models.access import PRIVILEGED
-from apps.inventory.views.common import WEIGHT
+from apps.inventory.models.access import PRIVILEGED, weight_of
 
 MOST_ROWS = 7
 HEIGHT, GAP, TOP = 46, 16, 8
@@ -91,7 +90,7 @@ class _Row:
 
     @property
     def weight(self) -> int:
-        return WEIGHT.index(self.privilege)  # type: ignore[arg-type]
+        return weight_of(self.privilege)
 
     @property
     def style(self) -> str:
