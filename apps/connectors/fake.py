@@ -12,7 +12,6 @@ from typing import Any
 from apps.connectors.base import (
     AccountRecord,
     AssignmentRecord,
-    Change,
     Checkup,
     ControlTotal,
     DocumentRecord,
@@ -21,11 +20,11 @@ from apps.connectors.base import (
     Look,
     Progress,
     Proof,
-    Received,
     Scan,
     Target,
     Ticket,
 )
+from apps.connectors.changes import Change, Received
 from apps.connectors.errors import Gone, Refused, Unproven
 from apps.connectors.fake_world import Fault, Pair, World, world
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from apps.connectors.base import (
     AccountRecord,
-    Change,
     CredentialRecord,
     DocumentRecord,
     EntitlementRecord,
@@ -23,6 +22,7 @@ from apps.connectors.base import (
     PrincipalRecord,
     Target,
 )
+from apps.connectors.changes import Change
 from apps.connectors.errors import Busy, ConnectorError, Gone, Throttled, Unreachable
 
 Pair = tuple[str, str]  # principal external id, entitlement external id

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from apps.connectors.base import ChangeFeed, Connector, Promise, Provisioner, Remover, StopPolicy
+from apps.connectors.base import Connector, Promise, Provisioner, Remover, StopPolicy
+from apps.connectors.changes import ChangeFeed
 from apps.connectors.minting import Minter
 from apps.connectors.trail import AccessReports, Trail
 

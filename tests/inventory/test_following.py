@@ -16,7 +16,7 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world
-from apps.connectors.base import Change
+from apps.connectors.changes import Change
 from apps.connectors.errors import Denied, Unreachable
 from apps.core import locks
 from apps.inventory import periodic, sync, tasks

@@ -15,7 +15,7 @@ from typing import Any
 
 from apps.connectors.aws.identity_center import membership_id
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import Change, Received
+from apps.connectors.changes import Change, Received
 
 AT_ONCE = 10  # messages in one answer, the most that SQS gives
 LONGEST_BODY = 1_048_576  # what SQS lets a message be

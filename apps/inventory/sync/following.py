@@ -18,7 +18,8 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget, registry
-from apps.connectors.base import AccountRecord, AssignmentRecord, Change
+from apps.connectors.base import AccountRecord, AssignmentRecord
+from apps.connectors.changes import Change
 from apps.connectors.errors import ConnectorError, Gone
 from apps.core import locks
 from apps.inventory.models import (
