@@ -16,8 +16,9 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NoRedis
 
 from apps.connectors import budget
-from apps.connectors.budget import Budget, Leases, Local, Pool, Shared
+from apps.connectors.budget import Budget
 from apps.connectors.errors import Throttled
+from apps.connectors.leases import LOOK_AGAIN, PREFIX, PURPOSES, Leases, Local, Pool, Purpose, Shared
 
 CALLS = Pool("calls", {"sync": 10, "grant": 15, "revoke": 20})
 WORK = Pool("work", {"sync": 7, "grant": 7, "revoke": 10}, lasts_for=120, is_counted=False)
@@ -48,7 +49,7 @@ def time() -> Time:
 def redis() -> Iterator[Redis]:
     client = Redis.from_url(settings.REDIS_URL)
     yield client
-    names = list(client.scan_iter(f"{budget.PREFIX}:*"))
+    names = list(client.scan_iter(f"{PREFIX}:*"))
     if names:
         client.delete(*names)
     client.close()
@@ -65,13 +66,13 @@ def mine(leases: Leases, time: Time) -> Budget:
     return Budget(shared=leases, sleep=time.sleep, clock=lambda: time.now)
 
 
-def take(leases: Leases, purpose: budget.Purpose, times: int = 1, pool: Pool = CALLS) -> int:
+def take(leases: Leases, purpose: Purpose, times: int = 1, pool: Pool = CALLS) -> int:
     """How many of so many leases are given."""
     return sum(leases.take(pool, ORG, purpose, f"{purpose}-{number}") == 0 for number in range(times))
 
 
 @pytest.mark.parametrize(("purpose", "limit"), [("sync", 10), ("grant", 15), ("revoke", 20)])
-def test_each_purpose_has_its_limit(leases: Leases, purpose: budget.Purpose, limit: int) -> None:
+def test_each_purpose_has_its_limit(leases: Leases, purpose: Purpose, limit: int) -> None:
     assert take(leases, purpose, 30) == limit
 
 
@@ -120,7 +121,7 @@ def test_whoever_stopped_waiting_is_not_waited_for(leases: Leases, time: Time) -
     take(leases, "revoke", 20)
     leases.take(CALLS, ORG, "revoke", "gave up")
     time.now += 1
-    time.now += budget.LOOK_AGAIN
+    time.now += LOOK_AGAIN
     assert leases.take(CALLS, ORG, "sync", "now") == 0
 
 
@@ -177,17 +178,17 @@ def test_a_provider_is_not_believed_when_it_sends_us_away_for_hours(mine: Budget
 
 def test_waiting_ends(mine: Budget, leases: Leases, time: Time) -> None:
     leases.pause(CALLS, ORG, "sync", 50.0)
-    for purpose in budget.PURPOSES[:2]:
+    for purpose in PURPOSES[:2]:
         begun = time.slept
         with pytest.raises(Throttled, match="tried again"):
             mine.take(CALLS, ORG, purpose)
-        assert time.slept - begun <= budget.LONGEST_WAIT[purpose] + budget.LOOK_AGAIN
+        assert time.slept - begun <= budget.LONGEST_WAIT[purpose] + LOOK_AGAIN
 
 
 def test_whoever_waits_gets_their_turn(mine: Budget, leases: Leases, time: Time) -> None:
     take(leases, "grant", 15)
     assert mine.take(CALLS, ORG, "grant")
-    assert time.slept == pytest.approx(1.0, abs=budget.LOOK_AGAIN)
+    assert time.slept == pytest.approx(1.0, abs=LOOK_AGAIN)
 
 
 def test_a_purpose_without_a_limit_takes_nothing(mine: Budget) -> None:
@@ -307,7 +308,7 @@ def test_threads_get_no_more_than_the_limit(redis: Redis, time: Time) -> None:
 PROCESS = """
 import sys
 from redis import Redis
-from apps.connectors.budget import Pool, Shared
+from apps.connectors.leases import Pool, Shared
 pool = Pool("calls", {"sync": 10, "grant": 15, "revoke": 20})
 shared = Shared(Redis.from_url(sys.argv[1]), lambda: 1_795_000_000_000_000)
 print("ready", flush=True)
@@ -339,7 +340,7 @@ def test_processes_get_no_more_than_the_limit(redis: Redis) -> None:
 def test_the_clock_is_that_of_redis(redis: Redis) -> None:
     before = redis.time()
     Shared(redis).take(CALLS, ORG, "revoke", "one")
-    [(_, ends_at)] = redis.zrange(f"{budget.PREFIX}:calls:{ORG}:leases", 0, -1, withscores=True)
+    [(_, ends_at)] = redis.zrange(f"{PREFIX}:calls:{ORG}:leases", 0, -1, withscores=True)
     after = redis.time()
     assert before[0] * 1_000_000 + before[1] <= ends_at - 1_000_000 <= after[0] * 1_000_000 + after[1]
 
@@ -351,8 +352,8 @@ def test_nothing_stays_in_redis_for_ever(redis: Redis) -> None:
     shared.pause(CALLS, ORG, "revoke", 5)
     shared.take(WORK, ORG, "revoke", "x")
     shared.note_skew("a:1", 0.0)
-    lasting = {name for name in redis.scan_iter(f"{budget.PREFIX}:*") if redis.ttl(name) < 0}
-    assert lasting == {f"{budget.PREFIX}:counts".encode()}
+    lasting = {name for name in redis.scan_iter(f"{PREFIX}:*") if redis.ttl(name) < 0}
+    assert lasting == {f"{PREFIX}:counts".encode()}
 
 
 def test_a_process_asks_the_budget_that_its_settings_name() -> None:

@@ -17,8 +17,9 @@ from apps.connectors import budget
 from apps.connectors.aws import clock, pacing
 from apps.connectors.aws import session as aws_session
 from apps.connectors.aws.idc_assignment import IdcAssignment
-from apps.connectors.budget import Budget, Local
+from apps.connectors.budget import Budget
 from apps.connectors.errors import Refused, Throttled, Unproven, Unreachable
+from apps.connectors.leases import Local
 from tests.connectors.conftest import CONFIG, HUB, Org
 
 ACCOUNT = "111122223333"

@@ -15,7 +15,8 @@ from django.conf import settings
 from redis import Redis
 
 from apps.connectors import budget, registry
-from apps.connectors.budget import Budget, Leases, Pool, Shared
+from apps.connectors.budget import Budget
+from apps.connectors.leases import LOOK_AGAIN, PREFIX, PURPOSES, Leases, Pool, Purpose, Shared
 from apps.core import lifecycle
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State
@@ -38,17 +39,17 @@ class Witness:
         self.overtaken: list[str] = []
         self.waited: Counter[str] = Counter()
 
-    def take(self, pool: Pool, of: str, purpose: budget.Purpose, lease: str) -> float:
+    def take(self, pool: Pool, of: str, purpose: Purpose, lease: str) -> float:
         wait = self._leases.take(pool, of, purpose, lease)
-        rank, now = budget.PURPOSES.index(purpose), self._time.seconds()
+        rank, now = PURPOSES.index(purpose), self._time.seconds()
         if wait:
             self.waited[purpose] += lease not in self._waiting
             self._waiting[lease] = (f"{pool.name} {of}", rank, now)
             return wait
         self._waiting.pop(lease, None)
         for name, above, asked_at in self._waiting.values():
-            if name == f"{pool.name} {of}" and above < rank and now - asked_at <= budget.LOOK_AGAIN:
-                self.overtaken.append(f"{purpose} was let in at {now:.2f} s before {budget.PURPOSES[above]}")
+            if name == f"{pool.name} {of}" and above < rank and now - asked_at <= LOOK_AGAIN:
+                self.overtaken.append(f"{purpose} was let in at {now:.2f} s before {PURPOSES[above]}")
         return wait
 
     def __getattr__(self, name: str) -> Any:
@@ -175,7 +176,7 @@ def start(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Iterator[C
     redis = Redis.from_url(settings.REDIS_URL)
 
     def forget() -> None:
-        names = list(redis.scan_iter(f"{budget.PREFIX}:*"))
+        names = list(redis.scan_iter(f"{PREFIX}:*"))
         if names:
             redis.delete(*names)
 

@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from apps.audit import services as audit
 from apps.connectors import budget
-from apps.connectors.budget import Budget, Local
+from apps.connectors.budget import Budget
+from apps.connectors.leases import Local, Pool
 from apps.grants import services
 from apps.grants.models import EndReason, Grant
 from tests.factories.users import UserFactory
@@ -78,8 +79,8 @@ def test_programs_read_how_fast_and_how_surely(system: System, scrape: Any, coun
     Grant.objects.filter(pk=active.pk).update(created_at=now - timedelta(seconds=9))
     services.end(late, by=audit.CLOCK, reason=EndReason.LEAVER)
     Grant.objects.filter(pk=late.pk).update(revoking_at=now - timedelta(seconds=400))
-    counted.take(budget.Pool("sso-admin", {"revoke": 20}), "1", "revoke")
-    counted.pause(budget.Pool("sso-admin", {"revoke": 20}), "1", 1, "sync")
+    counted.take(Pool("sso-admin", {"revoke": 20}), "1", "revoke")
+    counted.pause(Pool("sso-admin", {"revoke": 20}), "1", 1, "sync")
     counted.note_skew("a:1", -3.5)
     counted.note_skew("b:1", 1.0)
     read = scrape()
@@ -124,7 +125,7 @@ def test_auditors_see_how_fast_it_is(system: System, client: Client, counted: Bu
     late = system.active()
     services.end(late, by=audit.CLOCK, reason=EndReason.LEAVER)
     Grant.objects.filter(pk=late.pk).update(revoking_at=timezone.now() - timedelta(minutes=7))
-    counted.take(budget.Pool("sso-admin", {"revoke": 20}), "1", "revoke")
+    counted.take(Pool("sso-admin", {"revoke": 20}), "1", "revoke")
     counted.note_skew("a:1", 41.0)
     client.force_login(UserFactory(auditor=True))
     page = client.get("/insights/?days=30").content.decode()

@@ -14,8 +14,8 @@ from typing import Any
 from apps.connectors import budget
 from apps.connectors.aws import clock
 from apps.connectors.aws.errors import THROTTLED_CODES
-from apps.connectors.budget import Pool
 from apps.connectors.errors import Unreachable
+from apps.connectors.leases import Pool, Purpose
 
 RATES = {
     "sso-admin": Pool("sso-admin", {"sync": 10, "grant": 15, "revoke": 20}),  # AWS: 20 for all of it together
@@ -117,7 +117,7 @@ def _room_of(service: str, operation: str) -> Pool | None:
     return AT_ONCE if service == "iam" else None
 
 
-def _purpose_of(operation: str) -> budget.Purpose | None:
+def _purpose_of(operation: str) -> Purpose | None:
     return "revoke" if operation == "delete_account_assignment" else None
 
 

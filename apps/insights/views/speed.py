@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from apps.connectors import budget
 from apps.connectors.aws import clock
-from apps.connectors.budget import PURPOSES
+from apps.connectors.leases import PURPOSES
 from apps.grants.models import Grant
 from apps.insights import measures
 from apps.insights import metrics as exposition
