@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apps.inventory.models import Credential, Principal
+from apps.inventory.models import Credential, Identity, Principal
 from tests.factories.inventory import IdentityFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
 
@@ -86,6 +86,18 @@ def test_everybody_else_sees_those_of_what_they_answer_for(client: Client, user:
     user.identity.owner = bob  # type: ignore[union-attr]
     user.identity.save()  # type: ignore[union-attr]
     assert "AKIAOLD" in client.get("/credentials/").content.decode()
+
+
+def test_the_successor_of_an_owner_who_left_is_named(client: Client, user: Principal) -> None:
+    has(user, "access_key")
+    gone, stays = (IdentityFactory(connection=user.connection, name=name) for name in ("Bob Left", "Alice Stays"))
+    gone.ended_at = NOW
+    gone.save()
+    Identity.objects.filter(pk=user.identity_id).update(owner=gone, successor=stays)
+    client.force_login(UserFactory(auditor=True))
+    page = client.get("/credentials/").content.decode()
+    assert "Alice Stays" in page
+    assert "Bob Left" not in page
 
 
 def test_queries_do_not_grow_with_credentials(client: Client, user: Principal) -> None:

@@ -40,7 +40,7 @@ def credentials(request: HttpRequest) -> HttpResponse:
     counts = _counts(visible)
     context = {
         "page": paging.page(
-            rows.select_related("principal__identity__owner", "principal__resource"),
+            rows.select_related("principal__identity__owner", "principal__identity__successor", "principal__resource"),
             request.GET,
             order=("created_at", "pk"),
         ),

@@ -102,8 +102,9 @@ def _require_overseer(request: HttpRequest) -> Any:
 
 def _load(pk: int) -> Principal:
     users = Principal.objects.present().filter(kind=Principal.Kind.IAM_USER, is_reserved=False)
-    related = "connection", "resource", "identity__owner", "correlation__proposed", "correlation__person"
-    return get_object_or_404(users.select_related(*related, "correlation__decided_by"), pk=pk)
+    whose = "identity__owner", "identity__successor", "correlation__proposed", "correlation__person"
+    found = users.select_related("connection", "resource", *whose, "correlation__decided_by")
+    return get_object_or_404(found, pk=pk)
 
 
 def _list(request: HttpRequest) -> dict[str, Any]:

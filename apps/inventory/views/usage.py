@@ -146,13 +146,15 @@ def trail(request: HttpRequest, name: str) -> HttpResponse:
     names = dict(connection.resources.values_list("external_id", "name"))
     shown = [{**row, "name": names.get(row["account_id"], "")} for row in accounts[:MOST_ACCOUNTS]]
     unread = connection.resources.present().exclude(external_id__in=days.values("account_id"))
+    unread_count = unread.count()
     context = {
         "connection": connection,
         "bucket": connection.options.get("trail_bucket", ""),
         "runs": list(connection.trail_runs.all()[:MOST_RUNS]),
         "accounts": shown,
         "unread": list(unread.order_by("name", "pk")[:MOST_ACCOUNTS]),
-        "unread_count": unread.count(),
+        "unread_count": unread_count,
+        "unread_more": max(0, unread_count - MOST_ACCOUNTS),
         "strangers": Actor.objects.filter(connection=connection, principal=None).count(),
         "shown_days": SHOWN_DAYS,
     }
