@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Q
 
 from apps.connectors import registry
-from apps.grants.models import LIVE, Grant, Leaving, State, Stop
+from apps.grants.models import LIVE, Exodus, Grant, Leaving, Reconciliation, State, Stop
 from apps.grants.models.leaving import LeavingQuerySet
 from apps.inventory import permissions as inventory
 from apps.inventory.models import Identity
@@ -90,6 +90,17 @@ def can_accept(user: User) -> bool:
 def can_release(user: User) -> bool:
     """Be one of the two who let the brake go: an administrator of whom we know who they are."""
     return can_accept(user) and inventory.identity_of(user) is not None
+
+
+def can_propose_release(user: User, held: Reconciliation | Exodus) -> bool:
+    """Be the first of the two, where nobody is yet."""
+    return can_release(user) and held.proposed_by is None
+
+
+def can_let_go(user: User, held: Reconciliation | Exodus) -> bool:
+    """Be the second, and another person than the first."""
+    first = held.proposed_by
+    return can_release(user) and first is not None and are_two_people(first, user)
 
 
 def are_two_people(first: User, second: User) -> bool:

@@ -13,6 +13,7 @@ from apps.connectors import fake_world as fake
 from apps.connectors.fake_world import Line
 from apps.grants import periodic, provisioning, reconciling, services
 from apps.grants.models import Drift, EndReason, Grant, Reconciliation, State
+from apps.grants.services import brake
 from apps.grants.services import drift as deciding
 from apps.inventory.models import Assignment
 from apps.users.models import User
@@ -535,7 +536,7 @@ def test_the_first_comparison_of_a_connection_only_reports(system: System, clock
     [(1, 0, False), (2, 2, False), (3, 10, False), (4, 10, True), (3, 9, True), (10, 1000, False), (11, 1000, True)],
 )
 def test_the_brake_bites_above_a_number_and_above_a_share(repairs: int, of: int, stops: bool) -> None:
-    assert deciding.bites(repairs, of) == stops
+    assert brake.bites(repairs, of, most=10, percent=30) == stops
 
 
 @pytest.fixture

@@ -177,11 +177,6 @@ def test_a_share_of_a_small_connection_is_suspicious_too(system: System, people:
     assert Exodus.objects.get().leavings.count() == 4
 
 
-@pytest.mark.parametrize(("leavers", "of", "does"), [(10, 1000, False), (11, 1000, True), (2, 3, False), (3, 10, True)])
-def test_when_the_brake_bites(leavers: int, of: int, does: bool) -> None:
-    assert leaving.bites(leavers, of) is does
-
-
 def test_a_feed_that_breaks_slowly_is_stopped_as_well(system: System, people: list[Principal], clock) -> None:
     """One by one, each long after the one before."""
     for who in people[:12]:

@@ -13,19 +13,13 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.core.lifecycle import Conflict, move
 from apps.core.refusals import NotPossible
-from apps.grants import permissions, tasks
+from apps.grants import tasks
 from apps.grants.models import Drift, EndReason, Grant, Reconciliation
+from apps.grants.services import brake
 from apps.grants.services.grants import MOST_WORDS, can_remove, end, remove_standing
 
 LONGEST_ACCEPTANCE = timedelta(days=90)
-MINIMUM = 3  # fewer repairs than this are never a suspicious share: small connections would trip at every change
 MOST_TOLD = 10  # sentences of an event
-
-
-def bites(repairs: int, of: int) -> bool:
-    """Whether so many repairs at once are more likely our mistake (lost rows, a broken read) than the truth."""
-    share = repairs >= MINIMUM and repairs * 100 > settings.DRIFT_MOST_PERCENT * of
-    return repairs > settings.DRIFT_MOST_REPAIRS or share
 
 
 @transaction.atomic
@@ -40,7 +34,8 @@ def decide(run: Reconciliation) -> Reconciliation:
         return _settle(run, Reconciliation.State.INCOMPLETE, "grants.reconciliation.incomplete")
     due = list(Drift.objects.to_repair(run, timezone.now()).with_names())
     waiting = run.connection.reconciliations.held().exists()
-    if bites(len(due), run.held_count) and not waiting:
+    most, percent = settings.DRIFT_MOST_REPAIRS, settings.DRIFT_MOST_PERCENT
+    if not waiting and brake.bites(len(due), run.held_count, most=most, percent=percent):
         Drift.objects.filter(pk__in=[row.pk for row in due]).update(held_in=run)
         return _settle(run, Reconciliation.State.HELD, "grants.reconciliation.held", repairs=len(due))
     repairs = len(due)
@@ -132,41 +127,20 @@ _REPAIRS: dict[Drift.Kind, Callable[[Drift], Grant | None]] = {
 @transaction.atomic
 def propose_release(run: Reconciliation, *, by: Any) -> Reconciliation:
     """The first of two administrators looked at what the brake holds, and says that it is real."""
-    run = _held(run)
-    _require_decider(by)
-    if run.proposed_by_id:
-        raise NotPossible(f"{run.proposed_by} said so already. Another administrator lets it go.")
-    run.proposed_at, run.proposed_by = timezone.now(), by
-    run.save(update_fields=["proposed_at", "proposed_by"])
-    audit.record("grants.reconciliation.release_proposed", by=by, subject=run, about=[run.connection])
-    return run
+    return brake.propose(run, by=by, event="grants.reconciliation.release_proposed")
 
 
 @transaction.atomic
 def release(run: Reconciliation, *, by: Any) -> Reconciliation:
     """The second, another person by whatever login, says so too: exactly what the brake holds, and AWS still showed last,
     is repaired. What was found since waits for the next comparison."""
-    run = _held(run)
-    _require_decider(by)
-    if run.proposed_by is None:
-        raise NotPossible("Nobody has said yet that this is real. Say so first, then another administrator lets it go.")
-    if not permissions.are_two_people(run.proposed_by, by):
-        raise NotPossible("You said yourself that this is real. Another person lets it go.")
     held = list(Drift.objects.open().unaccepted(timezone.now()).filter(held_in=run).with_names())
+    data = {"repairs": len(held)}
+    run = brake.let_go(run, Reconciliation.State.SETTLED, by=by, event="grants.reconciliation.released", data=data)
     run.holding.update(held_in=None)
     for drift in held:
         _repair(drift)
-    data = {"repairs": len(held), "proposed_by": str(run.proposed_by)}
-    return move(
-        run,
-        Reconciliation.State.SETTLED,
-        by=by,
-        event="grants.reconciliation.released",
-        about=[run.connection],
-        data=data,
-        released_at=timezone.now(),
-        released_by=by,
-    )
+    return run
 
 
 @transaction.atomic
@@ -187,18 +161,3 @@ def accept(drift: Drift, *, by: Any, until: datetime, reason: str) -> Drift:
     data = {"until": until.isoformat(), "reason": reason, "kind": drift.kind, "what": drift.what}
     audit.record("grants.drift.accepted", by=by, subject=drift, about=about, data=data)
     return drift
-
-
-def _held(run: Reconciliation) -> Reconciliation:
-    rows = Reconciliation.objects.select_for_update(of=("self",)).select_related("connection", "proposed_by")
-    run = rows.get(pk=run.pk)
-    if run.state != Reconciliation.State.HELD:
-        raise NotPossible("This comparison does not wait for anybody any more. Look at the latest one.")
-    return run
-
-
-def _require_decider(by: Any) -> None:
-    if not permissions.can_release(by):
-        raise NotPossible(
-            "Two administrators who are known people let this go. Have your user linked to your identity first."
-        )

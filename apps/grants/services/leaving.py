@@ -19,9 +19,9 @@ from apps.audit import services as audit
 from apps.core.lifecycle import move
 from apps.core.refusals import NotPossible
 from apps.grants import leaving as steps
-from apps.grants import permissions
 from apps.grants.leaving import Gone
-from apps.grants.models import EndReason, Exodus, Grant, Leaving, Reconciliation, State
+from apps.grants.models import EndReason, Exodus, Grant, Leaving, State
+from apps.grants.services import brake
 from apps.grants.services.grants import can_remove, end_many, remove_standing
 from apps.inventory import succession
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal, Resource
@@ -29,7 +29,6 @@ from apps.inventory.models.access import AssignmentQuerySet
 from apps.inventory.services import handing_over
 from apps.users import services as users
 
-MINIMUM = 3  # fewer people than this are never a suspicious share
 TASK_FOR = timedelta(days=14)  # what only its owner can remove is due after this
 LOOK_AGAIN = timedelta(minutes=5)
 GONE_AGAIN = timedelta(hours=1)
@@ -51,12 +50,12 @@ def notice(identity: Identity, *, by: Any) -> Leaving | None:
     gone = Gone(identity=identity, user=identity.user, to=succession.acting_for(identity))
     if gone.user:
         users.shut_out_leavers([gone.user], by=by)  # whoever said that they left may have done so already
+        brake.forget(gone.user)
     ended = {"portal sign-in": int(gone.user is not None)}
     ended |= steps.end(gone, by)
     held = Grant.objects.live().filter(_theirs(gone))
     ended["grants"] = held.count()
     end_many(held, reason=EndReason.LEAVER, by=by)
-    _forget_proposals(gone)
     leaving = Leaving.objects.create(
         identity=identity,
         user=gone.user,
@@ -80,14 +79,6 @@ def _theirs(gone: Gone) -> Q:
     return Q(identity=gone.identity) | asked
 
 
-def _forget_proposals(gone: Gone) -> None:
-    """What they said as the first of two is unsaid: somebody else says it, so that nothing waits for ever."""
-    if gone.user:
-        for model in (Reconciliation, Exodus):
-            mine = model._default_manager.filter(state="held", proposed_by=gone.user)
-            mine.update(proposed_by=None, proposed_at=None)
-
-
 @transaction.atomic
 def note_return(leaving: Leaving, *, by: Any) -> Leaving:
     """They are here again. Nothing comes back by itself: an administrator lets them in, and they ask for what they need.
@@ -99,12 +90,6 @@ def note_return(leaving: Leaving, *, by: Any) -> Leaving:
 
 
 # ---- for good, behind the brake -----------------------------------------------------------------------------------
-
-
-def bites(leavers: int, people: int) -> bool:
-    """Whether so many leavers of so many people are more likely a broken feed than the truth."""
-    share = leavers >= MINIMUM and leavers * 100 > settings.LEAVERS_MOST_PERCENT * people
-    return leavers > settings.LEAVERS_MOST or share
 
 
 @transaction.atomic
@@ -133,7 +118,7 @@ def decide(connection: Connection) -> Exodus | None:
     )
     leavers = staked.count() + lately.count()
     people = Identity.objects.present().human().filter(connection=connection).count() + leavers
-    if bites(leavers, people):
+    if brake.bites(leavers, people, most=settings.LEAVERS_MOST, percent=settings.LEAVERS_MOST_PERCENT):
         return _hold(connection, staked, people)
     for leaving in staked.with_names():
         _pass_on(leaving)
@@ -256,43 +241,12 @@ def undecided(leaving: Leaving) -> AssignmentQuerySet:
 @transaction.atomic
 def propose_release(exodus: Exodus, *, by: Any) -> Exodus:
     """The first of two administrators looked at who left, and says that it is real."""
-    exodus = _held(exodus, by)
-    if exodus.proposed_by_id:
-        raise NotPossible(f"{exodus.proposed_by} said so already. Another administrator lets it go.")
-    exodus.proposed_at, exodus.proposed_by = timezone.now(), by
-    exodus.save(update_fields=["proposed_at", "proposed_by"])
-    audit.record("grants.exodus.release_proposed", by=by, subject=exodus, about=[exodus.connection])
-    return exodus
+    return brake.propose(exodus, by=by, event="grants.exodus.release_proposed")
 
 
 @transaction.atomic
 def release(exodus: Exodus, *, by: Any) -> Exodus:
     """The second, another person by whatever login, says so too: what exactly these people left behind is handed over and
     taken away by the clock. Whoever came back meanwhile is not among them."""
-    exodus = _held(exodus, by)
-    if exodus.proposed_by is None:
-        raise NotPossible("Nobody has said yet that this is real. Say so first, then another administrator lets it go.")
-    if not permissions.are_two_people(exodus.proposed_by, by):
-        raise NotPossible("You said yourself that this is real. Another person lets it go.")
-    data = {"leavers": Leaving.objects.open().filter(exodus=exodus).count(), "proposed_by": str(exodus.proposed_by)}
-    at: datetime = timezone.now()
-    return move(
-        exodus,
-        Exodus.State.RELEASED,
-        by=by,
-        event="grants.exodus.released",
-        about=[exodus.connection],
-        data=data,
-        released_at=at,
-        released_by=by,
-    )
-
-
-def _held(exodus: Exodus, by: Any) -> Exodus:
-    rows = Exodus.objects.select_for_update(of=("self",)).select_related("connection", "proposed_by")
-    exodus = rows.get(pk=exodus.pk)
-    if exodus.state != Exodus.State.HELD:
-        raise NotPossible(f"Nothing is held any more: {exodus.get_state_display().lower()}.")
-    if not permissions.can_release(by):
-        raise NotPossible("Only administrators who are linked to a person in the inventory decide this.")
-    return exodus
+    data = {"leavers": Leaving.objects.open().filter(exodus=exodus).count()}
+    return brake.let_go(exodus, Exodus.State.RELEASED, by=by, event="grants.exodus.released", data=data)

@@ -127,14 +127,12 @@ class _Held:
     @classmethod
     def of(cls, run: Reconciliation, user: User) -> _Held:
         rows = Drift.objects.open().filter(held_in=run).with_names().order_by("pk")
-        may = permissions.can_release(user)
-        first = run.proposed_by
         return cls(
             run=run,
             rows=list(rows[:MOST_HELD]),
             count=rows.count(),
-            can_propose=may and first is None,
-            can_release=may and first is not None and permissions.are_two_people(first, user),
+            can_propose=permissions.can_propose_release(user, run),
+            can_release=permissions.can_let_go(user, run),
         )
 
 

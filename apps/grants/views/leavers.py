@@ -149,13 +149,12 @@ class _Held:
     @classmethod
     def of(cls, exodus: Exodus, user: User) -> _Held:
         rows = Identity.objects.filter(leavings__exodus=exodus, leavings__returned_at=None).order_by("name", "pk")
-        may, first = permissions.can_release(user), exodus.proposed_by
         return cls(
             exodus=exodus,
             people=list(rows[:MOST_SHOWN]),
             count=rows.count(),
-            can_propose=may and first is None,
-            can_release=may and first is not None and permissions.are_two_people(first, user),
+            can_propose=permissions.can_propose_release(user, exodus),
+            can_release=permissions.can_let_go(user, exodus),
         )
 
 
@@ -171,20 +170,14 @@ def described(rows: Iterable[Leaving]) -> list[Left]:
     people = [row.identity_id for row in rows if row.returned_at is None]
     held = Assignment.objects.open().filter(principal__identity__in=people).strangers_only()
     counts = dict(held.order_by().values_list("principal__identity").annotate(n=Count("pk")))
-    ending: dict[int, dict[bool, int]] = {}
-    removals = Grant.objects.filter(identity__in=people, state=State.REVOKING)
-    for person, remover, count in removals.order_by().values_list("identity", "remover").annotate(n=Count("pk")):
-        of_them = ending.setdefault(person, {})
-        of_them[remover == Grant.BY_OWNER] = of_them.get(remover == Grant.BY_OWNER, 0) + count
-    return [
-        Left(
-            row,
-            counts.get(row.identity_id, 0),
-            ending.get(row.identity_id, {}).get(True, 0),
-            ending.get(row.identity_id, {}).get(False, 0),
-        )
-        for row in rows
-    ]
+    by_hand, removals = Q(remover=Grant.BY_OWNER), Grant.objects.filter(identity__in=people, state=State.REVOKING)
+    of_each = (
+        removals.order_by()
+        .values_list("identity")
+        .annotate(theirs=Count("pk", filter=by_hand), ours=Count("pk", filter=~by_hand))
+    )
+    ending = {person: (theirs, ours) for person, theirs, ours in of_each}
+    return [Left(row, counts.get(row.identity_id, 0), *ending.get(row.identity_id, (0, 0))) for row in rows]
 
 
 def _visitor(request: HttpRequest) -> User:
