@@ -11,19 +11,15 @@ Then how many grants 1, 2 and 4 worker processes open and end in a second when A
 
 import logging
 import multiprocessing
-import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from benchmarks.reviews_launch import _settings
+from benchmarks.portal import portal
 
 GRANTS = 10_000
 IN_AN_ACCOUNT = 20
@@ -38,19 +34,10 @@ PROCESSES = (1, 2, 4)
 
 def main() -> int:
     size = int(sys.argv[1]) if len(sys.argv) > 1 else GRANTS
-    home = Path(tempfile.mkdtemp(prefix="gatehouse-benchmark-"))
-    home.chmod(0o755)
-    try:
-        os.environ["LOG_LEVEL"] = "ERROR"
-        _settings(home)
+    with portal(LOG_LEVEL="ERROR"):
         logging.disable(logging.WARNING)
         ratios = _ending(size)
         ratios |= _throughput()
-    finally:
-        from config import embedded
-
-        embedded.leave(home)
-        shutil.rmtree(home, ignore_errors=True)
     for name, ratio in ratios.items():
         _say(f"{name}: ratio {ratio:.2f}")
     return int(max(ratios.values()) > 1)
@@ -68,7 +55,8 @@ def _ending(size: int) -> dict[str, float]:
     from unittest import mock
 
     from apps.connectors import budget, registry
-    from apps.connectors.budget import Budget, Local
+    from apps.connectors.budget import Budget
+    from apps.connectors.leases import Local
     from apps.grants import periodic, provisioning, tasks
     from apps.grants.models import Grant, State
     from apps.grants.provisioning import denying, ending

@@ -9,12 +9,9 @@ database in that directory and uses it again, so that a page can be measured ane
 
 import argparse
 import html
-import os
 import re
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from benchmarks.portal import portal
 
 ASSIGNMENTS = 100_000
 LIMIT = 0.1  # seconds of server time, 95th of 100
@@ -36,42 +35,9 @@ def main() -> int:
     arguments.add_argument("--keep", type=Path, help="where to keep the database")
     arguments.add_argument("--only", default="", help="pages whose name contains this")
     chosen = arguments.parse_args()
-    home = chosen.keep or Path(tempfile.mkdtemp(prefix="gatehouse-benchmark-"))
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o755)
-    try:
-        settings(home)
+    with portal(chosen.keep, DATABASE_POOL="1", ALLOWED_HOSTS="testserver", STATIC_FROM_SOURCE="1"):
         measured = _measure(chosen.assignments, chosen.only)
-    finally:
-        from config import embedded
-
-        embedded.leave(home)
-        if not chosen.keep:
-            shutil.rmtree(home, ignore_errors=True)
     return _say(chosen.assignments, measured)
-
-
-def settings(home: Path) -> None:
-    """Django over a database of its own in `home`."""
-    from config import embedded
-
-    servers = embedded.ensure(home, durable=False)
-    host, password = quote(str(servers.postgres_directory), safe=""), quote(servers.postgres_password, safe="")
-    os.environ |= {
-        "DATABASE_URL": f"postgres://postgres:{password}@{host}/gatehouse",
-        "REDIS_URL": f"unix://{servers.valkey_socket}",
-        "DATABASE_POOL": "1",
-        "SECRET_KEY": "only-for-a-benchmark-" * 4,
-        "EMAIL_URL": "memorymail://",
-        "ALLOWED_HOSTS": "testserver",
-        "STATIC_FROM_SOURCE": "1",
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-    }
-    import django
-    from django.core.management import call_command
-
-    django.setup()
-    call_command("migrate", verbosity=0)
 
 
 @dataclass

@@ -5,14 +5,11 @@ something. On a database of its own, made for this run and removed after it. The
 says how much of the tightest one is used, and more than 1 is a failure.
 """
 
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import quote
+
+from benchmarks.portal import portal
 
 ASSIGNMENTS = 100_000
 LIMITS = {"preview": 10.0, "launch": 40.0, "numbers of the campaign": 3.0, "decide 10,000 at once": 15.0}  # seconds
@@ -21,16 +18,8 @@ PER = 100_000  # assignments that the limits are for
 
 def main() -> int:
     size = int(sys.argv[1]) if len(sys.argv) > 1 else ASSIGNMENTS
-    home = Path(tempfile.mkdtemp(prefix="gatehouse-benchmark-"))
-    home.chmod(0o755)
-    try:
-        _settings(home)
+    with portal():
         took = _measure(size)
-    finally:
-        from config import embedded
-
-        embedded.leave(home)
-        shutil.rmtree(home, ignore_errors=True)
     ratio = 0.0
     for name, seconds in took.items():
         limit = LIMITS[name] * (size / PER if name != "decide 10,000 at once" else 1)
@@ -38,26 +27,6 @@ def main() -> int:
         sys.stdout.write(f"{name}: {seconds:.2f} s (limit {limit:.1f} s)\n")
     sys.stdout.write(f"assignments {size:,}, ratio {ratio:.2f}\n")
     return int(ratio > 1)
-
-
-def _settings(home: Path) -> None:
-    from config import embedded
-
-    servers = embedded.ensure(home, durable=False)
-    host, password = quote(str(servers.postgres_directory), safe=""), quote(servers.postgres_password, safe="")
-    os.environ |= {
-        "DATABASE_URL": f"postgres://postgres:{password}@{host}/gatehouse",
-        "REDIS_URL": f"unix://{servers.valkey_socket}",
-        "DATABASE_POOL": "0",
-        "SECRET_KEY": "only-for-a-benchmark-" * 4,
-        "EMAIL_URL": "memorymail://",
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-    }
-    import django
-    from django.core.management import call_command
-
-    django.setup()
-    call_command("migrate", verbosity=0)
 
 
 def _measure(size: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reviews_launch import _settings
+from benchmarks.portal import portal
 
 ASSIGNMENTS = 1_000_000
 NO_CHANGE_SECONDS = 60.0  # for 1,000,000 assignments
@@ -69,24 +69,16 @@ def _report(assignments: int, found: dict[str, dict[str, Any]]) -> float:
 
 def _at(assignments: int) -> dict[str, dict[str, Any]]:
     """What each sync of a company of this size took."""
-    home = Path(tempfile.mkdtemp(prefix="gatehouse-benchmark-"))
-    home.chmod(0o755)
-    try:
-        _settings(home)
+    with portal():
+        from django.db import connection
+
         _connection(assignments)
         found = {"first": _in_a_process(assignments, "0")}
         found["first"] |= _copied()
         found["nothing new"] = _in_a_process(assignments, "0")
         assert found["nothing new"]["changes"] == {}, found["nothing new"]["changes"]
         found["one in a hundred"] = _in_a_process(assignments, "1")
-    finally:
-        from django.db import connection
-
-        from config import embedded
-
         connection.close()
-        embedded.leave(home)
-        shutil.rmtree(home, ignore_errors=True)
     return found
 
 
