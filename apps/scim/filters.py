@@ -152,22 +152,16 @@ PRESENT: Mapping[str, Q] = {
     "emails": ~Q(email_keys=[]),
     "emails.value": ~Q(email_keys=[]),
 }
+COMMON_ORDERS: Mapping[str, str] = {
+    "id": "key",
+    "externalid": "external_id",
+    "displayname": "display_name_key",
+    "meta.created": "created_at",
+    "meta.lastmodified": "modified_at",
+}
 ORDERS: Mapping[str, Mapping[str, str]] = {
-    "User": {
-        "id": "key",
-        "username": "user_name_key",
-        "externalid": "external_id",
-        "displayname": "display_name_key",
-        "meta.created": "created_at",
-        "meta.lastmodified": "modified_at",
-    },
-    "Group": {
-        "id": "key",
-        "externalid": "external_id",
-        "displayname": "display_name_key",
-        "meta.created": "created_at",
-        "meta.lastmodified": "modified_at",
-    },
+    "User": {**COMMON_ORDERS, "username": "user_name_key"},
+    "Group": COMMON_ORDERS,
 }
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
 

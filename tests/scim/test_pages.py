@@ -89,6 +89,7 @@ def test_an_administrator_says_who_somebody_is_and_takes_it_back(okta: Provider,
     assert ScimUser.objects.get().identity is None
 
 
+@pytest.mark.usefixtures("_stepped_up")
 def test_another_sources_user_and_token_are_not_found(okta: Provider, at: Client, erin: Any) -> None:
     okta.add("alice")
     other = sources.add_source(name="Other", connection=ConnectionFactory(), subject_is_external_id=False, by=erin)

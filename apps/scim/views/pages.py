@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from apps.core import paging
 from apps.core.refusals import NotPossible
+from apps.inventory.views.common import try_to
 from apps.scim import permissions
 from apps.scim.documents import key_of
 from apps.scim.forms import LinkForm, SourceForm, TokenForm
@@ -29,6 +30,7 @@ from apps.users.models import User
 
 FRESH = timedelta(minutes=15)
 View = Callable[..., HttpResponse]
+with_passkey = stepup.required(within=FRESH, privileged=True)
 
 
 def administrators(view: View) -> View:
@@ -49,7 +51,7 @@ def sources(request: HttpRequest) -> HttpResponse:
     """Every identity provider; a new one."""
     form = SourceForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        if not _has_stepped_up(request):
+        if not stepup.has_fresh(request, within=FRESH, privileged=True):
             return stepup.ask(request, privileged=True)
         try:
             return redirect(services.add_source(**form.cleaned_data, by=cast("User", request.user)))
@@ -73,11 +75,10 @@ def source(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @administrators
+@with_passkey
 def make_token(request: HttpRequest, pk: int) -> HttpResponse:
     """A new token. Its secret is in this one answer, and nowhere else."""
     row, form = _load(pk), TokenForm(request.POST)
-    if not _has_stepped_up(request):
-        return stepup.ask(request, privileged=True)
     if not form.is_valid():
         return _page(request, row, status=422, token_form=form)
     try:
@@ -96,36 +97,34 @@ def revoke_token(request: HttpRequest, pk: int, token_id: int) -> HttpResponse:
     """It works no more. Nobody is asked to confirm with a passkey first: taking away is never made harder."""
     row = _load(pk)
     token = get_object_or_404(Token, pk=token_id, source=row)
-    _try_to(request, lambda: services.revoke_token(token, by=request.user), f"Token {token.prefix} opens nothing now.")
+    try_to(request, lambda: services.revoke_token(token, by=request.user), f"Token {token.prefix} opens nothing now.")
     return redirect(row)
 
 
 @require_POST
 @administrators
+@with_passkey
 def link(request: HttpRequest, pk: int, user_id: int) -> HttpResponse:
     """This user is that person."""
     row = _load(pk)
     user = get_object_or_404(ScimUser, pk=user_id, source=row)
-    if not _has_stepped_up(request):
-        return stepup.ask(request, privileged=True)
     form = LinkForm(request.POST, connection=row.connection)
     if not form.is_valid():
         messages.error(request, " ".join(str(error) for error in form.errors.get("person", [])))
         return redirect(row)
     person = form.cleaned_data["person"]
-    _try_to(request, lambda: people.link(user, person, by=request.user), f"{user} is {person}.")
+    try_to(request, lambda: people.link(user, person, by=request.user), f"{user} is {person}.")
     return redirect(row)
 
 
 @require_POST
 @administrators
+@with_passkey
 def unlink(request: HttpRequest, pk: int, user_id: int) -> HttpResponse:
     """This user is somebody else."""
     row = _load(pk)
     user = get_object_or_404(ScimUser, pk=user_id, source=row)
-    if not _has_stepped_up(request):
-        return stepup.ask(request, privileged=True)
-    _try_to(request, lambda: people.unlink(user, by=request.user), f"{user} is linked to nobody now.")
+    try_to(request, lambda: people.unlink(user, by=request.user), f"{user} is linked to nobody now.")
     return redirect(row)
 
 
@@ -159,19 +158,6 @@ def _page(request: HttpRequest, row: Source, *, status: int = 200, **more: Any) 
 
 def _load(pk: int) -> Source:
     return get_object_or_404(Source.objects.select_related("connection"), pk=pk)
-
-
-def _has_stepped_up(request: HttpRequest) -> bool:
-    return stepup.has_fresh(request, within=FRESH, privileged=True)
-
-
-def _try_to(request: HttpRequest, act: Callable[[], object], done: str) -> None:
-    try:
-        act()
-    except NotPossible as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, done)
 
 
 def _count(rows: QuerySet[Any]) -> Coalesce:
