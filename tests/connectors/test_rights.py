@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
-from apps.connectors.aws import rights
+from apps.connectors.aws import organizations, rights
 from apps.connectors.aws.errors import translated
 from apps.connectors.aws.session import Hub, Session
 from apps.connectors.base import AccountRecord, Checkup, Finding
@@ -64,7 +65,9 @@ class Client:
 
 
 def checkup(aws: Session, *ids: str) -> Checkup:
-    return rights.checkup(aws, [AccountRecord(one, f"account {one[0]}") for one in ids or (HUB, ACCOUNT)], QUIET)
+    accounts = [AccountRecord(one, f"account {one[0]}") for one in ids or (HUB, ACCOUNT)]
+    with patch.object(organizations, "list_accounts", return_value=accounts):
+        return rights.checkup(aws, QUIET)
 
 
 def wrong(found: Checkup) -> list[Finding]:

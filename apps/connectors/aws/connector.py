@@ -29,8 +29,7 @@ class AwsConnector:
         )
 
     def checkup(self, progress: Progress) -> Checkup:
-        """Without a list of accounts that we know: what Organizations says now counts."""
-        return rights.checkup(session(self._config), None, progress)
+        return rights.checkup(session(self._config), progress)
 
     def accounts(self) -> list[AccountRecord]:
         return organizations.list_accounts(self._api())

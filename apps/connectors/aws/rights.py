@@ -6,7 +6,7 @@ says that the right is there. `tests/deploy` compares this table with what the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,10 +185,10 @@ _BY = {
 }
 
 
-def checkup(session: Session, accounts: Sequence[AccountRecord] | None, progress: Progress) -> Checkup:
-    """Try every right in the hub and in the accounts (`None`: list them first), or in a sample of many. Raises when there
-    is nothing to start from: the worker's own credentials."""
-    return _Trying(session, progress).go(accounts)
+def checkup(session: Session, progress: Progress) -> Checkup:
+    """Try every right in the hub and in the accounts that Organizations lists now, or in a sample of many. Raises when
+    there is nothing to start from: the worker's own credentials."""
+    return _Trying(session, progress).go()
 
 
 class _Trying:
@@ -200,7 +200,7 @@ class _Trying:
         # Action → what was said: an endpoint that lacks a call lacks it everywhere.
         self.unanswered: dict[str, str] = {}
 
-    def go(self, accounts: Sequence[AccountRecord] | None) -> Checkup:
+    def go(self) -> Checkup:
         self.progress(0, 1, "the hub")
         refused = self.entered(self.hub)
         if refused:
@@ -209,8 +209,7 @@ class _Trying:
             return Checkup([self.not_entered(self.hub, "Hub", refused, anywhere=False)], 0, 0)
         self.found(self.hub, "Hub", "sts:AssumeRole")
         self.try_hub()
-        accounts = self.listed() if accounts is None else accounts
-        readable = [account for account in accounts if account.state == "active"]
+        readable = [account for account in self.listed() if account.state == "active"]
         chosen = sample(readable, self.hub)
         self.try_accounts(chosen)
         return Checkup(self.findings, len(chosen), len(readable))
@@ -376,10 +375,3 @@ def sample(accounts: Sequence[AccountRecord], hub: str) -> list[AccountRecord]:
 
 def _statement(action: str, resource: str = "*") -> Mapping[str, Any]:
     return {"Effect": "Allow", "Action": action, "Resource": resource}
-
-
-def every_action() -> Iterator[tuple[str, str]]:
-    """(where, action) of everything that is tried as the reader."""
-    yield from (("account", right.action) for right in IN_ACCOUNTS)
-    yield from (("hub", right.action) for right in IN_HUB)
-    yield from (("trail", right.action) for right in TRAIL)

@@ -14,7 +14,7 @@ from pathlib import Path
 import botocore
 
 from apps.connectors.aws.catalogue import catalogue
-from apps.connectors.aws.trail_actions import METHODS, RENAMED, SERVICES
+from apps.connectors.aws.trail_actions import METHODS, RENAMED
 
 # By service, its actions that are data events or may be left out of a trail; more than that is harmless, less is not.
 DATA = {
@@ -101,11 +101,11 @@ def _calls(service: str) -> set[str]:
 
 @lru_cache(maxsize=1)
 def _models() -> dict[str, tuple[str, ...]]:
-    """Service prefix → the SDK's models of it. From the names of the SDK's folders and the two tables of exceptions."""
+    """Service prefix → the SDK's models of it. From the names of the SDK's folders and the table of exceptions."""
     found: dict[str, list[str]] = {}
     for folder in sorted((Path(botocore.__file__).parent / "data").iterdir()):
         if folder.is_dir():
-            found.setdefault(FOLDERS.get(folder.name, SERVICES.get(folder.name, folder.name)), []).append(folder.name)
+            found.setdefault(FOLDERS.get(folder.name, folder.name), []).append(folder.name)
     return {service: tuple(folders) for service, folders in found.items()}
 
 
