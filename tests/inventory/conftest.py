@@ -10,7 +10,9 @@ from apps.audit import services as audit
 from apps.connectors import fake_world
 from apps.inventory import sync
 from apps.inventory.models import Connection, SyncRun
+from apps.users.models import User
 from tests.factories.inventory import ConnectionFactory
+from tests.factories.users import UserFactory
 
 PROD, SANDBOX = "111122223333", "444455556666"
 ADMIN = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -21,6 +23,13 @@ def trust(**principal: object) -> dict[str, object]:
     """The attributes of a role that this principal may assume."""
     statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}
     return {"trust": {"Version": "2012-10-17", "Statement": [statement]}, "path": "/"}
+
+
+@pytest.fixture
+def erin(db: None) -> User:
+    """She administers."""
+    user: User = UserFactory(name="Erin", administrator=True)
+    return user
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from apps.inventory.models import ChangeFeed, ChangeMark, Connection, Connection
 from apps.inventory.sync import testing
 from apps.inventory.views.common import freshness
 from tests.factories.inventory import ConnectionFactory, ResourceFactory, SyncRunFactory
-from tests.factories.users import UserFactory
 from tests.inventory.conftest import PROD
 
 pytestmark = pytest.mark.django_db
@@ -35,11 +34,6 @@ MISSING = Finding(
     "Update the stack of member.yaml.",
     {"Effect": "Allow", "Action": "iam:GetRole", "Resource": "*"},
 )
-
-
-@pytest.fixture
-def erin() -> Any:
-    return UserFactory(name="Erin", administrator=True)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ from tests.inventory.conftest import PROD
 
 
 @pytest.fixture
-def erin(db):
-    return UserFactory(name="Erin", administrator=True)
-
-
-@pytest.fixture
 def alice(org):
     user = UserFactory(name="Alice")
     person = IdentityFactory(connection=org, name="Alice", email="alice@example.com", external_id="alice", user=user)

@@ -20,11 +20,6 @@ from tests.factories.users import UserFactory
 from tests.inventory.conftest import PROD, trust
 
 
-@pytest.fixture
-def erin(db):
-    return UserFactory(name="Erin", administrator=True)
-
-
 def person(org, name):
     return IdentityFactory(
         connection=org,

@@ -54,11 +54,6 @@ def company(org, world, read):
 
 
 @pytest.fixture
-def erin(db):
-    return UserFactory(name="Erin", administrator=True)
-
-
-@pytest.fixture
 def cast(company, erin):
     return {
         "alice": linked("alice", name="Alice"),

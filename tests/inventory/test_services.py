@@ -22,11 +22,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def erin():
-    return UserFactory(name="Erin", administrator=True)
-
-
-@pytest.fixture
 def frank():
     return UserFactory(name="Frank", administrator=True)
 

@@ -30,7 +30,7 @@ def say_whose(principal: Principal, person: Identity, *, by: Any, reason: str = 
     _answer(row, Choice.PERSON, by=by, reason=reason, person=person)
     data = {"person": str(person), "account": _account(row), "reason": row.reason}
     audit.record("inventory.principal.linked", by=by, subject=row.principal, about=[person], data=data)
-    _carry_out(row)
+    _carry_out(row.principal.connection_id)
     return row
 
 
@@ -44,7 +44,7 @@ def say_machine(principal: Principal, *, by: Any, reason: str = "") -> Correlati
     audit.record(
         "inventory.principal.called_machine", by=by, subject=row.principal, about=[before] if before else [], data=data
     )
-    _carry_out(row)
+    _carry_out(row.principal.connection_id)
     return row
 
 
@@ -71,7 +71,7 @@ def unlink_login(principal: Principal, *, by: Any, reason: str = "") -> Correlat
     _answer(row, Choice.LATER, by=by, reason=reason, until=timezone.now())
     data = {"from": str(before), "account": _account(row), "reason": row.reason}
     audit.record("inventory.principal.unlinked", by=by, subject=row.principal, about=[before], data=data)
-    _carry_out(row)
+    _carry_out(row.principal.connection_id)
     return row
 
 
@@ -93,8 +93,8 @@ def accept_proposals(rule: str, *, by: Any) -> int:
         )
     Correlation.objects.bulk_update(due, ["decision", "person", "decided_by", "decided_at", "until", "reason"])
     audit.record_all(events)
-    for connection in {row.principal.connection_id for row in due}:
-        transaction.on_commit(lambda pk=connection: tasks.correlate_people.delay(pk))  # type: ignore[misc]
+    for connection_id in {row.principal.connection_id for row in due}:
+        _carry_out(connection_id)
     return len(due)
 
 
@@ -102,7 +102,7 @@ def ask_whose(principal: Principal, *, by: Any, note: str) -> Correlation:
     """Put an IAM user into the queue because somebody says that it is a person's. Inside the caller's transaction, which
     records why; it changes nothing else."""
     row = _question(principal)
-    if row.decision in ("", Choice.LATER, Choice.MACHINE):
+    if row.decision != Choice.PERSON:
         row.decision, row.until, row.decided_by, row.decided_at = "", None, None, None
         row.asked_by, row.asked_at, row.note, row.reason = by, timezone.now(), note[:300], ""
         row.save(
@@ -121,20 +121,24 @@ def _question(principal: Principal) -> Correlation:
     return found.get(principal=principal)
 
 
+def _is(person: Identity, by: Any) -> bool:
+    return person.user_id is not None and person.user_id == getattr(by, "pk", None)
+
+
 def _require_linkable(row: Correlation, person: Identity, by: Any) -> None:
     is_confirming = row.decision == Choice.PERSON and row.person_id == person.pk  # what a rule says, also of a leaver
     if not person.is_human or (person.ended_at and not is_confirming):
         raise NotPossible(f"{person} is not a person who is here now. Choose somebody else.")
     if person.connection_id != row.principal.connection_id:
         raise NotPossible(f"{person} belongs to another connection. Choose somebody of {row.principal.connection}.")
-    if person.user_id is not None and person.user_id == getattr(by, "pk", None):
+    if _is(person, by):
         raise NotPossible("Another administrator links your own logins.")
 
 
 def _take_from(row: Correlation, by: Any) -> Identity | None:
     """Whose it was until now. Nobody takes a login from themselves: what it holds would leave their reviews."""
     before = row.person if row.decision == Choice.PERSON else None
-    if before and before.user_id is not None and before.user_id == getattr(by, "pk", None):
+    if before and _is(before, by):
         raise NotPossible("Another administrator decides about your own logins.")
     return before
 
@@ -152,6 +156,5 @@ def _account(row: Correlation) -> str:
     return row.principal.resource.external_id if row.principal.resource else ""
 
 
-def _carry_out(row: Correlation) -> None:
-    connection = row.principal.connection_id
-    transaction.on_commit(lambda: tasks.correlate_people.delay(connection))
+def _carry_out(connection_id: int) -> None:
+    transaction.on_commit(lambda: tasks.correlate_people.delay(connection_id))
