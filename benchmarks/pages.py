@@ -72,11 +72,19 @@ def _measure(size: int, only: str) -> list[Page]:
 
 
 def _inspect() -> None:
-    """Look for findings, as the clock does after each reading."""
+    """Work out who can become whom and look for findings, as the clock does after each reading."""
     from apps.insights import inspecting
     from apps.insights.models import Finding
-    from apps.inventory.models import Connection
+    from apps.inventory import tracing
+    from apps.inventory.models import Connection, Escalation, Tracing
 
+    if not Tracing.objects.exists():
+        started, before = time.perf_counter(), _processor()
+        tracing.trace(Connection.objects.get())
+        took, used = time.perf_counter() - started, _processor() - before
+        sys.stdout.write(
+            f"{Escalation.objects.count():,} escalations in {took:.1f} s, {used:.1f} s of processor time\n"
+        )
     if not Finding.objects.exists():
         started, before = time.perf_counter(), _processor()
         inspecting.inspect(Connection.objects.get())

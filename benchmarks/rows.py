@@ -1,5 +1,6 @@
 """A company in the database, written set-based and skewed like real ones: a few accounts hold most of what there is, most
-people are in a handful of groups, one group has half of everybody, one person can do everything everywhere.
+people are in a handful of groups, one group has half of everybody, one person can do everything everywhere. Roles let each
+other in, some in long chains.
 
 `fill(1_000_000)` is the design size: 1,000 accounts, 100,000 identities (60,000 people, 40,000 machines), 2,000 groups and
 a million open assignments, and half as many that ended. Nothing is read or normalised here: `benchmarks.sync` measures
@@ -17,6 +18,7 @@ from django.db import models, transaction
 from apps.inventory.models import Connection, Correlation, Credential, Entitlement, Identity, Principal, Resource
 from apps.inventory.models.connections import ScopeScan, SyncRun
 from apps.users.models import User
+from benchmarks import ways
 
 RUNS = 60  # complete readings that are kept, each with a row for each account
 SETS = 60  # permission sets; the first are provisioned nearly everywhere, the last in few accounts
@@ -68,7 +70,7 @@ def fill(assignments: int) -> Company:
         for model, source, values in _ROWS:
             _insert(cursor, model, source, values, numbers)
             cursor.execute("ANALYZE")
-        for statement in _LINKS:
+        for statement in (*_LINKS, ways.TRUSTS):
             cursor.execute(statement, numbers)
         for pairs in _HELD:
             cursor.execute(_HOLD.format(pairs=pairs), numbers)
@@ -177,7 +179,7 @@ _ROWS: tuple[Rows, ...] = (
             "identity_id": "i.id",
             "resource_id": "r.id",
             "kind": "CASE WHEN i.id %% 6 = 0 THEN 'iam_user' ELSE 'iam_role' END",
-            "external_id": "i.external_id",
+            "external_id": ways.ARN,
             "name": "i.name",
             "last_used_at": "CASE WHEN i.id %% 3 > 0 THEN now() - random() * interval '200 days' END",
             "first_seen_at": "i.first_seen_at",
@@ -210,7 +212,7 @@ _ROWS: tuple[Rows, ...] = (
                 (ARRAY['admin','privileged','write','write','read','read','read'])[1 + n %% 7] END""",
             "privilege_reason": "'It can do what its policy says.'",
             "privilege_statement": """'{"Effect": "Allow", "Action": "*", "Resource": "*"}'""",
-            "documents": """'[{"name": "inline", "document": {"Statement": [{"Effect": "Allow", "Action": "s3:*"}]}}]'""",
+            "documents": ways.document("n = 1 OR n %% 7 = 0", "n %% 5 = 0"),
             "first_seen_at": _YEARS,
         },
     ),
@@ -241,6 +243,7 @@ _ROWS: tuple[Rows, ...] = (
             "privilege": """(ARRAY['admin','privileged','write','write','write','read','read','read','read','unknown'])
                 [1 + n %% 10]""",
             "privilege_reason": "'It can do what its policy says.'",
+            "documents": ways.document("n %% 10 = 0", "n %% 6 = 4"),
             "first_seen_at": _YEARS,
         },
     ),
