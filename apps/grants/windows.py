@@ -50,7 +50,7 @@ def _writer_of(shared_key: str, rows: Mapping[Any, list[Grant]]) -> Provisioner 
     """What writes the object; None when nothing is said in it."""
     for grants in rows.values():
         return provisioner_of(grants[0])
-    stop = StopWrite.objects.said_in(shared_key).select_related("connection").exclude(provisioner="").first()
+    stop = StopWrite.objects.said_in(shared_key).first()
     return registry.provisioner(stop.connection.kind, stop.provisioner, stop.connection.config) if stop else None
 
 

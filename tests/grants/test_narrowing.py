@@ -12,14 +12,16 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.grants import narrowing, periodic, provisioning, reconciling, services
-from apps.grants.models import Drift, EndReason, Extension, Grant, Home, Reconciliation, State
+from apps.grants.models import Drift, EndReason, Extension, Grant, Home, Reconciliation, Scope, State
 from apps.grants.models.homes import name_here
 from apps.grants.services import drift as deciding
 from apps.grants.services import narrowing as trusting
+from apps.grants.services import stops
 from apps.inventory.models import Assignment
 from tests.factories.inventory import ConnectionFactory, PrincipalFactory, SyncRunFactory
 from tests.grants.system import ACCOUNT, START, YES, System, make_due
 from tests.grants.test_drift import guard_only, hold, known_administrator
+from tests.grants.test_stops import PASSKEY
 
 MINUTE = timedelta(minutes=2)
 
@@ -167,6 +169,21 @@ def test_ending_takes_back_no_deny_of_what_was_forgotten(lived: System, clock) -
     lived.run_clock()
     assert not lived.can_use(lived.alice)
     assert not lived.can_use(lived.bob, at=ends_at)
+
+
+def test_a_stop_takes_back_no_deny_of_what_was_forgotten(lived: System) -> None:
+    """No row of a grant is left in the guard; the stop alone says whose object it is."""
+    forgotten = lived.active(lived.bob)
+    line = ("bob", lived.read.external_id), lived.world.guards[ACCOUNT]["bob", lived.read.external_id]
+    forget(forgotten)
+    restore()
+    erin = known_administrator(lived, "Erin")
+    stop = stops.order(scope=Scope.ACCOUNT, subject=lived.account, reason="It was stolen.", by=erin, step_up=PASSKEY)
+    for row in stop.writes.all():
+        provisioning.write_stop(row.pk)
+    guard = lived.world.guards[ACCOUNT]
+    assert line in guard.items()
+    assert ("*", "*") in guard
 
 
 def test_an_end_that_was_earlier_than_the_dump_knows_stays_earlier(lived: System, clock) -> None:

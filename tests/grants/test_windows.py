@@ -13,11 +13,14 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.connectors.base import Target, Window
 from apps.grants import services, warrants
-from apps.grants.models import EndReason, Grant, State
+from apps.grants.models import EndReason, Grant, Scope, State
+from apps.grants.services import stops
 from apps.grants.windows import is_held_standing, is_open, target_for, target_of, window_for, windows_of
 from apps.inventory.models import Assignment, Connection, Entitlement, Principal, Resource
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory
+from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, START, System
+from tests.grants.test_stops import PASSKEY
 
 
 def test_the_number_of_queries_does_not_grow_with_the_people_in_it(system: System) -> None:
@@ -209,3 +212,11 @@ def test_grants_with_an_object_of_their_own_are_never_taken_together(
     monkeypatch.setattr(Grant, "is_alone_in_aws", True)
     ends = {window.target.reference: window.not_after for window in windows_of(short.shared_key)}
     assert ends == {short.reference: START + HOUR, long.reference: START + 2 * HOUR}
+
+
+def test_a_stop_is_said_as_a_deny_since_it_was_ordered(system: System, clock: Any) -> None:
+    erin = UserFactory(name="Erin", administrator=True)
+    stop = stops.order(scope=Scope.ACCOUNT, subject=system.account, reason="It was stolen.", by=erin, step_up=PASSKEY)
+    clock.shift(HOUR)
+    [said] = windows_of(stop.writes.get().shared_key)
+    assert (said.is_open, said.not_after, said.target.principal_external_id) == (False, START, "*")
