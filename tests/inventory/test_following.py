@@ -197,8 +197,64 @@ def test_a_full_reading_settles_what_was_marked_before_it(
     world.scan_problems[SANDBOX].append("Page 2 could not be read.")
     following.settle(read())
     left = set(ChangeMark.objects.unread().values_list("kind", "account_id"))
-    assert left == {("account", SANDBOX), ("rest", "")}, "what was read incompletely is still to be read"
+    assert left == {("account", SANDBOX)}, "what was read incompletely is still to be read"
     world.scan_problems.clear()
+    following.settle(read())
+    assert not ChangeMark.objects.unread().exists()
+
+
+def test_a_full_reading_settles_nothing_that_aws_may_not_have_shown_it(
+    followed: Connection, world: fake_world.World, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(world, ("holders", "", ADMIN_IN_PROD), ("account", PROD, ""), ("rest", "", ""))
+    following.listen(followed.pk)
+    monkeypatch.setattr(ChangeMark, "SETTLES_FOR", timedelta(seconds=10))
+    following.settle(read())
+    assert ChangeMark.objects.unread().count() == 3, "these events are a moment old"
+    ChangeMark.objects.update(seen_at=timezone.now() - ChangeMark.SETTLES_FOR)
+    following.settle(read())
+    assert not ChangeMark.objects.unread().exists()
+
+
+def test_an_account_that_cannot_be_read_does_not_have_everything_read_every_hour(
+    followed: Connection, world: fake_world.World, read: Any
+) -> None:
+    def needs_all() -> bool:
+        last = SyncRun.objects.latest("pk").started_at
+        return following.needs_all(followed, last, timezone.now() + following.EARLY_AFTER)
+
+    world.scan_problems[PROD].append("Page 2 could not be read.")
+    tell(world, ("account", PROD, ""))
+    follow(followed)
+    assert needs_all(), "the full reading says what is wrong"
+    following.settle(read())
+    tell(world, ("account", PROD, ""))
+    follow(followed)
+    assert not needs_all(), "it has said so"
+    tell(world, ("account", PROD, ""))
+    following.listen(followed.pk)
+    for _ in range(following.MOST_TRIES):
+        world.script("scan_account", fake_world.raises(Unreachable("AWS does not answer.")))
+        ChangeMark.objects.update(try_at=timezone.now())
+        following.reread(followed.pk, PROD)
+    assert not ChangeMark.objects.unread().exists()
+    tell(world, ("rest", "", ""))
+    following.listen(followed.pk)
+    assert needs_all(), "this may be about what can be read"
+
+
+def test_while_the_directory_cannot_be_read_an_unspecific_change_has_everything_read_ever_more_seldom(
+    followed: Connection, world: fake_world.World, read: Any
+) -> None:
+    tell(world, ("rest", "", ""))
+    following.listen(followed.pk)
+    waits = []
+    for _ in range(following.MOST_TRIES + 1):
+        world.script("scan_directory", fake_world.raises(Denied("Deploy hub.yaml again.")))
+        run = read()
+        following.settle(run)
+        waits.append((ChangeMark.objects.unread().get().try_at - run.started_at) / timedelta(hours=1))
+    assert waits == [2, 4, 8, 16, 32, 32]
     following.settle(read())
     assert not ChangeMark.objects.unread().exists()
 

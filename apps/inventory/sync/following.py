@@ -222,7 +222,7 @@ class _Again:
             self.failed(one, claims.our_fault(error))
             return
         if not is_enough:
-            _leave_to_all(self.connection, one)
+            self.leave_to_all(one)
         settled = read_from - ChangeMark.SETTLES_FOR  # what a later event is about, AWS may not have shown yet
         ChangeMark.objects.filter(pk=one.pk, seen_at__lte=settled).update(read_at=read_from)
         ChangeMark.objects.filter(pk=one.pk).update(try_at=read_from + ChangeMark.RESTS_FOR, tries=0, problem="")
@@ -232,9 +232,21 @@ class _Again:
         tries = one.tries + 1
         said = {"tries": tries, "problem": as_rows.text(problem, 500)}
         if tries >= MOST_TRIES:
-            _leave_to_all(self.connection, one)
+            self.leave_to_all(one)
             said["read_at"] = timezone.now()
         ChangeMark.objects.filter(pk=one.pk).update(try_at=timezone.now() + RETRY_AFTER * 2**tries, **said)
+
+    def leave_to_all(self, one: ChangeMark) -> None:
+        """This needs a full reading, soon; but not for an account that the latest one could not read either, and said so:
+        it would say the same, every hour."""
+        if one.kind == Kind.ACCOUNT:
+            of_account = ScopeScan.objects.filter(
+                resource__connection=self.connection, resource__external_id=one.account_id
+            )
+            latest = of_account.order_by("-started_at").values_list("state", flat=True).first()
+            if latest not in (None, ScopeScan.State.COMPLETE):
+                return
+        mark(self.connection, [Change(one.event_id, one.event_name, one.event_at, "", Kind.REST)])
 
     # ---- what a mark can be about
 
@@ -305,11 +317,6 @@ def _still_alone(connection: Connection, read_from: datetime) -> None:
         raise Late
 
 
-def _leave_to_all(connection: Connection, one: ChangeMark) -> None:
-    """This needs a full reading, soon."""
-    mark(connection, [Change(one.event_id, one.event_name, one.event_at, "", Kind.REST)])
-
-
 def _quiet(_done: int, _of: int, _what: str) -> None:
     """Nobody watches a re-reading."""
 
@@ -323,15 +330,21 @@ def needs_all(connection: Connection, last: datetime | None, now: datetime) -> b
 
 
 def settle(run: SyncRun) -> None:
-    """What a full reading saw needs no reading of its own any more: marks that were there before it read their place."""
-    marks = ChangeMark.objects.filter(connection=run.connection_id, seen_at__lt=run.started_at).unread()
+    """What a full reading saw needs no reading of its own any more: marks of places that it read completely, of events
+    that AWS showed everywhere before it began. Unspecific changes are of the directory and the list of accounts, so one
+    account that cannot be read keeps none of them open; while the directory cannot be read they come ever more seldom."""
+    before = run.started_at - ChangeMark.SETTLES_FOR
+    marks = ChangeMark.objects.filter(connection=run.connection_id, seen_at__lte=before).unread()
     complete = run.scopes.filter(state=ScopeScan.State.COMPLETE)
     accounts = complete.exclude(resource=None).values("resource__external_id")
     marks.filter(kind=Kind.ACCOUNT, account_id__in=accounts).update(read_at=run.started_at)
     if complete.filter(resource=None).exists():
-        marks.filter(kind__in=(Kind.HOLDERS, Kind.MEMBERSHIP)).update(read_at=run.started_at)
-    if run.state == SyncRun.State.COMPLETE:
-        marks.filter(kind=Kind.REST).update(read_at=run.started_at)
+        marks.exclude(kind=Kind.ACCOUNT).update(read_at=run.started_at)
+        return
+    for one in marks.filter(kind=Kind.REST):  # there is one at most
+        one.tries = min(one.tries + 1, MOST_TRIES)
+        one.try_at = run.started_at + EARLY_AFTER * 2**one.tries
+        one.save(update_fields=["tries", "try_at"])
 
 
 def forget(now: datetime) -> None:
