@@ -86,25 +86,26 @@ def _boundaries(principals: Sequence[Principal]) -> dict[tuple[int | None, str],
     return {(account, arn): [knocking.from_json(line, pk) for line in lines] for account, arn, pk, lines in found}
 
 
-def of_sets(sets: Mapping[int, Entitlement]) -> dict[Node, steps.Holder]:
-    """Permission sets, whose holders act as a role that Identity Center made."""
-    said = KnockRow.objects.in_bulk([*sets])
-    return {("set", pk): of_set(entitlement, said.get(pk)) for pk, entitlement in sets.items()}
+def of_sets(sets: Mapping[int, tuple[str, str]]) -> dict[Node, steps.Holder]:
+    """Permission sets by key, as (name, account), whose holders act as a role that Identity Center made. One query."""
+    rows = KnockRow.objects.extra(where=["entitlement_id = ANY(%s)"], params=[[*sets]])
+    said = {row.pk: row for row in rows}
+    return {("set", pk): _of_set(pk, *one, said.get(pk)) for pk, one in sets.items()}
 
 
 def of_set(entitlement: Entitlement, said: KnockRow | None) -> steps.Holder:
     """Whoever holds one permission set. Its `resource` must be loaded."""
-    caller = trusts.of_permission_set(entitlement.name, _account_of(entitlement), said.acts_as if said else "")
+    account = entitlement.resource.external_id if entitlement.resource else ""
+    return _of_set(entitlement.pk, entitlement.name, account, said)
+
+
+def _of_set(pk: int, name: str, account: str, said: KnockRow | None) -> steps.Holder:
+    caller = trusts.of_permission_set(name, account, said.acts_as if said else "")
     if said is None:
         return steps.Holder(caller)
-    bounds = None if said.boundary is None else [knocking.from_json(line, entitlement.pk) for line in said.boundary]
-    lines = [knocking.from_json(line, entitlement.pk) for line in said.lines]
-    return steps.Holder(caller, lines, bounds, runs=said.runs)
+    bounds = None if said.boundary is None else [knocking.from_json(line, pk) for line in said.boundary]
+    return steps.Holder(caller, [knocking.from_json(line, pk) for line in said.lines], bounds, runs=said.runs)
 
 
 def _account_id(principal: Principal) -> str:
     return principal.resource.external_id if principal.resource else ""
-
-
-def _account_of(entitlement: Entitlement) -> str:
-    return entitlement.resource.external_id if entitlement.resource else ""

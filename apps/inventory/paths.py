@@ -21,9 +21,10 @@ from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
 from apps.connectors.aws.policy.knocks import ASSUME
 from apps.core import words
-from apps.inventory import callers
+from apps.inventory import callers, holdings
 from apps.inventory.callers import Node
-from apps.inventory.models import Assignment, Entitlement, Identity, Path, Principal, Resource, Trust
+from apps.inventory.holdings import Light
+from apps.inventory.models import Entitlement, Identity, Principal, Resource, Trust
 from apps.inventory.models.access import by_weight, weight_of
 from apps.inventory.models.holders import CALLERS
 
@@ -77,38 +78,40 @@ class AccessPath:
     """One way into an account. `held` is how it begins (None: the machine itself); `hops` are the roles after that."""
 
     start: Node
-    held: Path | None
+    held: Light | None
     hops: tuple[Hop, ...] = ()
 
     @property
     def key(self) -> str:
         """Names the path in an address, as long as it is the same."""
-        held = (self.held.assignment.pk, self.held.via.pk if self.held.via else 0) if self.held else ()
+        held = (self.held.pk, self.held.via_id or 0) if self.held else ()
         parts = (*self.start, *held, *(hop.role.pk for hop in self.hops))
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     @property
-    def resource(self) -> Resource | None:
-        if self.hops:
-            return self.hops[-1].trust.resource
-        return self.held.assignment.entitlement.resource if self.held else None
+    def resource_id(self) -> int | None:
+        return self.hops[-1].trust.resource_id if self.hops else self._held.resource_id
+
+    @property
+    def account_name(self) -> str:
+        return self.hops[-1].trust.resource.name if self.hops else self._held.account_name or ""
 
     @property
     def privilege(self) -> str:
-        return self.hops[-1].trust.privilege if self.hops else self._entitlement.privilege
+        return self.hops[-1].trust.privilege if self.hops else self._held.privilege
 
     @property
     def reason(self) -> str:
-        return self.hops[-1].trust.privilege_reason if self.hops else self._entitlement.privilege_reason
+        return self.hops[-1].trust.privilege_reason if self.hops else self._held.reason
 
     @property
     def can_escalate(self) -> bool:
-        return not self.hops and self._entitlement.can_escalate
+        return not self.hops and self._held.can_escalate
 
     @property
     def name(self) -> str:
         """What it ends in: a role, or what is held."""
-        return self.hops[-1].role.name if self.hops else self._entitlement.name
+        return self.hops[-1].role.name if self.hops else self._held.name
 
     @property
     def is_conditional(self) -> bool:
@@ -129,35 +132,32 @@ class AccessPath:
     def _beginning(self) -> list[str]:
         if self.held is None:
             return []
-        if self.held.via:
-            return [f"{self._entitlement.name}, through {self.held.via.entitlement.name}"]
-        return [f"{self._entitlement.name}, held directly"]
+        return [f"{self.held.name}, {f'through {self.held.via_name}' if self.held.via_id else 'held directly'}"]
 
     @property
     def goes_with(self) -> tuple[object, ...]:
         """What would have to go for this path to go: the last trust of a chain, or what is held."""
         if self.hops:
             return ("hop", self.hops[-1].source, self.hops[-1].role.pk)
-        return ("held", self.held.removable.pk if self.held else 0)
+        return ("held", self.held.removable_id if self.held else 0)
 
     @property
     def taken(self) -> str:
         """The same in words: "the membership of Engineers", "deployer letting Deploy in"."""
         if self.hops:
             return f"{self.hops[-1].role.name} letting {self.hops[-1].source_name} in"
-        via = self.held.via if self.held else None
-        return f"the membership of {via.entitlement.name}" if via else self._entitlement.name
+        return f"the membership of {self._held.via_name}" if self._held.via_id else self._held.name
 
     def needs(self, gone: tuple[object, ...]) -> bool:
         """Whether this path goes when that goes."""
         if gone[0] == "held":
-            return self.held is not None and self.held.removable.pk == gone[1]
+            return self.held is not None and self.held.removable_id == gone[1]
         return any(("hop", hop.source, hop.role.pk) == gone for hop in self.hops)
 
     @property
-    def _entitlement(self) -> Entitlement:
+    def _held(self) -> Light:
         assert self.held is not None  # a machine's own chain has hops
-        return self.held.assignment.entitlement
+        return self.held
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ class Found:
     paths: list[AccessPath] = field(default_factory=list)
     is_cut: bool = False
     is_traced: bool = True
-    permission_sets: list[int] = field(default_factory=list)
-    held: Sequence[Path] = ()  # all of it, in every account, memberships too
+    permission_sets: list[int] = field(default_factory=list)  # all that are held, in every account
 
     @property
     def worst(self) -> AccessPath | None:
@@ -186,15 +185,16 @@ class Found:
 
 def find(identity: Identity, account: Resource | None = None, *, now: datetime | None = None) -> Found:
     """Every path of `identity` into `account`, or into all of them."""
-    held = Assignment.objects.paths_of(identity)
-    search = _Search(identity, held, account, now or timezone.now())
+    search = _Search(identity, holdings.light_paths_of(identity), account, now or timezone.now())
     search.go()
-    here = [path for path in search.paths() if path.resource is not None and account in (None, path.resource)]
+    here = [
+        path for path in search.paths() if path.resource_id and (account is None or path.resource_id == account.pk)
+    ]
     paths = sorted(
         here, key=lambda path: (path.weight, path.is_conditional, len(path.hops), path.name.lower(), path.key)
     )
     is_traced = hasattr(identity.connection, "tracing")
-    return Found(paths, search.is_cut, is_traced, [pk for kind, pk in search.starts if kind == "set"], held)
+    return Found(paths, search.is_cut, is_traced, [pk for kind, pk in search.starts if kind == "set"])
 
 
 @dataclass
@@ -202,12 +202,12 @@ class _Search:
     """One walk along trusts, from what an identity holds."""
 
     identity: Identity
-    held: Sequence[Path]
+    held: Sequence[Light]
     account: Resource | None
     now: datetime
     is_cut: bool = False
     hops: dict[Node, list[Hop]] = field(default_factory=lambda: defaultdict(list))
-    starts: dict[Node, list[Path | None]] = field(default_factory=lambda: defaultdict(list))
+    starts: dict[Node, list[Light | None]] = field(default_factory=lambda: defaultdict(list))
     names: dict[Node, str] = field(default_factory=dict)
 
     def go(self) -> None:
@@ -224,12 +224,11 @@ class _Search:
 
     def begin(self) -> dict[Node, steps.Holder]:
         """What the identity acts as: a role for each permission set it holds, and its own users and roles."""
+        sets: dict[int, tuple[str, str]] = {}
         for path in self.held:
-            entitlement = path.assignment.entitlement
-            if entitlement.kind == Entitlement.Kind.PERMISSION_SET and entitlement.resource:
-                self.starts["set", entitlement.pk].append(path)
-        held = [path.assignment.entitlement for rows in self.starts.values() for path in rows if path]
-        sets = {entitlement.pk: entitlement for entitlement in held}
+            if path.kind == Entitlement.Kind.PERMISSION_SET and path.account_id:
+                self.starts["set", path.entitlement_id].append(path)
+                sets[path.entitlement_id] = (path.name, path.account_id)
         principals = list(
             Principal.objects.present()
             .filter(identity=self.identity, kind__in=CALLERS)
@@ -238,7 +237,7 @@ class _Search:
         )
         for principal in principals:
             self.starts["principal", principal.pk] = [None]
-        self.names |= {("set", pk): entitlement.name for pk, entitlement in sets.items()}
+        self.names |= {("set", pk): name for pk, (name, _) in sets.items()}
         return {**callers.of_sets(sets), **self.principals(principals)}
 
     def principals(self, principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
@@ -296,7 +295,7 @@ class _Search:
 
     def paths(self) -> Iterator[AccessPath]:
         """All that is held, then all chains, the short ones first."""
-        yield from (AccessPath(("held", path.assignment.pk), path) for path in self.held if not path.is_membership)
+        yield from (AccessPath(("held", path.pk), path) for path in self.held if not path.is_membership)
         queue = [AccessPath(node, held) for node, rows in self.starts.items() for held in rows]
         walked = 0
         for _ in range(DEPTH):

@@ -54,7 +54,7 @@ def test_what_is_held_and_what_it_leads_to_are_paths(company, alice):
 def test_every_account_at_once(company, alice):
     found = find(company, alice)
     assert lines(found) == ["Deploy, through Engineers", "Deploy, through Engineers → deployer"]
-    assert [path.resource for path in found.paths] == [company.tools, company.prod]
+    assert [path.resource_id for path in found.paths] == [company.tools.pk, company.prod.pk]
 
 
 def test_a_trust_without_a_policy_is_no_path_from_another_account(company, alice):
@@ -186,7 +186,7 @@ def test_a_role_of_another_connection_is_none_of_ours(company, alice):
     other.connection.name = "elsewhere"
     other.role("deployer", trust("*"), may=[EVERYTHING])
     tracing.trace(other.connection)
-    assert {path.resource for path in find(company, alice).paths} == {company.prod, company.tools}
+    assert {path.resource_id for path in find(company, alice).paths} == {company.prod.pk, company.tools.pk}
     assert Connection.objects.count() == 2
 
 
@@ -206,7 +206,7 @@ def test_the_queries_are_the_same_for_one_path_and_for_twenty(company, alice):
         tracing.trace(company.connection)
         with CaptureQueriesContext(database) as captured:
             found = paths.find(Identity.objects.get(pk=alice.identity.pk), company.prod)
-            assert all(path.words and path.resource.name and path.reason for path in found.paths)
+            assert all(path.words and path.account_name and path.reason for path in found.paths)
             assert all(hop.why for path in found.paths for hop in path.hops)
         return len(captured)
 

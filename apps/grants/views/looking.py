@@ -16,6 +16,7 @@ from apps.grants.models import LIVE, EndReason, Grant, State
 from apps.inventory import extensions
 from apps.inventory import permissions as inventory
 from apps.inventory.models.holders import Identity
+from apps.inventory.paths import AccessPath
 from apps.users.models import User
 
 # How often an open page looks at its grant again, in seconds; what is over does not change any more.
@@ -111,7 +112,7 @@ def _load(request: HttpRequest, pk: int) -> Grant:
     return grant
 
 
-def _paths_left(user: User, grant: Grant) -> list[paths.Other] | None:
+def _paths_left(user: User, grant: Grant) -> list[AccessPath] | None:
     """What else the holder has in the same account, that this grant's end leaves standing. None for those who may see
     this grant but neither all that its holder has nor all that there is in the account."""
     identity, account = grant.identity, grant.entitlement.resource

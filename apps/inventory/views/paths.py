@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from apps.core import paging, words
 from apps.inventory import extensions, permissions
 from apps.inventory import paths as ways_in
-from apps.inventory.models import Escalation, Identity, Resource, Tracing
+from apps.inventory.models import Escalation, Identity, Tracing
 from apps.inventory.paths import AccessPath, Found
 from apps.inventory.views import ways
 from apps.inventory.views.common import account_asked, freshness, part, user_of
@@ -35,7 +35,7 @@ class Line:
 class Reached:
     """One account that somebody gets into."""
 
-    resource: Resource
+    pk: int
     worst: AccessPath
     count: int
     by_role: int
@@ -119,12 +119,10 @@ def _reached(found: Iterable[AccessPath]) -> list[Reached]:
     """The accounts, those with the most powerful way in first."""
     by_account: dict[int, list[AccessPath]] = {}
     for path in found:
-        if path.resource is not None:
-            by_account.setdefault(path.resource.pk, []).append(path)
+        if path.resource_id is not None:
+            by_account.setdefault(path.resource_id, []).append(path)
     return [
-        Reached(rows[0].resource, rows[0], len(rows), sum(bool(path.hops) for path in rows))
-        for rows in by_account.values()
-        if rows[0].resource is not None
+        Reached(pk, rows[0], len(rows), sum(bool(path.hops) for path in rows)) for pk, rows in by_account.items()
     ]
 
 
@@ -132,10 +130,9 @@ def _steps(identity: Identity, path: AccessPath) -> list[tuple[str, str]]:
     """The path as icons and words, from who to where."""
     steps = [("user" if identity.is_human else "robot", identity.name)]
     if path.held:
-        if path.held.via:
-            steps.append(("users-group", path.held.via.entitlement.name))
-        entitlement = path.held.assignment.entitlement
-        place = f" in {entitlement.resource.name}" if entitlement.resource and path.hops else ""
-        steps.append(("key", f"{entitlement.name}{place}"))
+        if path.held.via_id:
+            steps.append(("users-group", path.held.via_name))
+        place = f" in {path.held.account_name}" if path.held.account_name and path.hops else ""
+        steps.append(("key", f"{path.held.name}{place}"))
     steps += [("hierarchy-3", f"{hop.role.name} in {hop.trust.resource.name}") for hop in path.hops]
     return steps

@@ -75,11 +75,10 @@ def _cells(path: AccessPath) -> tuple[_Cell, ...]:
 
 def _each(path: AccessPath) -> Iterator[_Cell]:
     if path.held:
-        if path.held.via:
-            yield _Cell(0, path.held.via.entitlement.name, "Group")
-        entitlement = path.held.assignment.entitlement
-        place = entitlement.resource.name if entitlement.resource else "Whole organization"
-        yield _Cell(1, entitlement.name, place, entitlement.privilege in PRIVILEGED)
+        if path.held.via_id:
+            yield _Cell(0, path.held.via_name, "Group")
+        place = path.held.account_name or "Whole organization"
+        yield _Cell(1, path.held.name, place, path.held.privilege in PRIVILEGED)
     for n, hop in enumerate(path.hops, start=2):
         risky = hop.trust.privilege in PRIVILEGED
         yield _Cell(n, hop.role.name, f"Role in {hop.trust.resource.name}", risky, bool(hop.conditions))
