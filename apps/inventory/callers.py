@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
+from django.db import connection as database
 from django.db.models import Q
 
 from apps.connectors.aws.policy import knocks as knocking
@@ -33,8 +36,25 @@ def as_target(trust: Trust) -> steps.Target:
     )
 
 
-def of_principals(principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
-    """Users and roles with all that their policies, and those of their groups, say. Each `resource` must be loaded."""
+class Face(NamedTuple):
+    """A user or role, as far as it is needed to call AWS."""
+
+    pk: int
+    arn: str
+    resource_id: int | None
+    account_id: str
+    boundary: str
+
+
+def face_of(principal: Principal) -> Face:
+    """Its `resource` must be loaded."""
+    account = principal.resource.external_id if principal.resource else ""
+    boundary = principal.attributes.get("boundary") or ""
+    return Face(principal.pk, principal.external_id, principal.resource_id, account, boundary)
+
+
+def of_principals(principals: Sequence[Face]) -> dict[Node, steps.Holder]:
+    """Users and roles with all that their policies, and those of their groups, say."""
     lines: dict[int, list[Knock]] = defaultdict(list)
     runs: dict[int, set[str]] = defaultdict(set)
     said = Assignment.objects.open().filter(
@@ -47,12 +67,11 @@ def of_principals(principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
     bounds = _boundaries(principals)
     found: dict[Node, steps.Holder] = {}
     for one in principals:
-        boundary = one.attributes.get("boundary")
         found["principal", one.pk] = steps.Holder(
-            caller=trusts.Caller(one.external_id, _account_id(one)),
+            caller=trusts.Caller(one.arn, one.account_id),
             knocks=lines[one.pk],
-            boundary=bounds.get((one.resource_id, boundary)) if boundary else None,
-            is_boundary_unread=bool(boundary),
+            boundary=bounds.get((one.resource_id, one.boundary)) if one.boundary else None,
+            is_boundary_unread=bool(one.boundary),
             runs=sorted(runs[one.pk]),
         )
     return found
@@ -71,9 +90,9 @@ def held_by(principals: Sequence[int], rows: AssignmentQuerySet, *columns: str) 
             yield from ((holder, *rest) for holder in groups[group])
 
 
-def _boundaries(principals: Sequence[Principal]) -> dict[tuple[int | None, str], list[Knock]]:
+def _boundaries(principals: Sequence[Face]) -> dict[tuple[int | None, str], list[Knock]]:
     """What the boundaries of these say, by account and ARN. One query, none where nobody has one."""
-    arns = {one.attributes["boundary"] for one in principals if one.attributes.get("boundary")}
+    arns = {one.boundary for one in principals if one.boundary}
     if not arns:
         return {}
     rows = KnockRow.objects.filter(
@@ -87,25 +106,31 @@ def _boundaries(principals: Sequence[Principal]) -> dict[tuple[int | None, str],
 
 
 def of_sets(sets: Mapping[int, tuple[str, str]]) -> dict[Node, steps.Holder]:
-    """Permission sets by key, as (name, account), whose holders act as a role that Identity Center made. One query."""
-    rows = KnockRow.objects.extra(where=["entitlement_id = ANY(%s)"], params=[[*sets]])
-    said = {row.pk: row for row in rows}
-    return {("set", pk): _of_set(pk, *one, said.get(pk)) for pk, one in sets.items()}
+    """Permission sets by key, as (name, account), whose holders act as a role that Identity Center made. One query. As far
+    as it takes to assume roles: what services they could make run something is left out, and so is which policy says what,
+    since most say the same, which is read once."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            """SELECT entitlement_id, acts_as, lines::text, boundary::text
+               FROM unnest(%s::bigint[]) pk JOIN inventory_knock ON entitlement_id = pk""",
+            [[*sets]],
+        )
+        said = {pk: rest for pk, *rest in cursor.fetchall()}
+    read = cache(lambda stored: [knocking.from_json(line) for line in json.loads(stored)])
+    found: dict[Node, steps.Holder] = {}
+    for pk, (name, account) in sets.items():
+        acts_as, lines, boundary = said.get(pk, ("", "[]", None))
+        caller = trusts.of_permission_set(name, account, acts_as)
+        found["set", pk] = steps.Holder(caller, read(lines), None if boundary is None else read(boundary))
+    return found
 
 
 def of_set(entitlement: Entitlement, said: KnockRow | None) -> steps.Holder:
     """Whoever holds one permission set. Its `resource` must be loaded."""
     account = entitlement.resource.external_id if entitlement.resource else ""
-    return _of_set(entitlement.pk, entitlement.name, account, said)
-
-
-def _of_set(pk: int, name: str, account: str, said: KnockRow | None) -> steps.Holder:
-    caller = trusts.of_permission_set(name, account, said.acts_as if said else "")
+    caller = trusts.of_permission_set(entitlement.name, account, said.acts_as if said else "")
     if said is None:
         return steps.Holder(caller)
-    bounds = None if said.boundary is None else [knocking.from_json(line, pk) for line in said.boundary]
-    return steps.Holder(caller, [knocking.from_json(line, pk) for line in said.lines], bounds, runs=said.runs)
-
-
-def _account_id(principal: Principal) -> str:
-    return principal.resource.external_id if principal.resource else ""
+    bounds = None if said.boundary is None else [knocking.from_json(line, entitlement.pk) for line in said.boundary]
+    lines = [knocking.from_json(line, entitlement.pk) for line in said.lines]
+    return steps.Holder(caller, lines, bounds, runs=said.runs)

@@ -176,7 +176,7 @@ class _Escalations:
         known = {row.pk: row for row in rows.select_related("principal", "resource")}
         for trust in known.values():
             trust.principal.resource = account
-        for node, holder in callers.of_principals([row.principal for row in known.values()]).items():
+        for node, holder in callers.of_principals([callers.face_of(row.principal) for row in known.values()]).items():
             yield node, holder, known[node[1]]
         held = Assignment.objects.open().filter(entitlement=OuterRef("pk"))
         sets = Entitlement.objects.present().filter(

@@ -28,7 +28,8 @@ _HELD = """
         FROM mine m JOIN inventory_assignment g ON g.principal_id = m.group_id AND upper_inf(g.period)
     )
     SELECT h.id, h.via_id, h.via_name, h.principal_id, h.entitlement_id, h.is_standing, e.name, e.privilege,
-           e.can_escalate, e.is_ours, e.group_id IS NOT NULL, e.kind, e.privilege_reason, e.resource_id, r.name, r.external_id
+           e.can_escalate, e.is_ours, e.group_id IS NOT NULL, e.kind, e.privilege_reason, e.resource_id, r.name,
+           r.external_id
     FROM held h
     JOIN inventory_entitlement e ON e.id = h.entitlement_id
     LEFT JOIN inventory_resource r ON r.id = e.resource_id

@@ -7,32 +7,29 @@ the same number of queries whatever there is. Everything is bounded, and what a 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from django.contrib.postgres.fields import ArrayField
-from django.db.models import Case, Q, QuerySet, TextField, Value, When
 from django.utils import timezone
 
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
 from apps.connectors.aws.policy.knocks import ASSUME
 from apps.core import words
-from apps.inventory import callers, holdings
+from apps.inventory import callers, doors, holdings
 from apps.inventory.callers import Node
+from apps.inventory.doors import Role
 from apps.inventory.holdings import Light
-from apps.inventory.models import Entitlement, Identity, Principal, Resource, Trust
-from apps.inventory.models.access import by_weight, weight_of
+from apps.inventory.models import Entitlement, Identity, Principal, Resource
+from apps.inventory.models.access import weight_of
 from apps.inventory.models.holders import CALLERS
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
 MOST_ROLES = 200  # that one level looks at, those in the account that is asked about first, then the most powerful
 MOST_PAIRS = 2_000  # of a holder and a role, compared at one level
 MOST_WALKED = 2_000  # chains that are looked at, wherever they lead
-MOST_PATTERNS = 100  # compared in the database; with more, every role is
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,8 @@ class Hop:
     source: Node
     source_name: str
     source_account: str
-    trust: Trust
+    role: Role
     step: steps.Step
-
-    @property
-    def role(self) -> Principal:
-        return self.trust.principal
 
     @property
     def conditions(self) -> str:
@@ -57,7 +50,7 @@ class Hop:
     @property
     def is_foreign(self) -> bool:
         """The role lets in somebody of another account."""
-        return self.trust.resource.external_id != self.source_account
+        return self.role.account_id != self.source_account
 
     @property
     def why(self) -> str:
@@ -90,19 +83,19 @@ class AccessPath:
 
     @property
     def resource_id(self) -> int | None:
-        return self.hops[-1].trust.resource_id if self.hops else self._held.resource_id
+        return self.hops[-1].role.resource_id if self.hops else self._held.resource_id
 
     @property
     def account_name(self) -> str:
-        return self.hops[-1].trust.resource.name if self.hops else self._held.account_name or ""
+        return self.hops[-1].role.account_name if self.hops else self._held.account_name or ""
 
     @property
     def privilege(self) -> str:
-        return self.hops[-1].trust.privilege if self.hops else self._held.privilege
+        return self.hops[-1].role.privilege if self.hops else self._held.privilege
 
     @property
     def reason(self) -> str:
-        return self.hops[-1].trust.privilege_reason if self.hops else self._held.reason
+        return self.hops[-1].role.reason if self.hops else self._held.reason
 
     @property
     def can_escalate(self) -> bool:
@@ -169,6 +162,7 @@ class Found:
     is_cut: bool = False
     is_traced: bool = True
     permission_sets: list[int] = field(default_factory=list)  # all that are held, in every account
+    principals: list[int] = field(default_factory=list)  # all users and roles of the identity, in every account
 
     @property
     def worst(self) -> AccessPath | None:
@@ -187,14 +181,13 @@ def find(identity: Identity, account: Resource | None = None, *, now: datetime |
     """Every path of `identity` into `account`, or into all of them."""
     search = _Search(identity, holdings.light_paths_of(identity), account, now or timezone.now())
     search.go()
-    here = [
-        path for path in search.paths() if path.resource_id and (account is None or path.resource_id == account.pk)
-    ]
+    here = [path for path in search.paths() if path.resource_id and (account is None or path.resource_id == account.pk)]
     paths = sorted(
         here, key=lambda path: (path.weight, path.is_conditional, len(path.hops), path.name.lower(), path.key)
     )
     is_traced = hasattr(identity.connection, "tracing")
-    return Found(paths, search.is_cut, is_traced, [pk for kind, pk in search.starts if kind == "set"])
+    sets, principals = ([pk for kind, pk in search.starts if kind == one] for one in ("set", "principal"))
+    return Found(paths, search.is_cut, is_traced, sets, principals)
 
 
 @dataclass
@@ -216,10 +209,11 @@ class _Search:
         for level in range(DEPTH):
             is_last = level == DEPTH - 1
             reached = self.step(frontier, only_here=is_last)
-            fresh = {pk: trust for pk, trust in reached.items() if ("principal", pk) not in seen}
+            fresh = [role for pk, role in reached.items() if ("principal", pk) not in seen]
             if is_last or not fresh:
                 return
-            frontier = self.principals([trust.principal for trust in fresh.values()])
+            self.names |= {("principal", role.pk): role.name for role in fresh}
+            frontier = callers.of_principals([role.face for role in fresh])
             seen |= {*frontier}
 
     def begin(self) -> dict[Node, steps.Holder]:
@@ -229,69 +223,49 @@ class _Search:
             if path.kind == Entitlement.Kind.PERMISSION_SET and path.account_id:
                 self.starts["set", path.entitlement_id].append(path)
                 sets[path.entitlement_id] = (path.name, path.account_id)
-        principals = list(
-            Principal.objects.present()
-            .filter(identity=self.identity, kind__in=CALLERS)
-            .exclude(resource=None)
-            .select_related("resource")
-        )
+        mine = Principal.objects.present().filter(identity=self.identity, kind__in=CALLERS).exclude(resource=None)
+        principals = list(mine.select_related("resource"))
         for principal in principals:
             self.starts["principal", principal.pk] = [None]
         self.names |= {("set", pk): name for pk, (name, _) in sets.items()}
-        return {**callers.of_sets(sets), **self.principals(principals)}
-
-    def principals(self, principals: Sequence[Principal]) -> dict[Node, steps.Holder]:
         self.names |= {("principal", principal.pk): principal.name for principal in principals}
-        return callers.of_principals(principals)
+        return {**callers.of_sets(sets), **callers.of_principals([*map(callers.face_of, principals)])}
 
-    def step(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> dict[int, Trust]:
+    def step(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> dict[int, Role]:
         """Note every hop from the frontier; returns the roles they lead to."""
-        by_key: dict[str, list[Node]] = defaultdict(list)
-        for node, holder in frontier.items():
-            for key in (*trusts.names_for(holder.caller), holder.caller.account_id):
-                by_key[key].append(node)
-        reached: dict[int, Trust] = {}
+        named, accounts, patterns = _knockers(frontier)
+        by_key = {**named, **accounts}
+        reached: dict[int, Role] = {}
         pairs = 0
-        for trust in self.candidates(frontier, only_here=only_here):
-            target = callers.as_target(trust)
-            for node in dict.fromkeys(node for key in trust.keys for node in by_key.get(key, ())):
+        for role in self.candidates(named, accounts, patterns, only_here=only_here):
+            for node in dict.fromkeys(node for key in role.keys for node in by_key.get(key, ())):
                 pairs += 1
                 if pairs > MOST_PAIRS:
                     self.is_cut = True
                     return reached
                 holder = frontier[node]
-                step = steps.assume(holder, target, self.now)
+                step = steps.assume(holder, role.target, self.now)
                 if step is not None:
-                    self.hops[node].append(Hop(node, self.names[node], holder.caller.account_id, trust, step))
-                    reached[trust.pk] = trust
+                    self.hops[node].append(Hop(node, self.names[node], holder.caller.account_id, role, step))
+                    reached[role.pk] = role
         return reached
 
-    def candidates(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> Iterator[Trust]:
+    def candidates(
+        self, named: Iterable[str], accounts: Iterable[str], patterns: Sequence[str], *, only_here: bool
+    ) -> list[Role]:
         """The roles that could let somebody of the frontier in, each once, at most so many."""
-        keys = dict.fromkeys(key for holder in frontier.values() for key in trusts.names_for(holder.caller))
-        named = _any_of(keys)
-        rows: dict[int, Trust] = {}
-        for condition in (named, _by_account(frontier.values())):
-            if condition is None:
-                continue
-            found = self.roles().filter(condition)
-            if only_here and self.account:
-                found = found.filter(resource=self.account)
-            for trust in found[: MOST_ROLES + 1]:
-                rows.setdefault(trust.pk, trust)
-        self.is_cut |= len(rows) > MOST_ROLES
-        yield from sorted(rows.values(), key=self.importance)[:MOST_ROLES]
-
-    def importance(self, trust: Trust) -> tuple[bool, int, int]:
-        return trust.resource != self.account, weight_of(trust.privilege), trust.pk
-
-    def roles(self) -> QuerySet[Trust]:
-        here = Case(When(resource=self.account, then=Value(0)), default=Value(1)) if self.account else Value(0)
-        return (
-            Trust.objects.filter(resource__connection=self.identity.connection_id, principal__ended_at=None)
-            .select_related("principal__resource", "resource")
-            .order_by(here, by_weight("privilege"), "pk")
+        here = self.account.pk if self.account else None
+        found = doors.letting_in(
+            self.identity.connection_id,
+            named=named,
+            accounts=accounts,
+            patterns=patterns,
+            first=here,
+            only=here if only_here else None,
+            most=MOST_ROLES + 1,
         )
+        self.is_cut |= len(found) > MOST_ROLES
+        return found[:MOST_ROLES]
 
     def paths(self) -> Iterator[AccessPath]:
         """All that is held, then all chains, the short ones first."""
@@ -315,31 +289,19 @@ class _Search:
             queue = longer
 
 
-def _by_account(holders: Iterable[steps.Holder]) -> Q | None:
-    """Roles that trust the whole account of somebody whose policies let them try. None where nobody's do."""
-    accounts: dict[str, None] = {}
+def _knockers(
+    frontier: Mapping[Node, steps.Holder],
+) -> tuple[dict[str, list[Node]], dict[str, list[Node]], list[str]]:
+    """Who is found by which name; who by which account, since their policies let them try; and on what they may."""
+    named: dict[str, list[Node]] = defaultdict(list)
+    accounts: dict[str, list[Node]] = defaultdict(list)
     patterns: dict[str, None] = {}
-    for holder in holders:
+    for node, holder in frontier.items():
+        for key in trusts.names_for(holder.caller):
+            if key == trusts.ANYBODY or "*" not in key:  # no trust names a part of a name
+                named[key].append(node)
         asked = knocking.asks(holder.knocks, ASSUME)
         if asked:
-            accounts[holder.caller.account_id] = None
+            accounts[holder.caller.account_id].append(node)
             patterns |= dict.fromkeys(asked)
-    if not accounts:
-        return None
-    condition = _any_of(accounts)
-    if "*" in patterns or len(patterns) > MOST_PATTERNS:
-        return condition
-    exact = [one for one in patterns if not re.search(r"[*?]", one)]
-    wild = [_as_regex(one) for one in patterns if re.search(r"[*?]", one)]
-    which = Q(arn__in=exact)
-    return condition & (which | Q(arn__regex=f"^({'|'.join(wild)})$") if wild else which)
-
-
-def _any_of(keys: Iterable[str]) -> Q:
-    """Roles filed under any of these keys. One parameter: a list would be one for each, thousands of them."""
-    return Q(keys__overlap=Value([*keys], output_field=ArrayField(TextField())))
-
-
-def _as_regex(pattern: str) -> str:
-    """A pattern of policies in PostgreSQL's words."""
-    return "".join({"*": ".*", "?": "."}.get(letter) or re.sub(r"(\W)", r"\\\1", letter) for letter in pattern)
+    return named, accounts, [*patterns]

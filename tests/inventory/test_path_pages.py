@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.inventory import paths, tracing
-from apps.inventory.models import Identity
+from apps.inventory.models import Identity, Principal
 from apps.inventory.views import ways
 from tests.factories.users import UserFactory
 from tests.inventory.company import EVERYTHING, Company, allow, trust
@@ -128,7 +128,7 @@ def test_what_makes_somebody_an_administrator_is_shown_with_its_statement(compan
 
 def test_hostile_names_stay_text(company, alice, erin):
     company.role("x", trust({"AWS": company.arn("deployer")}))
-    role = paths.find(alice, company.prod).paths[0].hops[-1].role
+    role = Principal.objects.get(pk=paths.find(alice, company.prod).paths[0].hops[-1].role.pk)
     role.name = "<script>alert(1)</script>"
     role.save()
     page = erin.get(address(alice, company.prod)).content.decode()

@@ -110,7 +110,7 @@ def account_paths(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _escalations(identity: Identity, found: Found) -> QuerySet[Escalation]:
     """What this identity can make of itself, as whom it is and with the permission sets that it holds."""
-    mine = Q(principal__identity=identity) | Q(entitlement__in=found.permission_sets)
+    mine = Q(principal__in=found.principals) | Q(entitlement__in=found.permission_sets)
     rows = Escalation.objects.filter(mine, connection=identity.connection_id)
     return rows.select_related("principal", "entitlement", "resource").order_by("steps", "is_conditional", "pk")
 
@@ -134,5 +134,5 @@ def _steps(identity: Identity, path: AccessPath) -> list[tuple[str, str]]:
             steps.append(("users-group", path.held.via_name))
         place = f" in {path.held.account_name}" if path.held.account_name and path.hops else ""
         steps.append(("key", f"{path.held.name}{place}"))
-    steps += [("hierarchy-3", f"{hop.role.name} in {hop.trust.resource.name}") for hop in path.hops]
+    steps += [("hierarchy-3", f"{hop.role.name} in {hop.role.account_name}") for hop in path.hops]
     return steps

@@ -80,8 +80,8 @@ def _each(path: AccessPath) -> Iterator[_Cell]:
         place = path.held.account_name or "Whole organization"
         yield _Cell(1, path.held.name, place, path.held.privilege in PRIVILEGED)
     for n, hop in enumerate(path.hops, start=2):
-        risky = hop.trust.privilege in PRIVILEGED
-        yield _Cell(n, hop.role.name, f"Role in {hop.trust.resource.name}", risky, bool(hop.conditions))
+        risky = hop.role.privilege in PRIVILEGED
+        yield _Cell(n, hop.role.name, f"Role in {hop.role.account_name}", risky, bool(hop.conditions))
 
 
 def _sharing(row: tuple[_Cell, ...]) -> list[tuple[int, str, str]]:

@@ -1,0 +1,105 @@
+"""The roles that could let somebody in, found by whom their trusts name: a plain row for each, since a search looks at
+hundreds and shows a few."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from django.db import connection as database
+
+from apps.connectors.aws.policy import steps, trusts
+from apps.inventory.callers import Face
+from apps.inventory.models.access import HEAVIEST_FIRST
+
+MOST_PATTERNS = 100  # compared in the database; with more, every role is
+
+# One look into the index of keys for each key: comparing each row's keys with thousands would compare all with all.
+_FIND = """
+    WITH asked AS MATERIALIZED (
+        SELECT unnest(%(named)s::text[]) AS key, false AS is_account
+        UNION ALL SELECT unnest(%(accounts)s::text[]), true
+    ), found AS MATERIALIZED (
+        SELECT DISTINCT t.principal_id
+        FROM asked CROSS JOIN LATERAL (
+            SELECT * FROM inventory_trust t WHERE t.keys @> ARRAY[asked.key] OFFSET 0
+        ) t
+        WHERE (NOT is_account OR {reached}) AND (%(only)s::bigint IS NULL OR t.resource_id = %(only)s::bigint)
+    )
+    SELECT t.principal_id, p.name, p.external_id, coalesce(p.attributes ->> 'boundary', ''), t.resource_id, r.name,
+           r.external_id, t.keys, t.lines::text, t.is_fixed, t.privilege, t.privilege_reason
+    FROM found
+    JOIN inventory_trust t ON t.principal_id = found.principal_id
+    JOIN inventory_principal p ON p.id = t.principal_id AND p.ended_at IS NULL
+    JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
+    ORDER BY t.resource_id IS DISTINCT FROM %(first)s::bigint, array_position(%(weights)s::text[], t.privilege::text),
+             t.principal_id
+    LIMIT %(most)s
+"""
+
+
+class Role(NamedTuple):
+    """One role, with its trust and how much it may do."""
+
+    pk: int
+    name: str
+    arn: str
+    boundary: str
+    resource_id: int
+    account_name: str
+    account_id: str
+    keys: Sequence[str]
+    lines: str
+    is_fixed: bool
+    privilege: str
+    reason: str
+
+    @property
+    def face(self) -> Face:
+        return Face(self.pk, self.arn, self.resource_id, self.account_id, self.boundary)
+
+    @property
+    def target(self) -> steps.Target:
+        """As somebody who can be assumed."""
+        return steps.Target(self.arn, self.account_id, _lines(self.lines), is_fixed=self.is_fixed)
+
+
+def letting_in(
+    connection: int,
+    *,
+    named: Iterable[str],
+    accounts: Iterable[str],
+    patterns: Sequence[str],
+    first: int | None,
+    only: int | None,
+    most: int,
+) -> list[Role]:
+    """Roles that trust one of these names, or one of these accounts and have an ARN like one of `patterns`: those in the
+    account `first`, then the most powerful; with `only`, in that account alone."""
+    every = "*" in patterns or len(patterns) > MOST_PATTERNS
+    params = {
+        "connection": connection,
+        "named": [*named],
+        "accounts": [*accounts],
+        "like": "" if every else f"^({'|'.join(map(_as_regex, patterns))})$",
+        "first": first,
+        "only": only,
+        "weights": [str(weight) for weight in HEAVIEST_FIRST],
+        "most": most,
+    }
+    with database.cursor() as cursor:
+        cursor.execute(_FIND.format(reached="true" if every else "t.arn ~ %(like)s"), params)
+        return [*map(Role._make, cursor.fetchall())]
+
+
+@lru_cache(maxsize=2048)
+def _lines(stored: str) -> tuple[trusts.Line, ...]:
+    return tuple(map(trusts.from_json, json.loads(stored)))
+
+
+def _as_regex(pattern: str) -> str:
+    """A pattern of policies in PostgreSQL's words."""
+    return "".join({"*": ".*", "?": "."}.get(letter) or re.sub(r"(\W)", r"\\\1", letter) for letter in pattern)
