@@ -114,13 +114,13 @@ def target_for(principal: Principal, entitlement: Entitlement) -> Target:
 
 def _window(grants: list[Grant], held: Mapping[int, list[_Held]]) -> Window:
     open_ends = [_end_of(grant) for grant in grants if is_open(grant)]
-    ended = [grant.revoking_at or grant.revoked_at or grant.claimed_at or grant.created_at for grant in grants]
+    ended = [grant.revoking_at or grant.created_at for grant in grants]
     return Window(
         target=target_of(grants[-1]),
         not_after=max(open_ends or ended).replace(microsecond=0),
         is_open=bool(open_ends),
         holds_standing=bool(open_ends) and _holds_standing(grants[-1], held[grants[-1].principal_id]),
-        lapses_at=max((grant.not_after for grant in grants if grant.not_after), default=None),
+        lapses_at=max(grant.not_after for grant in grants if grant.not_after),
     )
 
 

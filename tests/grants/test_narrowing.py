@@ -17,6 +17,7 @@ from apps.grants.models.homes import name_here
 from apps.grants.services import drift as deciding
 from apps.grants.services import narrowing as trusting
 from apps.grants.services import stops
+from apps.grants.windows import windows_of
 from apps.inventory.models import Assignment
 from tests.factories.inventory import ConnectionFactory, PrincipalFactory, SyncRunFactory
 from tests.grants.system import ACCOUNT, START, YES, System, make_due
@@ -184,6 +185,13 @@ def test_a_stop_takes_back_no_deny_of_what_was_forgotten(lived: System) -> None:
     guard = lived.world.guards[ACCOUNT]
     assert line in guard.items()
     assert ("*", "*") in guard
+
+
+def test_an_object_in_which_no_row_says_anything_can_be_compared_meanwhile(lived: System) -> None:
+    key = lived.active().shared_key
+    Grant.objects.update(cleared_at=START)
+    restore()
+    assert windows_of(key) == []
 
 
 def test_an_end_that_was_earlier_than_the_dump_knows_stays_earlier(lived: System, clock) -> None:

@@ -12,12 +12,13 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.test.utils import CaptureQueriesContext
 
 from apps.connectors.base import Target, Window
+from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.grants import services, warrants
 from apps.grants.models import EndReason, Grant, Scope, State
 from apps.grants.services import stops
 from apps.grants.windows import is_held_standing, is_open, target_for, target_of, window_for, windows_of
 from apps.inventory.models import Assignment, Connection, Entitlement, Principal, Resource
-from tests.factories.inventory import EntitlementFactory, PrincipalFactory
+from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, START, System
 from tests.grants.test_stops import PASSKEY
@@ -47,6 +48,30 @@ def test_each_window_knows_what_its_own_holder_has_all_the_time(system: System) 
     assert windows == {"alice": True, "bob": False}
     assert is_held_standing(mine)
     assert not is_held_standing(other)
+
+
+def test_a_deny_is_weighed_against_all_that_its_holder_has_and_gatehouse_did_not_make(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = system.active()
+    for is_ours in (True, False):
+        policy = EntitlementFactory(
+            connection=system.connection,
+            resource=system.account,
+            kind="iam_policy",
+            is_ours=is_ours,
+            documents=[{"name": "p", "document": {"Id": f"ours: {is_ours}"}}],
+        )
+        AssignmentFactory(connection=system.connection, principal=system.alice, entitlement=policy)
+    weighed: list[tuple[Target, list[Any]]] = []
+
+    def would_cut(provisioner: FakeProvisioner, target: Target, documents: list[Any]) -> bool:
+        weighed.append((target, documents))
+        return True
+
+    monkeypatch.setattr(FakeProvisioner, "would_cut", would_cut)
+    assert only_window(grant).holds_standing
+    assert weighed == [(target_of(grant), [{"Id": "ours: False"}])]
 
 
 # ---- what one window says, without a database
