@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import connections
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 OPTIONS = [
@@ -40,6 +41,8 @@ def browser() -> Iterator[Browser]:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)
         yield browser
+        # Beside a loop Django keeps connections of its own (asgiref's `Local`), which nobody finds again once it is gone.
+        connections.close_all()
         browser.close()
 
 
