@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import botocore.session
 import pytest
@@ -21,6 +21,7 @@ from tests.connectors.conftest import CONFIG, HUB, QUIET
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
 INSTANCE = {"InstanceArn": "arn:aws:sso:::instance/ssoins-1111111111111111", "IdentityStoreId": "d-1111111111"}
+FILE = f"AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/2031/01/31/{ACCOUNT}_CloudTrail_eu-west-1_1.json.gz"
 SETTINGS = {**CONFIG, "feed_role": "portal/PortalFeed"}
 
 
@@ -37,7 +38,10 @@ class Fake(Session):
         self._hub = Hub(HUB, f"arn:aws:sts::{HUB}:assumed-role/PortalHub/x")
         self.shut: dict[str, ClientError] = {}
         self.denied: dict[tuple[str, str], ClientError] = {}
-        self.instances: list[Any] = [INSTANCE]
+        self.answers: dict[str, Any] = {
+            "list_instances": {"Instances": [INSTANCE]},
+            "list_objects_v2": {"Contents": [{"Key": FILE}]},
+        }
         self.asked: list[tuple[str, str, str]] = []
 
     def client(self, account_id: str, service: str, role: str) -> Any:
@@ -59,7 +63,7 @@ class Client:
             error = self.aws.denied.get((self.account_id, operation)) or self.aws.denied.get(("*", operation))
             if error:
                 raise error
-            return {"Instances": self.aws.instances} if operation == "list_instances" else {}
+            return self.aws.answers.get(operation, {})
 
         return call
 
@@ -86,10 +90,58 @@ def test_a_connection_that_has_everything_says_so_for_each_right_and_place() -> 
 
 def test_the_bucket_of_the_audit_trail_is_tried_where_the_connection_names_one() -> None:
     aws = Fake(trail_bucket="company-trail", trail_account=ACCOUNT)
-    aws.denied[ACCOUNT, "list_objects_v2"] = denial("s3:ListBucket")
+    found = checkup(aws)
+    assert wrong(found) == []
+    of_trail = {finding.action for finding in found.findings if finding.account_id == ACCOUNT}
+    assert {"s3:ListBucket", "s3:GetObject"} <= of_trail
+    aws.denied[ACCOUNT, "get_object"] = denial("s3:GetObject")
     [finding] = wrong(checkup(aws))
-    assert (finding.account_id, finding.action, finding.state) == (ACCOUNT, "s3:ListBucket", "missing")
-    assert (ACCOUNT, "s3", "get_object") in aws.asked
+    assert (finding.account_id, finding.action, finding.state) == (ACCOUNT, "s3:GetObject", "missing")
+
+
+def test_whether_files_may_be_read_is_told_by_a_file_and_never_by_one_that_is_not_there() -> None:
+    """S3 denies what does not exist to whoever may not list the whole bucket, and our role may not."""
+    aws = Fake(trail_bucket="company-trail", trail_account=ACCOUNT)
+    aws.denied[ACCOUNT, "get_object"] = denial("s3:ListBucket")  # as S3 says it of a file that is not there
+    aws.answers["list_objects_v2"] = {}
+    [finding] = wrong(checkup(aws))
+    assert (finding.action, finding.state) == ("s3:GetObject", "unknown")
+    assert "no file under AWSLogs/ yet" in finding.why
+    aws.denied[ACCOUNT, "list_objects_v2"] = denial("s3:ListBucket")
+    listing, reading = wrong(checkup(aws))
+    assert (listing.action, listing.state) == ("s3:ListBucket", "missing")
+    assert (reading.action, reading.state) == ("s3:GetObject", "unknown")
+    no_bucket = {"Error": {"Code": "NoSuchBucket", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+    aws.denied[ACCOUNT, "list_objects_v2"] = ClientError(no_bucket, "ListObjectsV2")
+    [finding] = wrong(checkup(aws))
+    assert (finding.action, finding.state) == ("s3:GetObject", "unknown")
+    assert "NoSuchBucket" in finding.why
+    assert (ACCOUNT, "s3", "get_object") not in aws.asked
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "wrongs"),
+    [
+        ("InvalidObjectState", "The operation is not valid for the object's storage class", []),
+        ("InvalidRange", "The requested range is not satisfiable", []),
+        ("AccessDenied", "x is not authorized to perform: kms:Decrypt on this resource", [("kms:Decrypt", "missing")]),
+    ],
+)
+def test_what_s3_says_of_a_file_is_about_rights_only_where_it_says_so(
+    code: str, message: str, wrongs: list[tuple[str, str]]
+) -> None:
+    aws = Fake(trail_bucket="company-trail", trail_account=ACCOUNT)
+    status = {"InvalidRange": 416}.get(code, 403)
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    aws.denied[ACCOUNT, "get_object"] = ClientError(answer, "GetObject")
+    assert [(finding.action, finding.state) for finding in wrong(checkup(aws))] == wrongs
+
+
+def test_what_s3_hands_out_is_let_go_at_once() -> None:
+    aws, body = Fake(trail_bucket="company-trail", trail_account=ACCOUNT), Mock()
+    aws.answers["get_object"] = {"Body": body}
+    assert wrong(checkup(aws)) == []
+    body.close.assert_called_once_with()
 
 
 def test_a_missing_right_is_named_with_the_statement_that_gives_it() -> None:
@@ -181,7 +233,7 @@ def test_a_worker_without_credentials_cannot_test_at_all() -> None:
 
 def test_a_region_without_identity_center_is_named_and_its_rights_are_not_guessed() -> None:
     aws = Fake()
-    aws.instances = []
+    aws.answers["list_instances"] = {"Instances": []}
     found = checkup(aws)
     [finding] = wrong(found)
     assert "us-east-1" in finding.why
@@ -209,10 +261,11 @@ def test_of_many_accounts_a_sample_is_tried_that_is_always_the_same_and_has_the_
 
 def test_every_call_is_one_that_aws_would_understand() -> None:
     models = botocore.session.get_session()
-    place = rights.Place(ACCOUNT, "aws", SETTINGS, INSTANCE["InstanceArn"], INSTANCE["IdentityStoreId"])
-    for right in (*rights.IN_ACCOUNTS, *rights.IN_HUB):
+    config = {**SETTINGS, "trail_bucket": "company-trail"}
+    place = rights.Place(ACCOUNT, "aws", config, INSTANCE["InstanceArn"], INSTANCE["IdentityStoreId"], FILE)
+    for right in (*rights.IN_ACCOUNTS, *rights.IN_HUB, *rights.TRAIL):
         service, operation = right.call
-        name = right.action.partition(":")[2]
+        name = {"s3:ListBucket": "ListObjectsV2"}.get(right.action) or right.action.partition(":")[2]
         shape = models.get_service_model(service).operation_model(name).input_shape
         params = dict(right.params(place))
         if shape is None:

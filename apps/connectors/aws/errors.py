@@ -6,6 +6,7 @@ HTTP status; an unknown 4xx is `Refused`: AWS understood us and said no.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -116,6 +117,7 @@ _WHO = (
     ("explicit deny in an identity-based policy", "explicit"),
     ("no identity-based policy allows", "identity"),
 )
+_DENIED = re.compile(r"not authorized to perform: ([a-z0-9-]{1,63}:\w{1,128})", re.ASCII)
 
 
 def who_denies(error: BaseException | None) -> str:
@@ -123,6 +125,14 @@ def who_denies(error: BaseException | None) -> str:
     say, or names another."""
     message = str(_answer_of(error).get("Error", {}).get("Message", ""))
     return next((who for words, who in _WHO if words in message), "")
+
+
+def denied_action(error: BaseException | None) -> str:
+    """Which action AWS says it denies, where it names one: not always the one that was called, since S3 also asks for the
+    key of a file."""
+    message = str(_answer_of(error).get("Error", {}).get("Message", ""))
+    named = _DENIED.search(message)
+    return named[1] if named else ""
 
 
 def _answer_of(error: BaseException | None) -> Mapping[str, Any]:

@@ -1,7 +1,9 @@
 """What reading needs of AWS, one line for each right, and how each is tried without changing anything.
 
 Every call is made for something that does not exist, or for one row: AWS decides about rights first, so "no such thing"
-says that the right is there. `tests/deploy` compares this table with what the code calls and with the templates.
+says that the right is there. Not so S3, which denies what does not exist to whoever may not list the whole bucket (S3 API,
+GetObject, "Permissions"), and our role lists one prefix: there a file is tried that a listing shows.
+`tests/deploy` compares this table with what the code calls and with the templates.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from typing import Any
 from botocore import xform_name
 
 from apps.connectors.aws import identity_center, organizations, trail_files
-from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, who_denies
+from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, denied_action, who_denies
 from apps.connectors.aws.session import Api, Session
 from apps.connectors.base import AccountRecord, Checkup, Finding, Progress
 from apps.connectors.errors import ConnectorError, Denied, Gone, Throttled
 
 MOST_ACCOUNTS = 25  # tested one by one; of more, a sample that is the same every time
 NOBODY = "gatehouse-connection-test"
+ARCHIVED = "InvalidObjectState"  # a file that S3 would hand out, if it were not in an archive
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -32,6 +35,7 @@ class Place:
     config: Mapping[str, Any]
     instance_arn: str = ""
     store_id: str = ""
+    trail_file: str = ""
 
     @property
     def policy_arn(self) -> str:
@@ -151,16 +155,15 @@ DIRECTORY = (
     Right("identitystore:GetGroupMembershipId", _store(GroupId=NO_ID, MemberId={"UserId": NO_ID})),
 )
 # In the account that holds the bucket of the audit trail, where the connection names one.
-TRAIL = (
-    Right(
-        "s3:ListBucket",
-        lambda place: {"Bucket": place.config["trail_bucket"], "Prefix": trail_files.root(place.config), "MaxKeys": 1},
-    ),
-    Right(
-        "s3:GetObject",
-        lambda place: {"Bucket": place.config["trail_bucket"], "Key": f"{trail_files.root(place.config)}{NOBODY}"},
-    ),
+LIST_TRAIL = Right(
+    "s3:ListBucket",
+    lambda place: {"Bucket": place.config["trail_bucket"], "Prefix": trail_files.root(place.config), "MaxKeys": 1},
 )
+READ_TRAIL = Right(
+    "s3:GetObject",
+    lambda place: {"Bucket": place.config["trail_bucket"], "Key": place.trail_file, "Range": "bytes=0-0"},
+)
+TRAIL = (LIST_TRAIL, READ_TRAIL)
 CALLS = {"s3:ListBucket": "list_objects_v2"}  # what boto3 calls an action otherwise than IAM
 
 IN_HUB = (*ORGANIZATION, LIST_INSTANCES, *DIRECTORY)
@@ -255,8 +258,27 @@ class _Trying:
             self.findings.append(self.not_entered(account_id, "Audit trail", refused, anywhere=False))
             return
         place = Place(account_id, self.session.hub().partition, self.session.config)
-        for right in TRAIL:
-            self.attempt(right, place, "Audit trail", "member.yaml")
+        why = "Which files there are could not be listed"
+        if self.attempt(LIST_TRAIL, place, "Audit trail", "member.yaml"):
+            try:
+                listed = self.api.call(account_id, "s3", "list_objects_v2", **LIST_TRAIL.params(place))
+            except ConnectorError as error:  # no such bucket, or a passing fault
+                why = str(error).rstrip(".")
+            else:
+                files = [one["Key"] for one in listed.get("Contents", ())]
+                if files:
+                    place = replace(place, trail_file=files[0])
+                    self.attempt(READ_TRAIL, place, "Audit trail", "member.yaml")
+                    return
+                why = f"There is no file under {LIST_TRAIL.params(place)['Prefix']} yet"
+        self.found(
+            account_id,
+            "Audit trail",
+            READ_TRAIL.action,
+            "unknown",
+            f"{why}, and only a file that is there tells whether files may be read.",
+            "Compare the bucket, its account and its prefix with the trail's, and test again once it has a file.",
+        )
 
     def try_feed(self, place: Place) -> None:
         feed = Api(self.session, "feed_role")
@@ -345,12 +367,12 @@ class _Trying:
             self.found(place.account_id, name, right.action, "unknown", said, "Test again in a while.")
             return True
         refused = self.api.attempt(place.account_id, *right.call, right.params(place))
-        if isinstance(refused, Denied):
-            by = who_denies(refused)
-            words = {"role": self.session.config["reader_role"], "template": template, "action": right.action}
+        if isinstance(refused, Denied) and code_of(refused) != ARCHIVED:
+            by, action = who_denies(refused), denied_action(refused) or right.action
+            words = {"role": self.session.config["reader_role"], "template": template, "action": action}
             why, advice = (text.format(**words) for text in _BY[by])
-            statement = _statement(right.action) if by in ("identity", "") else None
-            self.found(place.account_id, name, right.action, "missing", f"{why}.", advice, statement)
+            statement = _statement(action) if by in ("identity", "") else None
+            self.found(place.account_id, name, action, "missing", f"{why}.", advice, statement)
             return False
         if isinstance(refused, Throttled):
             self.found(place.account_id, name, right.action, "unknown", str(refused), "Test again in a while.")

@@ -219,9 +219,11 @@ class Api:
     ) -> ConnectorError | None:
         """Make a call for its refusal alone, which is given back. Only `rights` does, whose calls come from its table."""
         try:
-            self.call(account_id, service, operation, **params)
+            answer = self.call(account_id, service, operation, **params)
         except ConnectorError as refused:
             return refused
+        if "Body" in answer:
+            answer["Body"].close()
         return None
 
     def queue_url(self, name: str) -> str:
