@@ -1,7 +1,11 @@
 """What ends together is denied with one write, and every receipt says so."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.grants import periodic, provisioning, services, tasks
@@ -107,3 +111,26 @@ def test_nothing_is_written_where_nothing_ends(system: System) -> None:
     provisioning.deny("no such object")
     assert not system.world.calls
     assert system.can_use(at=grant.ends_at - timedelta(seconds=1))
+
+
+def test_every_denial_is_told_by_the_worker_with_its_proof(system: System) -> None:
+    for grant in two_ending(system):
+        provisioning.deny(grant.shared_key)
+        grant.refresh_from_db()
+        told = AuditEvent.objects.get(event="grants.grant.denied", subject=audit.ref(grant))
+        assert told.actor_kind == AuditEvent.ActorKind.WORKER
+        assert told.refs == [audit.ref(one) for one in (grant, grant.identity, grant.entitlement)]
+        assert grant.receipt == [told.data["proof"]]
+
+
+def test_what_lasts_until_it_is_removed_is_not_said_to_be_denied(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant, _ = two_ending(system)
+    monkeypatch.setattr(Grant, "promise", replace(grant.promise, denies=False))
+    provisioning.deny(grant.shared_key)
+    assert not system.world.calls
+    make_due()
+    provisioning.deprovision(grant.pk)
+    grant.refresh_from_db()
+    assert (grant.state, grant.denied_at) == (State.REVOKED, None)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Gone, Refused
@@ -102,6 +103,20 @@ def test_its_timeline_carries_the_proofs(system: System) -> None:
     assert {"grants.grant.claimed", "grants.grant.end_written", "grants.grant.active"} <= set(told)
     for event in ("grants.grant.end_written", "grants.grant.active"):
         assert set(told[event]["proof"]) == {"what", "read_at", "facts"}
+
+
+def test_every_step_is_told_by_the_worker_of_its_holder_and_its_access(system: System) -> None:
+    for who, fault in ((system.alice, None), (system.bob, fake.raises(Refused("There is no room.")))):
+        if fault:
+            system.world.script("check", fault)
+        grant = opened(system.issue(who))
+        steps = [step for step in AuditEvent.objects.order_by("pk") if step.subject == audit.ref(grant)][1:]
+        assert [step.event.rpartition(".")[2] for step in steps] == (
+            ["claimed", "failed"] if fault else ["claimed", "end_written", "active"]
+        )
+        for step in steps:
+            assert step.actor_kind == AuditEvent.ActorKind.WORKER
+            assert step.refs == [audit.ref(one) for one in (grant, grant.identity, grant.entitlement)]
 
 
 # ---- its time

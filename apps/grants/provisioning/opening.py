@@ -45,7 +45,7 @@ def provision(grant_id: int) -> None:
     What cannot help (a limit, a refusal) ends the attempt for good; everything else is tried again by the clock until
     the grant's own time is up.
     """
-    grant = Grant.objects.with_names().select_related("warrant").get(pk=grant_id)
+    grant = Grant.objects.with_names().get(pk=grant_id)
     turn = _begin(grant)
     if turn is None:
         return
