@@ -72,6 +72,27 @@ def provisioned(grant: Grant) -> Grant:
     return grant
 
 
+def test_a_warrant_says_exactly_what_may_be_provisioned_in_words_that_never_change(system: System) -> None:
+    """Warrants are kept: in other words, none that was ever signed would hold any more."""
+    grant = system.active(duration=timedelta(minutes=90), ticket_ref="INC-1")
+    alice = system.alice.identity
+    spec = {
+        "connection": system.connection.pk,
+        "identity": alice.pk,  # type: ignore[union-attr]
+        "principal": "alice",
+        "entitlement": system.read.external_id,
+        "provisioner": "idc_assignment",
+        "seconds": 5400,
+        "reason": "Looking into INC-1.",
+        "ticket": "INC-1",
+        "requester": str(alice.user_id),  # type: ignore[union-attr]
+    }
+    assert grant.warrant.spec == spec
+    assert grant.warrant.digest == warrants.digest(dict(reversed(spec.items())))
+    longer = {**spec, "extends": grant.reference, "seconds": 5400 + 600}
+    assert warrants.spec_of_extension(grant, timedelta(minutes=10)) == longer
+
+
 def test_privileged_access_is_opened_by_another_persons_passkey(system: System, key: SoftKey) -> None:
     grant = provisioned(issue_admin(system, signed(system, key)))
     assert grant.state == State.ACTIVE
