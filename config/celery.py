@@ -37,6 +37,7 @@ CLOCK: dict[str, dict[str, Any]] = {
     "trail": {"task": "apps.inventory.periodic.read_trails_due", "schedule": 60.0, "options": {"expires": 55}},
     "accesses": {"task": "apps.inventory.periodic.read_last_accesses", "schedule": 600.0, "options": {"expires": 500}},
     "prune": {"task": "apps.inventory.periodic.prune_usage", "schedule": 86400.0, "options": {"expires": 3600}},
+    "scans": {"task": "apps.inventory.tasks.sync_prune_scans", "schedule": 86400.0, "options": {"expires": 3600}},
     "answer": {"task": "apps.inventory.tasks.follow_responsibilities", "schedule": 15.0, "options": {"expires": 14}},
     "depart": {"task": "apps.inventory.periodic.end_departed", "schedule": 60.0, "options": {"expires": 55}},
     "persons": {"task": "apps.scim.periodic.link_waiting", "schedule": 300.0, "options": {"expires": 280}},

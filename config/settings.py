@@ -300,6 +300,7 @@ DRIFT_MOST_PERCENT = env.number("DRIFT_MOST_PERCENT", 30)  # of what grants hold
 STALE_KEY_DAYS = env.number("STALE_KEY_DAYS", 90)  # an access key that is older
 UNUSED_DAYS = env.number("UNUSED_DAYS", 90)  # access whose last use is known and longer ago
 SYNC_READERS = env.number("SYNC_READERS", 8)  # accounts that are read at the same time
+SCANS_KEPT_DAYS = env.number("SCANS_KEPT_DAYS", 30)  # what runs said of each account; the runs themselves stay
 # What the audit trail says.
 TRAIL_EVERY_MINUTES = env.number("TRAIL_EVERY_MINUTES", 60)
 TRAIL_BACKFILL_DAYS = env.number("TRAIL_BACKFILL_DAYS", 90)  # how far the first reading of a trail goes back

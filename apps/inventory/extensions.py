@@ -1,5 +1,5 @@
-"""What upper apps add to the inventory's pages, so that inventory knows none of them: tabs, and why an assignment that is
-not standing is there. Registered in `AppConfig.ready`."""
+"""What upper apps add to the inventory's pages, so that inventory knows none of them: tabs, why an assignment that is
+not standing is there, and which runs are evidence. Registered in `AppConfig.ready`."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ class Explained(Protocol):
 
 Explain = Callable[[Iterable[Explained]], Mapping[int, Reason]]
 
+Rows = Callable[[], models.QuerySet[Any, Any]]
+
 _tabs: dict[tuple[str, str], Tab] = {}
 _explanations: dict[str, Explain] = {}
+_kept_runs: dict[str, Rows] = {}
 
 
 def add_tab(tab: Tab) -> None:
@@ -64,6 +67,16 @@ def add_tab(tab: Tab) -> None:
 def add_explanation(name: str, explain: Explain) -> None:
     """Adds a function that gets the assignments of a page at once and answers for those it knows, by primary key."""
     _explanations[name] = explain
+
+
+def keep_runs(name: str, runs: Rows) -> None:
+    """Adds a query of the ids of runs that are evidence: what they said of each scope stays as long as they do."""
+    _kept_runs[name] = runs
+
+
+def kept_runs() -> list[models.QuerySet[Any, Any]]:
+    """Queries of the ids of runs that upper apps show as evidence."""
+    return [runs() for runs in _kept_runs.values()]
 
 
 def tabs_of(request: HttpRequest, row: models.Model) -> list[tuple[str, str]]:

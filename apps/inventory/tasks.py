@@ -11,7 +11,7 @@ from apps.audit import services as audit
 from apps.core import locks
 from apps.inventory import responsibilities, sync, tracing
 from apps.inventory.models import Connection
-from apps.inventory.sync import correlation, following, last_accessed, testing, trails
+from apps.inventory.sync import correlation, following, last_accessed, pruning, testing, trails
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,12 @@ def sync_last_accesses(connection_id: int) -> None:
 def sync_prune_usage() -> None:
     """Drop usage that is older than it is kept for."""
     trails.prune()
+
+
+@shared_task
+def sync_prune_scans() -> None:
+    """Drop what long finished runs said of each scope."""
+    log.info("Scans of old runs that were dropped: %s", pruning.prune(timezone.now()))
 
 
 @shared_task

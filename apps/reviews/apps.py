@@ -12,7 +12,7 @@ class ReviewsConfig(AppConfig):
         from apps.grants import leaving as leavers
         from apps.inventory import extensions
         from apps.reviews import permissions
-        from apps.reviews.models import ReviewItem, State
+        from apps.reviews.models import Campaign, ReviewItem, State
         from apps.reviews.services import leaving
         from apps.users.models import User
 
@@ -31,6 +31,7 @@ class ReviewsConfig(AppConfig):
         extensions.add_tab(
             extensions.Tab(subject="inventory.identity", label="Reviews", url_name="reviews:of_identity", order=30)
         )
+        extensions.keep_runs("reviews.campaigns", Campaign.objects.exclude(run=None).values("run").all)
         navigation.register(
             navigation.Place(
                 label="My review",

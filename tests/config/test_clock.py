@@ -20,6 +20,7 @@ NEEDED = {
     "apps.inventory.periodic.read_trails_due": 300,
     "apps.inventory.periodic.read_last_accesses": 3600,
     "apps.inventory.periodic.prune_usage": 86400,
+    "apps.inventory.tasks.sync_prune_scans": 86400,
     "apps.notifications.periodic.tell": 15,
     "apps.users.tasks.follow_passkeys": 15,
     "apps.inventory.tasks.follow_responsibilities": 60,

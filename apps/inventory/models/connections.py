@@ -295,6 +295,11 @@ class SyncRun(models.Model):
         return self.state == self.State.RUNNING
 
     @property
+    def is_thinned(self) -> bool:
+        """Whether it is so old that what it read may be kept of some scopes only (`sync.pruning`)."""
+        return timezone.now() - self.started_at > timedelta(days=settings.SCANS_KEPT_DAYS)
+
+    @property
     def waits_for_confirmation(self) -> bool:
         return self.state == self.State.HELD and not self.confirmed_drops
 
