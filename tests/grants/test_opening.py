@@ -12,7 +12,7 @@ from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Gone, Refused
-from apps.grants import provisioning
+from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State
 from apps.grants.provisioning import turns
 from tests.grants.system import START, System, make_due
@@ -251,3 +251,40 @@ def test_an_end_that_cannot_be_narrowed_now_is_tried_in_a_minute(system: System)
     grant.refresh_from_db()
     assert (grant.narrowed_at, grant.next_try_at) == (None, START + MINUTE)
     assert grant.not_after == START + 2 * HOUR
+
+
+def test_only_the_one_that_was_asked_about_is_said_to_be_narrowed(system: System) -> None:
+    grant, other = unnarrowed(system), system.active(system.bob)
+    Grant.objects.filter(pk=other.pk).update(narrowed_at=None, not_after=START + 2 * HOUR)
+    provisioning.narrow(grant.pk)
+    other.refresh_from_db()
+    assert (other.narrowed_at, other.not_after) == (None, START + 2 * HOUR)
+
+
+def test_what_ends_meanwhile_is_not_said_to_be_narrowed(system: System) -> None:
+    grant = unnarrowed(system)
+
+    def ended(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("before", "enforce"):
+            services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+
+    system.world.hook = ended
+    provisioning.narrow(grant.pk)
+    grant.refresh_from_db()
+    assert (grant.state, grant.narrowed_at, grant.not_after) == (State.REVOKING, None, START + 2 * HOUR)
+    system.world.calls.clear()
+    provisioning.narrow(grant.pk)
+    assert not system.world.calls
+
+
+def test_an_answer_that_comes_late_says_nothing_about_what_is_settled(system: System) -> None:
+    grant = system.issue()
+
+    def settled(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("after", "open"):
+            Grant.objects.filter(pk=grant.pk).update(state=State.ACTIVE, active_at=START, attempt=2, ticket={})
+
+    system.world.hook = settled
+    system.world.script("open", fake.pending(polls=9))
+    assert opened(grant).ticket == {}
+    assert grant.accepted_at is None

@@ -63,6 +63,13 @@ def test_what_a_turn_writes_falls_on_its_own_grant(two: tuple[Grant, Grant]) -> 
     assert row_of(other) == before
 
 
+def test_opening_one_leaves_the_row_of_another_alone(two: tuple[Grant, Grant]) -> None:
+    mine, other = two
+    before = row_of(other)
+    provisioning.provision(mine.pk)
+    assert (row_of(mine)["state"], row_of(other)) == (State.ACTIVE, before)
+
+
 def test_a_tidying_up_that_failed_does_not_put_off_the_end_that_was_decided_meanwhile(system: System) -> None:
     grant = system.active()
     services.end(grant, by=grant.requested_by, reason=EndReason.DONE)

@@ -188,10 +188,9 @@ def narrow(grant_id: int) -> None:
     turn = Turn(grant)
     try:
         with exclusive("shared", grant.shared_key):
-            grant.refresh_from_db(fields=["ends_at"])  # it may have been extended meanwhile
             turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
             mine = Grant.objects.filter(pk=grant.pk, state=State.ACTIVE)
-            mine.update(not_after=F("ends_at"), narrowed_at=whole_now())
+            mine.update(not_after=F("ends_at"), narrowed_at=whole_now())  # as of now: it may have been extended
     except (ConnectorError, Taken) as error:
         leave_for_later(grant, "its end in AWS is not narrowed yet", error)
 
