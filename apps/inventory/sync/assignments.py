@@ -71,6 +71,7 @@ _BEGIN = """
         SELECT FROM inventory_assignment a
         WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id
           AND (upper_inf(a.period) OR upper(a.period) > %(read_from)s))
+    ORDER BY s.principal_id, s.entitlement_id -- all is looked up before the first is written, and not among them
 """
 _CHANGE = """
     UPDATE inventory_assignment a SET attributes = d.attributes

@@ -80,7 +80,7 @@ def machines(
             "classification": found_out.classification,
             "evidence": as_rows.text(found_out.evidence, 500),
             "confidence": found_out.confidence,
-            "signs": [sign.as_json() for sign in found_out.signs],
+            "signs": as_rows.as_json([sign.as_json() for sign in found_out.signs]),
         }
     return found
 

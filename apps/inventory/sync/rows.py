@@ -1,7 +1,8 @@
 """Records as rows: cleaned, bounded, and with a digest that says whether anything about them changed.
 
 Whatever a record carries was written by somebody outside. Text loses control and direction characters, which could
-make a screen say something else, and everything is cut to what its column holds.
+make a screen say something else, and everything is cut to what its column holds. What goes into a column of JSON is
+canonical JSON already: it is digested and copied into the database as that.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def stored(document: Any) -> Any:
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of a row's values, which are plain but for instants and lengths of time, in hexadecimal."""
-    return hashlib.sha256(_encode_row(values).encode()).hexdigest()
+    """SHA-256 of a row's values in their order, which are plain but for instants and lengths of time, in hexadecimal."""
+    return hashlib.sha256(_encode_row([*values.values()]).encode()).hexdigest()
 
 
 _encode_row = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_taken_apart).encode
@@ -139,7 +140,7 @@ def resource(record: AccountRecord) -> Values:
         "email": text(record.email, 254),
         "provider_state": text(record.state, 30),
         "is_management": record.is_management,
-        "tags": plain(record.tags),
+        "tags": as_json(record.tags),
         "derived": environment_of(record),
     }
 
@@ -156,7 +157,7 @@ def principal(record: PrincipalRecord, resource_id: int | None) -> Values:
         "created_at": record.created_at,
         # Gatehouse's own roles are used by this very reading: that would change with every sync and says nothing.
         "last_used_at": None if facts.get("is_portal") else record.last_used_at,
-        "attributes": plain(facts),
+        "attributes": as_json(facts),
     }
 
 
@@ -169,8 +170,10 @@ def is_reserved(record: PrincipalRecord) -> bool:
 
 
 def entitlement(record: EntitlementRecord, resource_id: int | None, group_id: int | None) -> Values:
-    """An entitlement's row with its computed privilege. Its owner is people's."""
-    return facts(record, resource_id, group_id) | privilege(record)
+    """An entitlement as its model takes it, with its computed privilege. Its owner is people's."""
+    values = facts(record, resource_id, group_id)
+    read = {name: json.loads(values[name]) for name in ("documents", "attributes")}
+    return values | read | privilege(record)
 
 
 def facts(record: EntitlementRecord, resource_id: int | None, group_id: int | None) -> Values:
@@ -184,7 +187,7 @@ def facts(record: EntitlementRecord, resource_id: int | None, group_id: int | No
         "description": text(record.description, 1000),
         "documents": content.documents,
         "session_for": record.session_for,
-        "attributes": {**plain(record.attributes), **content.boundary},
+        "attributes": as_json({**record.attributes, **content.boundary} if content.boundary else record.attributes),
         "is_ours": bool(record.attributes.get("is_ours")),
     }
 
@@ -202,7 +205,7 @@ def mark_of(record: EntitlementRecord, values: Values) -> str:
 class _Content:
     """What an entitlement consists of, as it is kept. `is_dated`: it may speak of dates; said in case of doubt."""
 
-    documents: list[Values]
+    documents: str
     boundary: Values
     mark: str
     is_dated: bool
@@ -222,9 +225,10 @@ def _content(record: EntitlementRecord) -> _Content:
     boundary: Values = {}
     if record.boundary is not None:
         boundary = {"boundary": {"name": text(record.boundary.name, 256), "document": stored(record.boundary.document)}}
-    whole = as_json({"documents": documents, **boundary})
+    kept = as_json(documents)
+    whole = kept + as_json(boundary)
     mark = hashlib.sha256(whole.encode()).hexdigest()
-    content = _Content(documents, boundary, mark, is_dated=bool(_DATED.search(whole)))
+    content = _Content(kept, boundary, mark, is_dated=bool(_DATED.search(whole)))
     if len(_contents) >= MOST_CONTENTS:
         _contents.clear()
     _contents[key] = (record.documents, record.boundary, content)
@@ -249,6 +253,13 @@ def privilege(record: EntitlementRecord) -> Values:
     }
 
 
+def assessed(record: EntitlementRecord) -> Values:
+    """`privilege` as a row, with the statement as JSON."""
+    found = privilege(record)
+    statement = found["privilege_statement"]
+    return {**found, "privilege_statement": None if statement is None else as_json(statement)}
+
+
 UNKNOWN = {
     "privilege": Privilege.UNKNOWN,
     "privilege_reason": "",
@@ -264,5 +275,5 @@ def credential(record: CredentialRecord) -> Values:
         "is_active": record.is_active,
         "created_at": record.created_at,
         "last_used_at": record.last_used_at,
-        "attributes": plain(record.attributes),
+        "attributes": as_json(record.attributes),
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import DatabaseError
 from django.db import connection as database
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 TABLES = {
     "sync_seen": "model text NOT NULL, key text NOT NULL",
@@ -18,6 +18,7 @@ TABLES = {
     "sync_pair": "principal_id bigint NOT NULL, entitlement_id bigint NOT NULL, attributes jsonb NOT NULL",
     "sync_difference": "assignment_id bigint, principal_id bigint, entitlement_id bigint, attributes jsonb",
     "sync_manager": "person text NOT NULL, manager text NOT NULL",
+    "sync_pointing": "id bigint NOT NULL, target bigint, source text NOT NULL",
 }
 
 
@@ -32,12 +33,23 @@ def begin() -> None:
 def end() -> None:
     """Give back what they hold; the session may be used for other things. A lost session has lost them already."""
     with contextlib.suppress(DatabaseError), database.cursor() as cursor:
-        cursor.execute(f"DROP TABLE IF EXISTS {', '.join(f'pg_temp.{name}' for name in TABLES)}")
+        cursor.execute("DISCARD TEMP")
 
 
-def add(table: str, rows: Iterable[Sequence[str]]) -> None:
-    """Add these rows, all of them texts."""
-    with database.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
+def beside(model: type[Model]) -> str:
+    """The name of a table with the columns of `model` and none of its rules, for rows that are on their way into it. It is
+    empty, and whoever fills it empties it."""
+    meta = model._meta
+    name = f"sync_{meta.db_table}"
+    columns = ", ".join(f'"{field.column}" {field.db_type(database)}' for field in meta.concrete_fields)
+    with database.cursor() as cursor:
+        cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})")
+    return name
+
+
+def add(table: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Add these rows."""
+    with database.wrap_database_errors, database.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
 

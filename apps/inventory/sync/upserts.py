@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
+from django.db import connection as database
 from django.db import models
 from django.db.models import QuerySet
+from django.db.models.expressions import DatabaseDefault
+
+from apps.inventory.sync import staging
 
 T = TypeVar("T")
 
@@ -67,7 +72,8 @@ def known(rows: QuerySet[Any], *keys: str) -> dict[Any, Known]:
 def one_of(rows: QuerySet[Any], keys: Iterable[str]) -> QuerySet[Any]:
     """Those with one of these external ids, however many: one parameter, where `__in` would make one of each."""
     column = f'"{rows.model._meta.db_table}"."external_id"'
-    return rows.extra(where=[f"{column} = ANY(%s)"], params=[[*keys]])  # noqa: S610  our own table's name
+    among = f"{column} IN (SELECT jsonb_array_elements_text(%s))"
+    return rows.extra(where=[among], params=[json.dumps([*keys])])  # noqa: S610  our own table's name
 
 
 def due(before: Mapping[Any, Known], rows: Mapping[Any, Mapping[str, Any]], digests: Mapping[Any, str]) -> list[Any]:
@@ -89,34 +95,68 @@ def upsert(
     fixed: Mapping[str, Any],
     changes: Changes,
 ) -> None:
-    """Write the rows that are `due`; the others are not touched. `fixed` columns are the same for all rows and part of
-    the unique key. One statement for each `BATCH`, none where nothing changed."""
+    """Write the rows that are `due`; the others are not touched. Values are those of columns, and JSON where a column
+    holds it. `fixed` columns are the same for all rows and part of the unique key. However many rows there are, they are
+    copied beside the table and go into it in one statement; nothing is asked where nothing changed."""
     wanted = due(before, rows, digests)
     if not wanted:
         return
     changed = sum(key in before for key in wanted)
     changes.add(model, "changed", changed)
     changes.add(model, "added", len(wanted) - changed)
-    columns = {*rows[wanted[0]], "ended_at", "digest"}
-    for batch in batched(wanted):
-        model._default_manager.bulk_create(
-            [
-                model(**fixed, **_named(keys, key), **{"ended_at": None, **rows[key]}, digest=digests[key])
-                for key in batch
-            ],
-            update_conflicts=True,
-            unique_fields=[_field(name) for name in (*fixed, *keys)],
-            update_fields=[_field(name) for name in sorted(columns)],
-        )
+    said = [*dict.fromkeys(("ended_at", *rows[wanted[0]]))]
+    staged = staging.beside(model)
+    copied = _quoted([*keys, *said, "digest"])
+    staging.add(
+        f"{staged} ({copied})", (_row(key, {"ended_at": None, **rows[key]}, said, digests[key]) for key in wanted)
+    )
+    _take(model, staged, keys=keys, said=[*said, "digest"], fixed=fixed)
 
 
-def _named(keys: Sequence[str], key: Any) -> dict[str, Any]:
-    return dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
+def _row(key: Any, values: Mapping[str, Any], said: Sequence[str], mark: str) -> tuple[Any, ...]:
+    return (*(key if isinstance(key, tuple) else (key,)), *(values[column] for column in said), mark)
 
 
-def _field(column: str) -> str:
-    """The name of the field behind a column: bulk_create takes relations by name. external_id is no relation."""
-    return column if column in ("external_id", "unique_id") else column.removesuffix("_id")
+def _take(
+    model: type[models.Model], staged: str, *, keys: Sequence[str], said: Sequence[str], fixed: Mapping[str, Any]
+) -> None:
+    """Insert what was staged, and update what is there already; new rows get what the model says of the other columns."""
+    copied = [*keys, *said]
+    given = {**fixed, **_defaults(model, {*fixed, *copied})}
+    statement = _TAKE.format(
+        table=model._meta.db_table,
+        columns=_quoted([*given, *copied]),
+        values=", ".join([*(["%s"] * len(given)), _quoted(copied)]),
+        staged=staged,
+        unique=_quoted([*fixed, *keys]),
+        updates=", ".join(f'"{column}" = EXCLUDED."{column}"' for column in said),
+    )
+    with database.cursor() as cursor:
+        cursor.execute(statement, [*given.values()])
+        cursor.execute(f"TRUNCATE {staged}")
+
+
+_TAKE = """
+    INSERT INTO "{table}" ({columns}) SELECT {values} FROM {staged}
+    ON CONFLICT ({unique}) DO UPDATE SET {updates}
+"""
+
+
+def _defaults(model: type[models.Model], named: Collection[str]) -> dict[str, Any]:
+    """What the columns of a new row hold that nobody names, as saving a new object would have it. Those that the database
+    fills itself are left to it."""
+    blank = model()
+    fields = [one for one in model._meta.concrete_fields if not one.primary_key and one.column not in named]
+    values = {one.column: (one, one.pre_save(blank, add=True)) for one in fields}
+    return {
+        column: one.get_db_prep_save(value, database)
+        for column, (one, value) in values.items()
+        if value is not None and not isinstance(value, DatabaseDefault)
+    }
+
+
+def _quoted(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
 
 
 def end(model: type[models.Model], pks: Iterable[int], at: datetime, changes: Changes) -> None:
@@ -131,16 +171,24 @@ NOBODY: Pointing = (None, "")
 
 def point(rows: QuerySet[Any], column: str, wanted: Mapping[int, Pointing], changes: Changes) -> None:
     """Let `column` (owner, manager) be what is `wanted`, in the rows it names. Where a person said it, it stays."""
-    model, source = rows.model, f"{column}_source"
+    table, source = rows.model._meta.db_table, f"{column}_source"
     due = [
-        model(pk=pk, **{f"{column}_id": target, source: said})
+        (pk, target, said)
         for pk, now, now_source in rows.values_list("pk", f"{column}_id", source)
         for target, said in [wanted.get(pk, (now, now_source))]
         if is_derived(now_source) and (now, now_source) != (target, said)
     ]
     if due:
-        model._default_manager.bulk_update(due, [column, source], batch_size=BATCH)
-    changes.add(model, "changed", len(due))
+        staging.add("sync_pointing", due)
+        with database.cursor() as cursor:
+            cursor.execute(_POINT.format(table=table, column=f"{column}_id", source=source))
+            cursor.execute("TRUNCATE sync_pointing")
+    changes.add(rows.model, "changed", len(due))
+
+
+_POINT = """
+    UPDATE "{table}" t SET "{column}" = p.target, "{source}" = p.source FROM sync_pointing p WHERE t.id = p.id
+"""
 
 
 def batched(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:

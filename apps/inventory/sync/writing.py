@@ -139,17 +139,18 @@ class Writer:
         before = self.known(self.scope.principals, rows)
         digests = self.digests(Principal, rows)
         changed = [key for key in due(before, rows, digests) if key in before]
-        reborn = self.reborn({key: rows[key] for key in changed}) if changed else []
+        reborn = self.reborn(changed, records) if changed else []
         self.put(Principal, before, rows, digests)
         assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
 
-    def reborn(self, rows: Mapping[str, as_rows.Values]) -> list[int]:
+    def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> list[int]:
         """Principals that carry a name we know and another unique id."""
-        found = self.scope.principals.filter(external_id__in=[*rows]).exclude(attributes__unique_id=None)
+        found = one_of(self.scope.principals, changed).exclude(attributes__unique_id=None)
+        now = {record.external_id: as_rows.plain(record.attributes.get("unique_id")) for record in records}
         return [
             pk
             for pk, key, unique_id in found.values_list("pk", "external_id", "attributes__unique_id")
-            if rows[key]["attributes"].get("unique_id") != unique_id
+            if now[key] != unique_id
         ]
 
     def write_identities(
@@ -190,7 +191,7 @@ class Writer:
         self.note(Entitlement, digests)
         before = self.known(self.scope.entitlements, rows)
         for key in due(before, rows, digests):  # only these are assessed
-            rows[key] |= as_rows.privilege(storable[key])
+            rows[key] |= as_rows.assessed(storable[key])
         self.put(Entitlement, before, rows, digests)
 
     def write_credentials(self, records: Sequence[CredentialRecord]) -> None:
