@@ -9,11 +9,12 @@ import pytest
 from django.utils import timezone
 
 from apps.connectors import fake_world as fake
+from apps.connectors import journal
 from apps.connectors.errors import Throttled
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State
 from apps.grants.provisioning import turns
-from tests.grants.system import START, System, make_due
+from tests.grants.system import ACCOUNT, START, System, make_due
 
 MINUTE = timedelta(minutes=1)
 
@@ -97,3 +98,22 @@ def test_an_opening_that_comes_late_takes_no_turn_at_the_removal(system: System)
     before = row_of(grant)
     provisioning.provision(grant.pk)
     assert row_of(grant) == before
+
+
+def test_what_was_asked_stands_on_the_receipt_in_order_also_when_it_failed(two: tuple[Grant, Grant]) -> None:
+    mine, other = two
+    before = row_of(other)
+
+    def ask(*requests: str) -> None:
+        with turns.on_the_receipt(turns.Turn(mine)):
+            for request in requests:
+                journal.note("iam:PutRolePolicy", ACCOUNT, request, "Throttled")
+            raise Throttled("Slow down.")
+
+    for requests in (["first", "second"], [], ["third"]):
+        with pytest.raises(Throttled):
+            ask(*requests)
+    mine.refresh_from_db()
+    asked = {"call": "iam:PutRolePolicy", "account_id": ACCOUNT, "outcome": "Throttled", "at": START}
+    assert mine.changes == [{**asked, "request_id": request} for request in ("first", "second", "third")]
+    assert row_of(other) == before
