@@ -52,7 +52,7 @@ def order(
     in it denies it with one write, also what no row names. One event says how many grants and which. Its reason stays with
     administrators and auditors.
 
-    `attach_policy` also asks for the organization's stop policy, which everybody in every member account feels. Raises
+    `attach_policy` also asks for the organization's stop policy, which denies all just-in-time roles everywhere. Raises
     `NotPossible` for a missing reason or proof of presence. What a race let through is ended by the next sweep.
     """
     reason = reason.strip()[:MOST_WORDS]

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--attach-stop-policy",
             action="store_true",
-            help="first attach the organization's stop policy: everybody in every member account feels it",
+            help="first attach the organization's stop policy: it denies all just-in-time roles in every member account",
         )
         parser.add_argument("--yes", action="store_true", help="really do it")
         parser.add_argument("--by", default="", help="without a ledger: the e-mail of the administrator who orders it")
