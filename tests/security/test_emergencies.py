@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import transaction
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.grants import provisioning
-from apps.grants.models import Grant, Scope, State, Stop, StopWrite
+from apps.grants.models import Drift, Exodus, Grant, Reconciliation, Scope, State, Stop, StopWrite
 from apps.grants.provisioning.ender import Ender
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
@@ -71,3 +71,52 @@ def test_the_ender_can_do_its_work_and_lift_nothing(acting: Acting, system: Syst
         refused(lambda: StopWrite.objects.update(read_at=timezone.now()))
     assert AuditEvent.objects.get(event="grants.grant.ended_by_ender").actor_name == "the ender"
     assert not system.world.assignments
+
+
+NEVER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+def test_a_web_process_cannot_hold_back_the_write_of_a_stop(acting: Acting, system: System) -> None:
+    system.active()
+    stop = stops.order(scope=Scope.ALL, reason=WHY, by=UserFactory(administrator=True), step_up=PASSKEY)
+    with acting("web"):
+        StopWrite.objects.update(next_try_at=NEVER, problem_count=2**31 - 1)
+    [row] = stop.writes.all()
+    with acting("worker"):
+        provisioning.write_stop(row.pk)
+    row.refresh_from_db()
+    assert row.read_at is not None
+
+
+def test_a_web_process_adds_no_write_that_was_done_already(acting: Acting, system: System) -> None:
+    stop = stops.order(scope=Scope.ALL, reason=WHY, by=UserFactory(administrator=True), step_up=PASSKEY)
+    with acting("web"), pytest.raises(ProgrammingError, match="not written yet"), transaction.atomic():
+        StopWrite.objects.create(stop=stop, connection=system.connection, shared_key="x", read_at=timezone.now())
+
+
+def test_a_web_process_keeps_no_difference_from_being_repaired_for_ever(acting: Acting, system: System) -> None:
+    now = timezone.now()
+    run = Reconciliation.objects.create(connection=system.connection, database="here", next_at=now, state="settled")
+    drift = Drift.objects.create(
+        connection=system.connection, kind="rogue", key="x", what="x", first_seen_at=now, seen_at=now, seen_in=run
+    )
+    erin = UserFactory(administrator=True)
+    with acting("web"):
+        Drift.objects.update(
+            next_try_at=NEVER, decided_at=NEVER, accepted_until=NEVER, accepted_by=erin, accepted_reason="x"
+        )
+        with pytest.raises(ProgrammingError, match="read in AWS"), transaction.atomic():
+            Drift.objects.update(repaired_at=now)
+    drift.refresh_from_db()
+    assert max(drift.next_try_at, drift.decided_at) <= timezone.now()
+    assert drift.accepted_until < now + timedelta(days=92)
+
+
+def test_a_web_process_puts_no_brake_on(acting: Acting, system: System) -> None:
+    now = timezone.now()
+    run = Reconciliation.objects.create(connection=system.connection, database="here", next_at=now)
+    exodus = Exodus.objects.create(connection=system.connection, people_before=1, state="over")
+    with acting("web"):
+        for row in (run, exodus):
+            with pytest.raises(ProgrammingError, match="let go"), transaction.atomic():
+                type(row)._default_manager.update(state="held")

@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from apps.grants.models.grants import Grant
+from apps.grants.models.guarding import only_lets_go, only_puts_off
 from apps.inventory.models import Assignment, Connection, Entitlement, Principal
 
 
@@ -89,6 +90,7 @@ class Reconciliation(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["connection", "-id"], name="reconciliation_latest")]
+        triggers = [only_lets_go]
 
     def __str__(self) -> str:
         return f"Comparison of {self.connection} at {self.started_at:%Y-%m-%d %H:%M} UTC"
@@ -199,6 +201,7 @@ class Drift(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["connection", "kind"], condition=Q(closed_at=None), name="drift_open")]
+        triggers = [only_puts_off]
 
     def __str__(self) -> str:
         return f"D-{self.pk}: {self.what}"

@@ -47,6 +47,57 @@ only_narrows = pgtrigger.Trigger(
     IF NEW.state = 'revoking' THEN
         NEW.revoking_at = LEAST(NEW.revoking_at, now());
     END IF;
+    NEW.problem_count = LEAST(NEW.problem_count, OLD.problem_count);
+    RETURN NEW;
+    """,  # noqa: S608  nothing of it comes from outside
+)
+
+# What a stop still has to be written into may be hurried. That it was written is a worker's word.
+only_hurries = pgtrigger.Trigger(
+    name="only_hurries",
+    when=pgtrigger.Before,
+    operation=pgtrigger.Insert | pgtrigger.Update,
+    func=f"""
+    IF current_user <> '{ROLES["web"]}' THEN
+        RETURN NEW;
+    END IF;
+    NEW.next_try_at = LEAST(NEW.next_try_at, now());
+    NEW.problem_count = 0;
+    IF TG_OP = 'INSERT' AND COALESCE(NEW.read_at, NEW.cleared_at, NEW.written_at) IS NOT NULL THEN
+        RAISE EXCEPTION 'A new write was not written yet.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+    """,  # noqa: S608  nothing of it comes from outside
+)
+
+# A difference may stay for 90 days; nothing that people say of it keeps it from being repaired longer than that.
+only_puts_off = pgtrigger.Trigger(
+    name="only_puts_off",
+    when=pgtrigger.Before,
+    operation=pgtrigger.Update,
+    func=f"""
+    IF current_user <> '{ROLES["web"]}' THEN
+        RETURN NEW;
+    END IF;
+    NEW.next_try_at = LEAST(NEW.next_try_at, now());
+    NEW.decided_at = LEAST(NEW.decided_at, now());
+    NEW.accepted_until = LEAST(NEW.accepted_until, now() + interval '91 days');
+    IF NEW.repaired_at IS NOT NULL AND NEW.repaired_at IS DISTINCT FROM OLD.repaired_at THEN
+        RAISE EXCEPTION 'That it is repaired is read in AWS.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+    """,  # noqa: S608  nothing of it comes from outside
+)
+
+# The brake bites when a worker says so: whoever could put it on would keep every repair and every leaver waiting.
+only_lets_go = pgtrigger.Trigger(
+    name="only_lets_go",
+    when=pgtrigger.Before,
+    operation=pgtrigger.Update,
+    func=f"""
+    IF current_user = '{ROLES["web"]}' AND NEW.state <> OLD.state AND OLD.state <> 'held' THEN
+        RAISE EXCEPTION 'Only what is held is let go.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     RETURN NEW;
     """,  # noqa: S608  nothing of it comes from outside
 )

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from apps.grants.models.guarding import only_lets_go
 from apps.inventory.models import Connection, Identity
 
 
@@ -54,6 +55,7 @@ class Exodus(models.Model):
                 name="exodus_release_says_who",
             ),
         ]
+        triggers = [only_lets_go]
 
     def __str__(self) -> str:
         return f"Many leavers of {self.connection}, {self.began_at:%Y-%m-%d}"

@@ -14,6 +14,7 @@ from django.utils import timezone
 from apps.connectors import registry
 from apps.connectors.base import Target
 from apps.grants.models.grants import Grant
+from apps.grants.models.guarding import only_hurries
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
 
 EVERYTHING = "*"  # any principal, any permission set, in the words of a guard
@@ -218,6 +219,7 @@ class StopWrite(models.Model):
             models.Index(fields=["shared_key"], name="stop_write_shared"),
             models.Index(fields=["next_try_at"], condition=Q(read_at=None), name="stop_write_due"),
         ]
+        triggers = [only_hurries]
 
     def __str__(self) -> str:
         return f"{self.stop.number} in {self.where}"
