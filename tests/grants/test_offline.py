@@ -78,15 +78,14 @@ def test_a_guard_denies_each_pair_once_and_then_everybody_everything(world: fake
     offline.end_all([alice, bob, replace(alice, number="G-again")])
     everybody = replace(
         alice.target,
-        principal_kind="idc_user",
         principal_external_id="*",
         principal_name="everybody",
-        entitlement_kind="permission_set",
         entitlement_external_id="*",
         entitlement_name="everything",
         entitlement_attributes={"permission_set_name": "*"},
         reference="",
     )
+    assert (everybody.principal_kind, everybody.entitlement_kind) == ("idc_user", "permission_set")
     [(target, windows)] = written(world)
     assert target == everybody
     assert list(windows) == [

@@ -88,12 +88,11 @@ def _windows(entries: Sequence[Entry], now: datetime) -> list[Window]:
 
 
 def _everybody(target: Target) -> Target:
+    """Anybody and anything, beside a target of a guard, which only names people and permission sets."""
     return replace(
         target,
-        principal_kind="idc_user",
         principal_external_id=EVERYBODY,
         principal_name="everybody",
-        entitlement_kind="permission_set",
         entitlement_external_id=EVERYBODY,
         entitlement_name="everything",
         entitlement_attributes={"permission_set_name": EVERYBODY},
