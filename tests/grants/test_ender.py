@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def no_database(monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBloc
             raise psycopg.OperationalError("connection refused")
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_overdue_rows", refuse)
+            patch.setattr(module, "_overrun", refuse)
             patch.setattr("apps.core.locks.psycopg.connect", refuse)
             django_db_blocker.block()
             try:
@@ -243,6 +244,67 @@ def test_killed_in_the_middle_the_next_one_goes_on(system: System, clock: Any) -
         Ender().round()
     system.world.hook = None
     assert Ender().round().ended == [grant.number]
+
+
+# Many
+
+
+@pytest.mark.parametrize("has_database", [True, False])
+def test_every_one_has_its_turn_however_many_do_not_move(
+    system: System,
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    no_database: Callable[[], Any],
+    has_database: bool,
+) -> None:
+    """Workers are dead, so nothing that was ended leaves the front; and two cannot be ended at once."""
+    monkeypatch.setattr(module, "BATCH", 2)
+    for name in ("zoe", "yan", "xia", "will", "vera"):
+        system.active(who=system.person(name))
+    ledger.write(path, timezone.now())
+    clock.shift(LATE)
+    system.world.script("close", *(raises(Denied("No right.")) for _ in range(2)))
+    ender = Ender(path)
+    with contextlib.nullcontext() if has_database else no_database():
+        rounds = [ender.round() for _ in range(4)]
+        clock.shift(timedelta(seconds=11))
+        rounds.append(ender.round())
+    assert [len(one.ended) for one in rounds] == [0, 2, 1, 0, 2]
+    assert [len(one.unproven) for one in rounds] == [2, 2, 2, 2, 0]
+    assert {one.overdue for one in rounds} == {5}
+    assert not system.world.assignments
+
+
+def test_who_has_been_over_longest_goes_first(system: System, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    late = system.active(duration=timedelta(minutes=90))
+    early = system.active(who=system.bob)
+    clock.shift(timedelta(hours=2))
+    ender = Ender()
+    assert [ender.round().ended, ender.round().ended] == [[early.number], [late.number]]
+
+
+def test_what_another_keeps_takes_up_no_place(system: System, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    overdue(system, clock)
+    provisioning.provision(system.issue().pk)  # keeps it
+    clock.shift(timedelta(minutes=1))
+    other = system.active(who=system.bob, duration=timedelta(minutes=5))
+    clock.shift(timedelta(minutes=8))
+    ender = Ender()
+    assert [ender.round().ended, ender.round().ended] == [[], [other.number]]
+    assert ender.round().overdue == 1
+
+
+def test_a_round_comes_to_an_end_and_the_next_goes_on(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUND_FOR", -1)
+    first, second = system.active(), system.active(who=system.bob)
+    clock.shift(LATE)
+    ender = Ender()
+    assert [ender.round().ended, ender.round().ended] == [[first.number], [second.number]]
 
 
 # Without the database

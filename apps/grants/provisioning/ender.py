@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from apps.audit import services as audit
@@ -35,9 +36,10 @@ logger = logging.getLogger(__name__)
 
 ENDER = audit.Actor(AuditEvent.ActorKind.WORKER, "the ender")
 NO_DATABASE = (OperationalError, InterfaceError, psycopg.OperationalError)
-BATCH = 500
+BATCH = 500  # in a round
+ROUND_FOR = 120  # seconds, and what is left has the first turn in the next round
 BACKOFF, BACKOFF_CAP = timedelta(seconds=10), timedelta(minutes=5)
-LOOK_AGAIN = timedelta(minutes=10)  # at what was found gone, while its row still says otherwise
+LOOK_AGAIN = timedelta(minutes=10)  # at what was found gone, or kept by another, while its row says the same
 LOCK_WAIT_MS = 5_000  # a worker that holds the object longer may be the one that is stuck
 POLLS = (1, 2, 4, 8)  # seconds between looks at a removal under way
 
@@ -54,8 +56,10 @@ class Report:
 
 @dataclass
 class _Try:
+    number: str = ""
     failures: int = 0
-    next_at: datetime | None = None
+    next_at: datetime | None = None  # None: never looked at
+    is_kept: bool = False
 
 
 class Ender:
@@ -68,9 +72,10 @@ class Ender:
 
     def round(self) -> Report:
         """End what is overdue by the database; by the ledger where there is none."""
+        now = timezone.now()
         try:
-            self._tell()
-            entries = _overdue_rows(timezone.now())
+            turn = self._whose_turn(_overrun(now), now)
+            entries = [ledger.entry_of(grant) for grant in _rows(turn) if not self._is_kept(grant, now)]
         except NO_DATABASE as error:
             logger.warning("The database does not answer, so the ledger is used: %s", error)
             return self.round_without_database()
@@ -90,34 +95,53 @@ class Ender:
             return report
         if found.problem:
             logger.warning("%s What can be read of it counts.", found.problem)
-        return self._end_all(report, overdue_of(found.entries, timezone.now()), has_database=False)
+        now = timezone.now()
+        overdue = {entry.reference: entry for entry in overdue_of(found.entries, now)}
+        turn = self._whose_turn(sorted(overdue, key=lambda one: _over_at(overdue[one], now)), now)
+        return self._end_all(report, [overdue[reference] for reference in turn], has_database=False)
+
+    def _whose_turn(self, overdue: Sequence[str], now: datetime) -> list[str]:
+        """The references that this round looks at, of all that are overdue: first those that nobody looked at, in the
+        order given, then the others, longest waiting first. So every one has its turn, however many do not move."""
+        self._tries = {reference: self._tries.get(reference, _Try()) for reference in overdue}
+        due = [(known.next_at, one) for one, known in self._tries.items() if not known.next_at or known.next_at <= now]
+        due.sort(key=lambda pair: (pair[0] is not None, pair[0] or now))
+        return [reference for _, reference in due[:BATCH]]
+
+    def _is_kept(self, grant: Grant, now: datetime) -> bool:
+        is_kept = _is_kept(grant, now)
+        if is_kept:
+            self._tries[grant.reference] = _Try(next_at=now + LOOK_AGAIN, is_kept=True)
+        return is_kept
 
     def _end_all(self, report: Report, entries: Sequence[Entry], *, has_database: bool = True) -> Report:
-        now = timezone.now()
-        report.overdue = len(entries)
-        self._tries = {entry.reference: self._tries.get(entry.reference, _Try()) for entry in entries}
+        now, until = timezone.now(), time.monotonic() + ROUND_FOR
+        report.overdue = sum(not known.is_kept for known in self._tries.values())
+        waiting = (known for known in self._tries.values() if known.failures and known.next_at and known.next_at > now)
+        report.unproven = {known.number: "tried a moment ago" for known in waiting}
         for entry in entries:
-            known = self._tries[entry.reference]
-            if known.next_at and known.next_at > now:
-                if known.failures:
-                    report.unproven[entry.number] = "tried a moment ago"
-                continue
-            try:
-                proof = _end(entry, has_database=has_database)
-            except (ConnectorError, KeyError, ValueError) as error:
-                known.failures += 1
-                known.next_at = now + min(BACKOFF * 2 ** min(known.failures - 1, 10), BACKOFF_CAP)
-                report.unproven[entry.number] = str(error)
-                logger.warning("%s is overdue and could not be ended: %s", entry.number, error)
-                continue
-            self._tries[entry.reference] = _Try(next_at=now + LOOK_AGAIN)
-            if proof:
-                report.ended.append(entry.number)
-                self._untold.append((entry, proof))
-                logger.warning("%s was overdue and is ended: %s", entry.number, proof.what)
+            self._end_one(entry, report, has_database=has_database)
+            if time.monotonic() > until:
+                break
         if has_database:
             self._tell_if_possible()
         return report
+
+    def _end_one(self, entry: Entry, report: Report, *, has_database: bool) -> None:
+        now, failures = timezone.now(), self._tries[entry.reference].failures
+        try:
+            proof = _end(entry, has_database=has_database)
+        except (ConnectorError, KeyError, ValueError) as error:
+            wait = min(BACKOFF * 2 ** min(failures, 10), BACKOFF_CAP)
+            self._tries[entry.reference] = _Try(entry.number, failures + 1, now + wait)
+            report.unproven[entry.number] = str(error)
+            logger.warning("%s is overdue and could not be ended: %s", entry.number, error)
+            return
+        self._tries[entry.reference] = _Try(next_at=now + LOOK_AGAIN)
+        if proof:
+            report.ended.append(entry.number)
+            self._untold.append((entry, proof))
+            logger.warning("%s was overdue and is ended: %s", entry.number, proof.what)
 
     def _tell_if_possible(self) -> None:
         try:
@@ -161,9 +185,19 @@ def _is_overrun(entry: Entry, now: datetime) -> bool:
     return is_over or is_stuck
 
 
-def _overdue_rows(now: datetime) -> list[Entry]:
-    rows = Grant.objects.overrun(now).with_names().select_related("principal__resource", "assignment")
-    return [ledger.entry_of(grant) for grant in rows.order_by("pk")[:BATCH] if not _is_kept(grant, now)]
+def _over_at(entry: Entry, now: datetime) -> datetime:
+    return min((at for at in (entry.end, entry.revoking_at) if at is not None), default=now)
+
+
+def _overrun(now: datetime) -> list[str]:
+    """References of all that is overdue, longest overdue first."""
+    over_at = Least("ends_at", "not_after", "revoking_at")  # which ignores what is NULL
+    return list(Grant.objects.overrun(now).order_by(over_at, "pk").values_list("reference", flat=True))
+
+
+def _rows(turn: Sequence[str]) -> list[Grant]:
+    found = Grant.objects.with_names().select_related("principal__resource", "assignment").filter(reference__in=turn)
+    return sorted(found, key=lambda grant: turn.index(grant.reference))
 
 
 def _is_kept(grant: Grant, now: datetime) -> bool:
