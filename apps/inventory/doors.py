@@ -17,26 +17,27 @@ from apps.inventory.models.access import HEAVIEST_FIRST
 
 MOST_PATTERNS = 100  # compared in the database; with more, every role is
 
-# One look into the index of keys for each key: comparing each row's keys with thousands would compare all with all.
+# A look into the index of keys for every few of them: comparing each row's keys with thousands compares all with all.
 _FIND = """
     WITH asked AS MATERIALIZED (
-        SELECT unnest(%(named)s::text[]) AS key, false AS is_account
-        UNION ALL SELECT unnest(%(accounts)s::text[]), true
+        SELECT array_agg(key) AS keys, false AS is_account
+        FROM json_array_elements_text(%(named)s::json) WITH ORDINALITY x(key, n) GROUP BY n / 16
+        UNION ALL
+        SELECT array_agg(key), true
+        FROM json_array_elements_text(%(accounts)s::json) WITH ORDINALITY x(key, n) GROUP BY n / 16
     ), found AS MATERIALIZED (
-        SELECT DISTINCT t.principal_id
-        FROM asked CROSS JOIN LATERAL (
-            SELECT * FROM inventory_trust t WHERE t.keys @> ARRAY[asked.key] OFFSET 0
-        ) t
+        SELECT DISTINCT t.principal_id, t.privilege, t.resource_id
+        FROM asked CROSS JOIN LATERAL (SELECT * FROM inventory_trust t WHERE t.keys && asked.keys OFFSET 0) t
         WHERE (NOT is_account OR {reached}) AND (%(only)s::bigint IS NULL OR t.resource_id = %(only)s::bigint)
     )
-    SELECT t.principal_id, p.name, p.external_id, coalesce(p.attributes ->> 'boundary', ''), t.resource_id, r.name,
-           r.external_id, t.keys, t.lines::text, t.is_fixed, t.privilege, t.privilege_reason
+    SELECT p.id, p.name, p.external_id, coalesce(p.attributes ->> 'boundary', ''), r.id, r.name, r.external_id, t.keys,
+           t.lines::text, t.is_fixed, t.privilege, t.privilege_reason
     FROM found
+    JOIN inventory_principal p ON p.id = found.principal_id AND p.ended_at IS NULL
+    JOIN inventory_resource r ON r.id = found.resource_id AND r.connection_id = %(connection)s
     JOIN inventory_trust t ON t.principal_id = found.principal_id
-    JOIN inventory_principal p ON p.id = t.principal_id AND p.ended_at IS NULL
-    JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
-    ORDER BY t.resource_id IS DISTINCT FROM %(first)s::bigint, array_position(%(weights)s::text[], t.privilege::text),
-             t.principal_id
+    ORDER BY found.resource_id IS DISTINCT FROM %(first)s::bigint,
+             array_position(%(weights)s::text[], found.privilege::text), found.principal_id
     LIMIT %(most)s
 """
 
@@ -82,8 +83,8 @@ def letting_in(
     every = "*" in patterns or len(patterns) > MOST_PATTERNS
     params = {
         "connection": connection,
-        "named": [*named],
-        "accounts": [*accounts],
+        "named": json.dumps([*named]),
+        "accounts": json.dumps([*accounts]),
         "like": "" if every else f"^({'|'.join(map(_as_regex, patterns))})$",
         "first": first,
         "only": only,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -50,11 +51,15 @@ EMPTY = mark_safe("")
 @register.simple_tag
 def icon(name: str, classes: str = "") -> SafeString:
     """A decorative icon of the sprite. A name outside static/icons.txt is a ValueError."""
+    return _icon(name, classes, static("dist/icons.svg"))
+
+
+@lru_cache(maxsize=1024)
+def _icon(name: str, classes: str, sprite: str) -> SafeString:
     if name not in ICONS:
         raise ValueError(f"icon {name!r} is not in static/icons.txt")
     css = f"icon {classes}".strip()
-    href = f"{static('dist/icons.svg')}#{name}"
-    return format_html('<svg class="{}" aria-hidden="true"><use href="{}"/></svg>', css, href)
+    return format_html('<svg class="{}" aria-hidden="true"><use href="{}#{}"/></svg>', css, sprite, name)
 
 
 @register.simple_tag

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -13,12 +14,15 @@ from django.views.decorators.http import require_safe
 from apps.core import paging, words
 from apps.inventory import extensions, permissions
 from apps.inventory import paths as ways_in
+from apps.inventory.holdings import Light
 from apps.inventory.models import Escalation, Identity, Tracing
+from apps.inventory.models.access import Privilege
 from apps.inventory.paths import AccessPath, Found
 from apps.inventory.views import ways
 from apps.inventory.views.common import account_asked, freshness, part, user_of
 
-MOST_SHOWN = 60
+MOST_SHOWN = 50
+MOST_ESCALATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def paths(request: HttpRequest, pk: int) -> HttpResponse:
         raise Http404
     found = ways_in.find(identity, account)
     tracing: Tracing | None = getattr(identity.connection, "tracing", None)
+    escalations = list(_escalations(identity, found)[: MOST_ESCALATIONS + 1])
     context = {
         "identity": identity,
         "account": account,
@@ -60,7 +65,8 @@ def paths(request: HttpRequest, pk: int) -> HttpResponse:
         "depth": ways_in.DEPTH,
         "tabs": extensions.tabs_of(request, identity),
         "freshness": freshness([identity.connection]),
-        "escalations": list(_escalations(identity, found)[:MOST_SHOWN]),
+        "escalations": escalations[:MOST_ESCALATIONS],
+        "are_all_escalations": len(escalations) <= MOST_ESCALATIONS,
     }
     if account is None:
         reached = _reached(found.paths)
@@ -110,20 +116,37 @@ def account_paths(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _escalations(identity: Identity, found: Found) -> QuerySet[Escalation]:
     """What this identity can make of itself, as whom it is and with the permission sets that it holds."""
-    mine = Q(principal__in=found.principals) | Q(entitlement__in=found.permission_sets)
-    rows = Escalation.objects.filter(mine, connection=identity.connection_id)
-    return rows.select_related("principal", "entitlement", "resource").order_by("steps", "is_conditional", "pk")
+    principals = [pk for kind, pk in found.starts if kind == "principal"]
+    sets = [pk for (kind, pk), held in found.starts.items() if kind == "set" and not _is_administrator(held[0])]
+    mine = RawSQL(
+        """SELECT id FROM inventory_escalation WHERE principal_id = ANY(%s::bigint[])
+           UNION ALL SELECT id FROM inventory_escalation WHERE entitlement_id = ANY(%s::bigint[])""",
+        [f"{{{','.join(map(str, keys))}}}" for keys in (principals, sets)],
+    )
+    rows = Escalation.objects.filter(pk__in=mine, connection=identity.connection_id)
+    printed = rows.select_related("principal", "entitlement", "resource").only(
+        "reason",
+        "statement",
+        "is_conditional",
+        "first_seen_at",
+        "principal__name",
+        "entitlement__name",
+        "resource__name",
+    )
+    return printed.order_by("steps", "is_conditional", "pk")
+
+
+def _is_administrator(held: Light | None) -> bool:
+    """Outright: there is nothing to make of oneself any more."""
+    return held is not None and held.privilege == Privilege.ADMIN and not held.can_escalate
 
 
 def _reached(found: Iterable[AccessPath]) -> list[Reached]:
     """The accounts, those with the most powerful way in first."""
     by_account: dict[int, list[AccessPath]] = {}
     for path in found:
-        if path.resource_id is not None:
-            by_account.setdefault(path.resource_id, []).append(path)
-    return [
-        Reached(pk, rows[0], len(rows), sum(bool(path.hops) for path in rows)) for pk, rows in by_account.items()
-    ]
+        by_account.setdefault(path.resource_id or 0, []).append(path)
+    return [Reached(pk, rows[0], len(rows), sum(bool(path.hops) for path in rows)) for pk, rows in by_account.items()]
 
 
 def _steps(identity: Identity, path: AccessPath) -> list[tuple[str, str]]:
