@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from celery import shared_task
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.grants.models import Grant, State
@@ -30,11 +32,17 @@ def watch() -> None:
     """Notice what nobody does, so no event tells: grants that end soon, removals that are overdue."""
     now = timezone.now()
     soon = Grant.objects.filter(state=State.ACTIVE, ends_at__gt=now, ends_at__lte=now + services.ENDING_SOON)
-    services.note_ending_soon(soon.order_by("ends_at")[:BATCH], now=now)
-    late = Grant.objects.overdue(now).order_by("pk")
-    after = 0
-    while batch := list(late.filter(pk__gt=after)[:BATCH]):
+    for batch in _batches(soon):
+        services.note_ending_soon(batch, now=now)
+    for batch in _batches(Grant.objects.overdue(now)):
         services.note_overdue(batch)
+
+
+def _batches(grants: QuerySet[Grant]) -> Iterator[list[Grant]]:
+    """All of them, a part at a time: those that were told stay among them."""
+    after = 0
+    while batch := list(grants.filter(pk__gt=after).order_by("pk")[:BATCH]):
+        yield batch
         after = batch[-1].pk
 
 

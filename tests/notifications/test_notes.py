@@ -150,6 +150,18 @@ def test_the_holder_hears_ten_minutes_before_the_end_and_once(company: Company, 
     assert told("grants.grant.ending_soon") == {"Alice": ["Read in production ends at 10:00 UTC on 22 November"]}
 
 
+def test_everybody_hears_however_many_end_at_once(
+    company: Company, clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periodic, "BATCH", 1)
+    active(company)
+    company.active(company.bob, company.read)
+    clock.shift(timedelta(minutes=51))
+    periodic.watch()
+    periodic.watch()
+    assert {who: len(titles) for who, titles in told("grants.grant.ending_soon").items()} == {"Alice": 1, "Bob": 1}
+
+
 def test_a_grant_for_minutes_is_not_announced_twice(company: Company, clock) -> None:
     active(company, duration=timedelta(minutes=15))
     clock.shift(timedelta(minutes=6))

@@ -52,7 +52,7 @@ def ending_soon(event: AuditEvent) -> Iterator[Note]:
         yield Note(
             to=_holder(grant),
             title=f"{grant.entitlement} ends at {at(grant.ends_at)}",
-            text="Finish what you are doing. If you need longer, ask again: the new grant takes over from this one.",
+            text="Finish what you are doing. If you need longer, extend it on its page before it ends, or ask again.",
             url=grant.get_absolute_url(),
         )
 
