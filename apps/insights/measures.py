@@ -58,15 +58,13 @@ def title_of(provisioner: str) -> str:
     return "Standing access removed" if provisioner == REMOVAL else registry.TITLES.get(provisioner, provisioner)
 
 
+# Since when it should have been over, also while no clock ran to say so.
+_OVER = "least(ends_at, revoking_at)"
 # From a decision to what AWS showed. Each is (from, to, which grants).
 STRETCHES = {
     "approval_to_access": ("created_at", "active_at", "origin <> 'found' AND active_at IS NOT NULL"),
-    "end_to_denied": ("revoking_at", "denied_at", "denied_at IS NOT NULL AND revoking_at IS NOT NULL"),
-    "end_to_gone": (
-        "revoking_at",
-        "revoked_at",
-        "state = 'revoked' AND remover <> 'owner' AND revoking_at IS NOT NULL",
-    ),
+    "end_to_denied": (_OVER, "denied_at", "denied_at IS NOT NULL AND revoking_at IS NOT NULL"),
+    "end_to_gone": (_OVER, "revoked_at", "state = 'revoked' AND remover <> 'owner' AND revoking_at IS NOT NULL"),
 }
 
 

@@ -68,11 +68,15 @@ def _standing(now: datetime) -> Iterator[Metric]:
         for row in rows:
             family.add_metric([row.provisioner], getattr(row, name))
         yield family
-    yield GaugeMetricFamily(
+    longest = GaugeMetricFamily(
         "gatehouse_oldest_revocation_seconds",
         "Age of the removal of ours that is open longest; 0 when none is.",
-        measures.age(measures.oldest(row.oldest_ending_at for row in rows), now).total_seconds(),
+        labels=["provisioner"],
     )
+    longest.add_metric(["all"], measures.age(measures.oldest(row.oldest_ending_at for row in rows), now).total_seconds())
+    for row in rows:
+        longest.add_metric([row.provisioner], measures.age(row.oldest_ending_at, now).total_seconds())
+    yield longest
     yield GaugeMetricFamily(
         "gatehouse_end_missed_seconds",
         "For how long the clock has not ended what is over: it does not run. AWS denies it meanwhile.",

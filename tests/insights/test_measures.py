@@ -58,6 +58,12 @@ def test_what_came_to_its_end_before_the_period_does_not_count(system: System) -
     assert [measures.spread(name, later) for name in measures.STRETCHES] == [[], [], []]
 
 
+def test_an_end_that_nobody_saw_to_for_an_hour_took_an_hour(system: System) -> None:
+    took(system, 1, 1, 1, ends_at=timezone.now() - HOUR)
+    since = timezone.now() - timedelta(days=7)
+    assert measures.spread("end_to_gone", since)[0].p50 == pytest.approx(3600, abs=2)
+
+
 def test_what_is_not_through_yet_is_in_no_percentile(system: System) -> None:
     grant = system.active()
     services.end(grant, by=system.alice.identity.user, reason=EndReason.DONE)  # type: ignore[union-attr]

@@ -86,7 +86,8 @@ def test_programs_read_how_fast_and_how_surely(system: System, scrape: Any, coun
     read = scrape()
     assert read["gatehouse_approval_to_access_grants", "all"] == 2
     assert read["gatehouse_approval_to_access_seconds", "idc_assignment", "0.99"] == pytest.approx(9, abs=0.2)
-    assert read["gatehouse_oldest_revocation_seconds",] == 400
+    assert read["gatehouse_oldest_revocation_seconds", "all"] == 400
+    assert read["gatehouse_oldest_revocation_seconds", "idc_assignment"] == 400
     assert read["gatehouse_revocations_unproven", "all"] == read["gatehouse_revocations_overdue", "idc_assignment"] == 1
     assert read["gatehouse_grants_live", "all"] == 1
     assert read["gatehouse_grants_due_to_end", "all"] == 1
@@ -97,7 +98,7 @@ def test_programs_read_how_fast_and_how_surely(system: System, scrape: Any, coun
 
 def test_where_there_is_nothing_the_alarms_have_something_to_look_at(scrape: Any, db: None) -> None:
     read = scrape()
-    assert read["gatehouse_oldest_revocation_seconds",] == 0
+    assert read["gatehouse_oldest_revocation_seconds", "all"] == 0
     assert read["gatehouse_end_missed_seconds",] == 0
     assert read["gatehouse_revocations_unproven", "all"] == 0
 
