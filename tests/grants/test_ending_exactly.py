@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Denied, Gone
 from apps.connectors.fake_provisioners import FakeProvisioner
@@ -120,6 +121,15 @@ def test_nothing_of_its_troubles_is_left_when_it_is_gone(system: System) -> None
     deprovision(grant)
     assert (grant.state, grant.problem, grant.problem_count, grant.ticket) == (State.REVOKED, "", 0, {})
     assert grant.revoked_at == START
+
+
+def test_its_timeline_and_its_holders_tell_that_it_is_gone_with_every_proof(system: System) -> None:
+    grant = deprovision(end(system.active()))
+    event = AuditEvent.objects.get(event="grants.grant.revoked")
+    assert (event.actor_name, event.subject) == ("a worker", f"grants.grant:{grant.pk}")
+    assert [proof["what"] for proof in event.data["proofs"]] == [GONE]  # the Deny has an event of its own
+    whom, what = f"inventory.identity:{grant.identity_id}", f"inventory.entitlement:{grant.entitlement_id}"
+    assert {whom, what} <= set(event.refs)
 
 
 def test_what_its_owner_removes_by_hand_is_left_to_them(system: System) -> None:
