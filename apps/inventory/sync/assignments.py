@@ -4,7 +4,7 @@ one statement, however many pairs there are. Where there is none, nothing else i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,31 +24,33 @@ from apps.inventory.sync.upserts import Changes, batched
 
 MINIMUM_DROP = 3  # fewer rows than this are never suspicious: small accounts would trip at every change
 
-# Each pair once, and how many name somebody or something that is not there.
-_RESOLVE = """
+# Each pair that was read once, beside what is open; and how many name somebody or something that is not there.
+_COMPARE = """
     WITH found AS MATERIALIZED (
         SELECT p.id AS principal_id, e.id AS entitlement_id, r.attributes
         FROM sync_read r
-        LEFT JOIN inventory_principal p ON p.connection_id = %(connection)s AND p.external_id = r.principal
-        LEFT JOIN inventory_entitlement e ON e.connection_id = %(connection)s AND e.external_id = r.entitlement
-    ), kept AS (
-        INSERT INTO sync_pair
+        LEFT JOIN inventory_principal p ON p.connection_id = %s AND p.external_id = r.principal
+        LEFT JOIN inventory_entitlement e ON e.connection_id = %s AND e.external_id = r.entitlement
+    ), pair AS (
         SELECT DISTINCT ON (principal_id, entitlement_id) * FROM found
         WHERE principal_id IS NOT NULL AND entitlement_id IS NOT NULL
         ORDER BY principal_id, entitlement_id, attributes
-    )
-    SELECT count(*) FROM found WHERE principal_id IS NULL OR entitlement_id IS NULL
-"""
-_COMPARE = """
-    WITH scope AS ({scope}), open AS (
+    ), scope AS ({scope}), open AS (
         SELECT a.id, a.principal_id, a.entitlement_id, a.attributes
         FROM inventory_assignment a JOIN scope ON scope.id = a.entitlement_id
         WHERE upper_inf(a.period)
+    ), different AS (
+        INSERT INTO sync_difference
+        SELECT o.id, s.principal_id, s.entitlement_id, s.attributes
+        FROM open o FULL JOIN pair s ON s.principal_id = o.principal_id AND s.entitlement_id = o.entitlement_id
+        WHERE o.id IS NULL OR s.principal_id IS NULL OR o.attributes IS DISTINCT FROM s.attributes
+        RETURNING assignment_id, principal_id
     )
-    INSERT INTO sync_difference
-    SELECT o.id, s.principal_id, s.entitlement_id, s.attributes
-    FROM open o FULL JOIN sync_pair s ON s.principal_id = o.principal_id AND s.entitlement_id = o.entitlement_id
-    WHERE o.id IS NULL OR s.principal_id IS NULL OR o.attributes IS DISTINCT FROM s.attributes
+    SELECT (SELECT count(*) FROM found WHERE principal_id IS NULL OR entitlement_id IS NULL),
+           count(*) FILTER (WHERE assignment_id IS NULL),
+           count(*) FILTER (WHERE principal_id IS NULL),
+           count(*) FILTER (WHERE assignment_id IS NOT NULL AND principal_id IS NOT NULL)
+    FROM different
 """
 _OPEN = """
     WITH scope AS ({scope})
@@ -101,24 +103,21 @@ def stage(records: Iterable[AssignmentRecord]) -> int:
     return sum(as_rows.number(f"{principal} {entitlement}") for principal, entitlement in pairs)
 
 
-def resolve(connection: Connection) -> int:
-    """Look up whom and what the collected pairs name. Returns how many name somebody or something that was not read:
-    they cannot be stored, and the scan says so."""
-    with database.cursor() as cursor:
-        cursor.execute(_RESOLVE, {"connection": connection.pk})
-        return int(cursor.fetchone()[0])
-
-
 @dataclass(frozen=True)
 class Difference:
-    """What the collected pairs of a scope say otherwise than its open assignments. `scope`: its entitlements' ids."""
+    """What the collected pairs of a scope say otherwise than its open assignments: how many are new, not there any more,
+    and there with other facts. `strangers` name somebody or something that was not read: they cannot be stored, and the
+    scan says so. `scope`: its entitlements' ids."""
 
     scope: QuerySet[Any]
-    is_any: bool
+    strangers: int
+    new: int
+    missing: int
+    changed: int
 
     @classmethod
-    def of(cls, scope: QuerySet[Any]) -> Difference:
-        return cls(scope, cls._execute(_COMPARE, scope, lambda cursor: cursor.rowcount) > 0)
+    def of(cls, connection: Connection, scope: QuerySet[Any]) -> Difference:
+        return cls(scope, *_execute(_COMPARE, scope, (connection.pk, connection.pk)).pop())
 
     def gone(self, read_from: datetime, drop_percent: int) -> Gone:
         """What the scan no longer shows. Rows that began after it did are not gone: it could not see them.
@@ -126,7 +125,7 @@ class Difference:
         Suspicious: in one account, or among the memberships, more than `drop_percent` of the open assignments at once.
         Gatehouse's own artefacts come and go with its grants and do not count.
         """
-        if not self.is_any:
+        if not self.missing:
             return NOTHING_GONE
         with database.cursor() as cursor:
             cursor.execute(_GONE, {"read_from": read_from})
@@ -134,27 +133,28 @@ class Difference:
         lost = Counter(resource for _, resource, is_ours in found if not is_ours)
         if not lost:
             return Gone([pk for pk, _, _ in found], is_suspicious=False)
-        open_in = dict(self._execute(_OPEN, self.scope, lambda cursor: cursor.fetchall()))
+        open_in = dict(_execute(_OPEN, self.scope))
         is_suspicious = any(is_drop(count, open_in[resource], drop_percent) for resource, count in lost.items())
         return Gone([pk for pk, _, _ in found], is_suspicious)
 
     def begin(self, connection: Connection, read_from: datetime, at: datetime, changes: Changes) -> None:
         """Open a period from `at` for each collected pair that has none, and bring the facts of the others up to date. A
         pair that was closed after the scan began stays closed: the scan is older than that."""
-        if not self.is_any:
-            return
         with database.cursor() as cursor:
-            cursor.execute(_BEGIN, {"connection": connection.pk, "read_from": read_from, "at": at})
-            changes.add(Assignment, "added", cursor.rowcount)
-            cursor.execute(_CHANGE)
-            changes.add(Assignment, "changed", cursor.rowcount)
+            if self.new:
+                cursor.execute(_BEGIN, {"connection": connection.pk, "read_from": read_from, "at": at})
+                changes.add(Assignment, "added", cursor.rowcount)
+            if self.changed:
+                cursor.execute(_CHANGE)
+                changes.add(Assignment, "changed", cursor.rowcount)
 
-    @staticmethod
-    def _execute(template: str, scope: QuerySet[Any], answer: Callable[[Any], Any]) -> Any:
-        statement, params = scope.query.sql_with_params()
-        with database.cursor() as cursor:
-            cursor.execute(template.format(scope=statement), params)
-            return answer(cursor)
+
+def _execute(template: str, scope: QuerySet[Any], before: Sequence[Any] = ()) -> list[Any]:
+    """The rows that a statement answers for these entitlements; `before` are its parameters before theirs."""
+    statement, params = scope.query.sql_with_params()
+    with database.cursor() as cursor:
+        cursor.execute(template.format(scope=statement), (*before, *params))
+        return cursor.fetchall()
 
 
 def is_drop(lost: int, of: int, percent: int) -> bool:

@@ -8,17 +8,20 @@ chosen when it began.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from django.db.models import Q
 from django.db.models.functions import Upper
 
 from apps.inventory.models import Connection, Creation, Identity, Principal
 
+T = TypeVar("T")
+
 OF_IDENTITY_CENTER = ":role/aws-reserved/sso.amazonaws.com/"
 
 
-def creators(connection: Connection, made: Mapping[str, str]) -> dict[str, int]:
-    """The person who made each of these principals ({external id: unique id}) and is still here. Two queries."""
+def creators(connection: Connection, made: Mapping[T, str]) -> dict[T, int]:
+    """The person who made each of these principals ({its key: unique id}) and is still here. Two queries."""
     names = {unique_id: key for key, unique_id in made.items() if unique_id}
     known = Creation.objects.filter(connection=connection, made_id__in=[*names])
     by_person = Q(actor__principal__identity__kind=Identity.Kind.HUMAN, actor__principal__identity__ended_at=None)

@@ -289,8 +289,7 @@ class _Again:
             here = Entitlement.objects.filter(pk=entitlement.pk).values("id")
             staging.begin()
             assignments.stage(found)
-            strangers = assignments.resolve(self.connection)
-            difference = assignments.Difference.of(here)
+            difference = assignments.Difference.of(self.connection, here)
             lost = difference.gone(read_from, self.connection.drop_percent)
             difference.begin(self.connection, read_from, now, changes)
             if not lost.is_suspicious:
@@ -298,7 +297,7 @@ class _Again:
         self.changes.merge(changes)
         if changes.counts and entitlement.kind == Entitlement.Kind.PERMISSION_SET:
             self.is_rated = False
-        return not strangers and not lost.is_suspicious
+        return not difference.strangers and not lost.is_suspicious
 
     def rate(self) -> None:
         """A group that holds something else now makes its memberships worth something else."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection as database
@@ -85,10 +85,38 @@ def machines(
     return found
 
 
-def logins(principals: QuerySet[Principal]) -> frozenset[str]:
-    """The external ids of IAM users in the scope that are a person's login."""
-    linked = principals.filter(kind=Principal.Kind.IAM_USER, identity__kind=Identity.Kind.HUMAN)
-    return frozenset(linked.values_list("external_id", flat=True))
+class Face(NamedTuple):
+    """What the inventory has of one principal of an account: the machine it made us know, if any, and whose it is."""
+
+    principal: int
+    is_linked: bool
+    is_login: bool  # of a person
+    machine: Known | None
+    owner: Pointing
+
+
+# One look into an index for each principal, whatever the planner knows: during a first sync it knows nothing yet.
+_FACES = """
+    SELECT p.external_id, p.id, p.identity_id IS NOT NULL,
+           p.kind = 'iam_user' AND (SELECT i.kind = 'human' FROM inventory_identity i WHERE i.id = p.identity_id),
+           m.id, m.digest, m.ended_at, m.owner_id, m.owner_source
+    FROM inventory_principal p
+    LEFT JOIN LATERAL (
+        SELECT * FROM inventory_identity m
+        WHERE m.connection_id = p.connection_id AND m.external_id = p.external_id AND m.kind = 'machine' LIMIT 1
+    ) m ON true
+    WHERE p.resource_id = %s AND p.connection_id = %s
+"""
+
+
+def faces(resource: Resource) -> dict[str, Face]:
+    """The principals of an account by external id. One query."""
+    with database.cursor() as cursor:
+        cursor.execute(_FACES, [resource.pk, resource.connection_id])
+        return {
+            key: Face(pk, is_linked, is_login, Known(*machine) if machine[0] else None, (owner, source or ""))
+            for key, pk, is_linked, is_login, *machine, owner, source in cursor.fetchall()
+        }
 
 
 def link(principals: QuerySet[Principal]) -> None:
@@ -130,35 +158,42 @@ def managers(connection: Connection, changes: Changes) -> None:
 
 def resource_owners(connection: Connection, changes: Changes) -> None:
     """Who answers for each account: whom its tags name by e-mail, unless a person said who."""
-    resources = Resource.objects.filter(connection=connection)
-    named = {pk: _named_in(tags) for pk, tags in resources.values_list("pk", "tags")}
-    point(resources, "owner", dict.fromkeys(named, NOBODY) | _by_email(connection, named), changes)
+    rows = Resource.objects.filter(connection=connection).values_list("pk", "tags", "owner_id", "owner_source")
+    named, now = {}, {}
+    for pk, tags, owner, source in rows:
+        named[pk], now[pk] = _named_in(tags), (owner, source)
+    wanted = dict.fromkeys(named, NOBODY) | _by_email(connection, named)
+    point(Resource, "owner", now, wanted, changes)
 
 
-def machine_owners(resource: Resource, records: Iterable[PrincipalRecord], changes: Changes) -> None:
+def machine_owners(
+    resource: Resource, records: Iterable[PrincipalRecord], found: Mapping[str, Face], changes: Changes
+) -> None:
     """Who answers for each machine of an account, the first that says so: its tags, by e-mail; the account's owner; the
     stack it was made with; who made it. Else nobody."""
-    facts = {record.external_id: record.attributes for record in records}
-    tags = {key: found.get("tags") for key, found in facts.items()}
-    machines = Identity.objects.machine().filter(connection=resource.connection, external_id__in=[*tags])
-    known = dict(machines.values_list("pk", "external_id"))
-    named = {pk: _named_in(tags[key]) for pk, key in known.items()}
+    machines = {record.external_id: found[record.external_id] for record in records if record.external_id in found}
+    facts = {
+        face.machine.pk: record.attributes
+        for record in records
+        if (face := machines.get(record.external_id)) and face.machine
+    }
+    now = {face.machine.pk: face.owner for face in machines.values() if face.machine}
+    named = {pk: _named_in(said.get("tags")) for pk, said in facts.items()}
     owner = Resource.objects.filter(pk=resource.pk, owner__ended_at=None).values_list("owner_id", flat=True).first()
-    wanted: dict[int, Pointing] = dict.fromkeys(known, (owner, ACCOUNT_OWNER) if owner else NOBODY)
+    wanted: dict[int, Pointing] = dict.fromkeys(now, (owner, ACCOUNT_OWNER) if owner else NOBODY)
     if not owner:
-        made = {key: str(facts[key].get("unique_id") or "") for key in known.values()}
-        makers = creators.creators(resource.connection, made)
-        wanted |= {pk: (makers[key], CREATOR) for pk, key in known.items() if key in makers}
-        wanted |= _by_stack(machines, {pk: _stack_of(tags[key]) for pk, key in known.items()})
-    point(machines, "owner", wanted | _by_email(resource.connection, named), changes)
+        made = {pk: str(said.get("unique_id") or "") for pk, said in facts.items()}
+        wanted |= {pk: (maker, CREATOR) for pk, maker in creators.creators(resource.connection, made).items()}
+        wanted |= _by_stack({pk: _stack_of(said.get("tags")) for pk, said in facts.items()})
+    point(Identity, "owner", now, wanted | _by_email(resource.connection, named), changes)
 
 
-def _by_stack(machines: QuerySet[Identity], stacks: Mapping[int, str]) -> dict[int, Pointing]:
-    """Whom people named for another machine of the same stack in this account, if that is one person and still here."""
+def _by_stack(stacks: Mapping[int, str]) -> dict[int, Pointing]:
+    """Whom people named for another of these machines that is of the same stack, if that is one person and still here."""
     if not any(stacks.values()):
         return {}
     said: dict[str, set[int]] = {}
-    owned = machines.filter(owner__isnull=False, owner__ended_at=None)
+    owned = Identity.objects.filter(pk__in=[*stacks], owner__isnull=False, owner__ended_at=None)
     for pk, owner, source in owned.values_list("pk", "owner_id", "owner_source"):
         if owner and not is_derived(source) and stacks.get(pk):
             said.setdefault(stacks[pk], set()).add(owner)

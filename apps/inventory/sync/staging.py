@@ -15,19 +15,24 @@ from django.db.models import Model, QuerySet
 TABLES = {
     "sync_seen": "model text NOT NULL, key text NOT NULL",
     "sync_read": "principal text NOT NULL, entitlement text NOT NULL, attributes jsonb NOT NULL",
-    "sync_pair": "principal_id bigint NOT NULL, entitlement_id bigint NOT NULL, attributes jsonb NOT NULL",
     "sync_difference": "assignment_id bigint, principal_id bigint, entitlement_id bigint, attributes jsonb",
     "sync_manager": "person text NOT NULL, manager text NOT NULL",
-    "sync_pointing": "id bigint NOT NULL, target bigint, source text NOT NULL",
+    "sync_pointing": "id bigint NOT NULL, was text NOT NULL, target bigint, source text NOT NULL",
 }
 
 
 def begin() -> None:
     """Have them, empty, for another scope."""
-    names = ", ".join(TABLES)
-    made = "; ".join(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})" for name, columns in TABLES.items())
     with database.cursor() as cursor:
-        cursor.execute(f"{made}; TRUNCATE {names}")
+        cursor.execute(_SIZES, [[*TABLES]])
+        sizes = dict(cursor.fetchall())
+        wanted = [f"CREATE TEMP TABLE {name} ({TABLES[name]})" for name, size in sizes.items() if size is None]
+        wanted += [f"TRUNCATE {name}" for name, size in sizes.items() if size]
+        if wanted:
+            cursor.execute("; ".join(wanted))
+
+
+_SIZES = "SELECT name, pg_relation_size(to_regclass('pg_temp.' || name)) FROM unnest(%s::text[]) AS name"
 
 
 def end() -> None:

@@ -63,10 +63,7 @@ def known(rows: QuerySet[Any], *keys: str) -> dict[Any, Known]:
     """The rows of a scope by key, in one query. A key of one column is its value, of several a tuple."""
     found = rows.values_list(*keys, "pk", "digest", "ended_at")
     width = len(keys)
-    return {
-        (row[0] if width == 1 else row[:width]): Known(row[width], row[width + 1], row[width + 2])
-        for row in found.iterator(chunk_size=BATCH)
-    }
+    return {(row[0] if width == 1 else row[:width]): Known(*row[width:]) for row in found}
 
 
 def one_of(rows: QuerySet[Any], keys: Iterable[str]) -> QuerySet[Any]:
@@ -169,25 +166,32 @@ Pointing = tuple[int | None, str]  # the identity, and where we know it from
 NOBODY: Pointing = (None, "")
 
 
-def point(rows: QuerySet[Any], column: str, wanted: Mapping[int, Pointing], changes: Changes) -> None:
-    """Let `column` (owner, manager) be what is `wanted`, in the rows it names. Where a person said it, it stays."""
-    table, source = rows.model._meta.db_table, f"{column}_source"
+def point(
+    model: type[models.Model],
+    column: str,
+    now: Mapping[int, Pointing],
+    wanted: Mapping[int, Pointing],
+    changes: Changes,
+) -> None:
+    """Let `column` (owner, manager) be what is `wanted` in the rows of which we know what it is `now`. Where a person said
+    it, it stays, and so it does where one says it meanwhile."""
     due = [
-        (pk, target, said)
-        for pk, now, now_source in rows.values_list("pk", f"{column}_id", source)
-        for target, said in [wanted.get(pk, (now, now_source))]
-        if is_derived(now_source) and (now, now_source) != (target, said)
+        (pk, source, *wanted.get(pk, (target, source)))
+        for pk, (target, source) in now.items()
+        if is_derived(source) and wanted.get(pk, (target, source)) != (target, source)
     ]
-    if due:
-        staging.add("sync_pointing", due)
-        with database.cursor() as cursor:
-            cursor.execute(_POINT.format(table=table, column=f"{column}_id", source=source))
-            cursor.execute("TRUNCATE sync_pointing")
-    changes.add(rows.model, "changed", len(due))
+    if not due:
+        return
+    staging.add("sync_pointing", due)
+    with database.cursor() as cursor:
+        cursor.execute(_POINT.format(table=model._meta.db_table, column=column))
+        changes.add(model, "changed", cursor.rowcount)
+        cursor.execute("TRUNCATE sync_pointing")
 
 
 _POINT = """
-    UPDATE "{table}" t SET "{column}" = p.target, "{source}" = p.source FROM sync_pointing p WHERE t.id = p.id
+    UPDATE "{table}" t SET "{column}_id" = p.target, "{column}_source" = p.source
+    FROM sync_pointing p WHERE t.id = p.id AND t."{column}_source" = p.was
 """
 
 

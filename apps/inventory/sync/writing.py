@@ -104,6 +104,7 @@ class Writer:
         self.marks = 0
         self.parts = 0
         self.inside: list[PrincipalRecord] = []  # of an account; the directory's are too many to keep
+        self.faces: Mapping[str, people.Face] = {}  # the same
         self.has_groups = scope.resource is None
         staging.begin()
 
@@ -156,16 +157,19 @@ class Writer:
     def write_identities(
         self, records: Sequence[PrincipalRecord], credentials: Sequence[CredentialRecord], at: datetime
     ) -> None:
-        if self.scope.resource is None:
+        if self.scope.resource:
+            self.faces = people.faces(self.scope.resource)
+            before = {key: face.machine for key, face in self.faces.items() if face.machine}
+            logins = {key for key, face in self.faces.items() if face.is_login}
+            rows = people.machines(records, credentials, self.scope.known_accounts, logins)
+        else:
             said.hold(self.scope.connection)
-        before = self.known(self.scope.identities, [record.external_id for record in records])
-        if self.scope.resource is None:
+            before = self.known(self.scope.identities, [record.external_id for record in records])
             rows = people.humans(records, before, at)
             said.overlay(self.scope.connection, rows, before, at)
-        else:
-            logins = people.logins(self.scope.principals)
-            rows = people.machines(records, credentials, self.scope.known_accounts, logins)
         self.put(Identity, before, rows, self.digests(Identity, rows))
+        if self.scope.resource and rows.keys() - before.keys():
+            self.faces = people.faces(self.scope.resource)
 
     def write_entitlements(self, records: Iterable[EntitlementRecord]) -> None:
         kept = self.odd.kept(records, Entitlement, IN_ACCOUNT if self.scope.resource else IN_DIRECTORY)
@@ -195,13 +199,12 @@ class Writer:
         self.put(Entitlement, before, rows, digests)
 
     def write_credentials(self, records: Sequence[CredentialRecord]) -> None:
-        ids = dict(self.scope.principals.values_list("external_id", "pk")) if records else {}
         rows = {
-            (ids[record.principal_external_id], record.kind, record.external_id): as_rows.credential(record)
+            (face.principal, record.kind, record.external_id): as_rows.credential(record)
             for record in records
-            if record.principal_external_id in ids
+            if (face := self.faces.get(record.principal_external_id))
         }
-        self.odd.of_nobody += sum(record.principal_external_id not in ids for record in records)
+        self.odd.of_nobody += sum(record.principal_external_id not in self.faces for record in records)
         mine = Credential.objects.filter(principal__in=self.scope.principals)
         before = known(mine, "principal_id", "kind", "external_id")
         digests = self.digests(Credential, rows)
@@ -222,7 +225,8 @@ class Writer:
         """Everything was read. What begins and ends does so `at` this instant."""
         outcome, scope = self.outcome, self.scope
         self.changes = outcome.changes
-        people.link(scope.principals)
+        if scope.resource is None or any(face.machine and not face.is_linked for face in self.faces.values()):
+            people.link(scope.principals)
         lost = self.write_assignments(at)
         self.tell()
         if outcome.problems:
@@ -245,12 +249,11 @@ class Writer:
 
     def write_assignments(self, at: datetime) -> assignments.Gone:
         scope = self.scope
-        strangers = assignments.resolve(scope.connection)
-        if strangers:
-            self.outcome.notes.append(
-                f"{strangers} assignments name somebody or something that is not listed (any more). They are not shown."
-            )
-        found = assignments.Difference.of(scope.entitlements.exclude(kind__in=HELD_UNSEEN).order_by().values("id"))
+        here = scope.entitlements.exclude(kind__in=HELD_UNSEEN).order_by().values("id")
+        found = assignments.Difference.of(scope.connection, here)
+        if found.strangers:
+            said_so = "assignments name somebody or something that is not listed (any more). They are not shown."
+            self.outcome.notes.append(f"{found.strangers} {said_so}")
         lost = found.gone(scope.read_from, scope.connection.drop_percent)
         found.begin(scope.connection, scope.read_from, at, self.changes)
         return lost
@@ -267,7 +270,7 @@ class Writer:
 
     def point(self) -> None:
         if self.scope.resource:
-            people.machine_owners(self.scope.resource, self.inside, self.changes)
+            people.machine_owners(self.scope.resource, self.inside, self.faces, self.changes)
         else:
             people.managers(self.scope.connection, self.changes)
             people.resource_owners(self.scope.connection, self.changes)
