@@ -52,6 +52,28 @@ def test_only_a_local_aws_is_asked_without_a_limit(
     assert env.aws_budget() == kind
 
 
+@pytest.mark.parametrize(("chosen", "kind"), [("", "own"), ("shared", "own"), ("own", "own"), ("none", "none")])
+def test_redis_has_no_say_in_what_the_ender_may_ask(monkeypatch: pytest.MonkeyPatch, chosen: str, kind: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["/app/manage.py", "ender"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
+    monkeypatch.setenv("AWS_BUDGET", chosen)
+    assert env.aws_budget() == kind
+    assert "offline" in env.redis_url(0)
+
+
+def test_the_ender_waits_for_no_lock_and_no_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgres://gatehouse_ender@postgres/gatehouse?sslmode=require"
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setattr(sys, "argv", ["/app/manage.py", "ender"])
+    options = env.database()["OPTIONS"]
+    said = dict(pair.split("=") for pair in options["options"].split() if "=" in pair)
+    assert 0 < int(said["lock_timeout"]) < int(said["statement_timeout"]) <= 30_000
+    assert options["sslmode"] == "require"
+    assert options["connect_timeout"] and options["tcp_user_timeout"]
+    monkeypatch.setattr(sys, "argv", ["/app/manage.py", "sweep"])
+    assert "options" not in env.database()["OPTIONS"]
+
+
 def test_a_budget_that_nobody_keeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_BUDGET", "all")
     with pytest.raises(ImproperlyConfigured, match="shared, own or none"):

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError
+from django.db import DataError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
@@ -363,6 +363,23 @@ def test_without_database_and_ledger_it_says_so_and_lives_on(
     with no_database():
         assert Ender(path).round().source == "nothing"
         assert Ender(None).round().source == "nothing"
+
+
+@pytest.mark.parametrize("error", [ProgrammingError, DataError, InternalError, OperationalError, InterfaceError])
+def test_whatever_is_wrong_with_the_database_the_ledger_is_read(
+    system: System, clock: Any, path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """A table or a right is missing, or somebody holds the table: a database that was restored by half, or is stuck."""
+    grant = system.active()
+    ledger.write(path, timezone.now())
+    clock.shift(LATE)
+
+    def fail(*_: Any) -> Any:
+        raise error("not now")
+
+    monkeypatch.setattr(module, "_overrun", fail)
+    report = run("--ledger", str(path))
+    assert (report["source"], report["ended"]) == ("ledger", [grant.number])
 
 
 def test_a_damaged_ledger_counts_as_far_as_it_can_be_read(

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import Error, transaction
 from django.db.models.functions import Least
 from django.utils import timezone
 
@@ -35,7 +35,8 @@ from apps.grants.windows import is_open
 logger = logging.getLogger(__name__)
 
 ENDER = audit.Actor(AuditEvent.ActorKind.WORKER, "the ender")
-NO_DATABASE = (OperationalError, InterfaceError, psycopg.OperationalError)
+# It does not answer, is stuck, is empty, lacks a table, refuses us: whatever it is, the ledger may know better.
+NO_DATABASE = (Error, psycopg.Error)
 BATCH = 500  # in a round
 ROUND_FOR = 120  # seconds, and what is left has the first turn in the next round
 BACKOFF, BACKOFF_CAP = timedelta(seconds=10), timedelta(minutes=5)
@@ -146,7 +147,7 @@ class Ender:
     def _tell_if_possible(self) -> None:
         try:
             self._tell()
-        except DatabaseError as error:
+        except NO_DATABASE as error:
             logger.warning("What was ended is told when the database is back: %s", error)
 
     def _tell(self) -> None:
