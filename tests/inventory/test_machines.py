@@ -173,6 +173,69 @@ def test_what_is_wrong_with_a_trust_policy_is_said(principal, condition, concern
     assert said == concerns
 
 
+LIMITS = [
+    {"StringEquals": {"aws:PrincipalOrgID": "o-1"}},
+    {"StringEquals": {"aws:PrincipalOrgID": "${aws:ResourceOrgID}"}},
+    {"StringEqualsIgnoreCase": {"aws:PrincipalAccount": [PROD, SANDBOX]}},
+    {"ForAnyValue:StringLike": {"aws:PrincipalOrgPaths": "o-1/r-1/ou-1/*"}},
+    {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::111122223333:role/*"}},
+    {"StringLike": {"aws:PrincipalArn": "arn:aws:iam::111122223333:role/*"}},
+    {"StringLike": {"aws:userid": "AROAEXAMPLEEXAMPLE123:*"}},
+    {"StringEquals": {"aws:SourceVpce": "vpce-1"}},
+    {"StringEquals": {"aws:SourceVpc": "vpc-1"}},
+    {"StringEquals": {"aws:SourceAccount": PROD}},
+    {"IpAddress": {"aws:SourceIp": ["203.0.113.0/24", "2001:db8::/32"]}},
+    {"Bool": {"aws:MultiFactorAuthPresent": "true"}, "StringEquals": {"aws:PrincipalOrgID": "o-1"}},
+]
+LIMITS_OF_NOTHING = [
+    {"Bool": {"aws:SecureTransport": "true"}},
+    {"Bool": {"aws:MultiFactorAuthPresent": "true"}},
+    {"Null": {"aws:PrincipalOrgID": "false"}},
+    {"StringNotEquals": {"aws:PrincipalAccount": "999988887777"}},
+    {"StringEqualsIfExists": {"aws:PrincipalOrgID": "o-1"}},
+    {"ForAllValues:StringLike": {"aws:PrincipalOrgPaths": "o-1/*"}},
+    {"ForAnyValue:StringLike": {"aws:PrincipalOrgPaths": "*/ou-1/*"}},
+    {"StringLike": {"aws:PrincipalOrgID": "*"}},
+    {"StringLike": {"aws:PrincipalOrgID": ["o-1", "o-?*"]}},
+    {"StringEquals": {"aws:PrincipalAccount": "${aws:PrincipalAccount}"}},
+    {"StringEquals": {"aws:PrincipalAccount": []}},
+    {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/deploy"}},
+    {"StringLike": {"aws:PrincipalArn": "arn:aws:iam::*111122223333:role/*"}},
+    {"StringLike": {"aws:PrincipalArn": "*:111122223333:role/deploy"}},
+    {"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::111122223333:role/*"}},
+    {"ArnLike": {"aws:SourceArn": "arn:aws:s3:::bucket"}},
+    {"StringLike": {"aws:userid": "*:alice"}},
+    {"StringEquals": {"aws:PrincipalTag/team": "shop"}},
+    {"StringEquals": {"aws:username": "alice"}},
+    {"StringEquals": {"sts:ExternalId": "x"}},
+    {"StringLike": {"sts:ExternalId": "*"}},
+    {"StringEquals": {"sts:RoleSessionName": "x"}},
+    {"IpAddress": {"aws:VpcSourceIp": "10.0.0.0/16"}},
+    {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}},
+    {"IpAddress": {"aws:SourceIp": ["0.0.0.0/1", "128.0.0.0/1"]}},
+    {"IpAddress": {"aws:SourceIp": ["203.0.113.0/24", "::/0"]}},
+    {"IpAddress": {"aws:SourceIp": "not an address"}},
+    {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}},
+]
+
+
+@pytest.mark.parametrize("condition", LIMITS)
+def test_a_condition_that_names_whom_to_let_in_keeps_strangers_out(condition):
+    for principal in ("*", {"AWS": "*"}):
+        sign = found(principal, condition)
+        assert (sign.classification, sign.signs[0].concerns) == ("anybody", ())
+        assert "under conditions" in sign.evidence
+
+
+@pytest.mark.parametrize("condition", LIMITS_OF_NOTHING)
+def test_a_condition_that_strangers_can_meet_is_no_limit(condition):
+    not_me = {key: value for key, value in allow("*", condition).items() if key != "Principal"}
+    not_me["NotPrincipal"] = {"AWS": PROD}
+    for sign in (found("*", condition), found({"AWS": ["*"]}, condition), classify(role(not_me), [], {PROD})):
+        assert (sign.classification, sign.signs[0].concerns) == ("anybody", (Concern.ANYBODY,))
+        assert "name no organization, account or network" in sign.evidence
+
+
 def test_every_class_that_a_role_shows_is_kept_with_its_statement():
     signs = classify(
         role(

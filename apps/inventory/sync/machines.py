@@ -151,8 +151,7 @@ def _of_role(record: PrincipalRecord, known_accounts: Collection[str]) -> list[S
 
 def _signs(statement: Statement, account_id: str, known_accounts: Collection[str]) -> Iterator[Sign]:
     if "NotPrincipal" in statement.raw:
-        sentence = "Its trust policy names who may not assume it, so everybody else may."
-        yield Sign(Classification.ANYBODY, sentence, HIGH, (Concern.ANYBODY,))
+        yield _of_anybody("Its trust policy names who may not assume it, so everybody else may", statement)
     principals = statement.raw.get("Principal")
     if isinstance(principals, str):
         principals = {"AWS": principals}
@@ -246,9 +245,7 @@ def _of_aws(named: str, account_id: str, known_accounts: Collection[str], statem
         return Sign(Classification.ORPHAN, sentence, HIGH, (Concern.DELETED,))
     found = ACCOUNT_ID.match(named)
     if found is None:
-        limit = " under conditions" if statement.conditions else ""
-        sentence = f"Its trust policy lets anybody in any AWS account assume it{limit}."
-        return Sign(Classification.ANYBODY, sentence, MEDIUM if limit else HIGH, () if limit else (Concern.ANYBODY,))
+        return _of_anybody("Its trust policy lets anybody in any AWS account assume it", statement)
     is_whole = bool(WHOLE_ACCOUNT.match(named))
     if found[1] == account_id:
         who = "everybody whom the policies of its own account let" if is_whole else f"{named} of its own account"
@@ -260,6 +257,13 @@ def _of_aws(named: str, account_id: str, known_accounts: Collection[str], statem
     asks = "without" if is_open else "with"
     sentence = f"Its trust policy lets {named}, outside the organization, assume it {asks} an external id."
     return Sign(Classification.THIRD_PARTY, sentence, HIGH, (Concern.NO_EXTERNAL_ID,) if is_open else ())
+
+
+def _of_anybody(sentence: str, statement: Statement) -> Sign:
+    if trusts.keeps_strangers_out(statement):
+        return Sign(Classification.ANYBODY, f"{sentence} under conditions.", MEDIUM)
+    none = " Its conditions name no organization, account or network." if statement.conditions else ""
+    return Sign(Classification.ANYBODY, f"{sentence}.{none}", HIGH, (Concern.ANYBODY,))
 
 
 def _named(values: Sequence[str]) -> str:

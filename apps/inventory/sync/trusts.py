@@ -6,9 +6,11 @@ also true for a request that carries no such key (IAM user guide, "Condition ope
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 
-from apps.connectors.aws.policy.documents import Statement
+from apps.connectors.aws.policy.documents import Condition, Statement
 
 LIMITING = frozenset({"stringequals", "stringequalsignorecase", "stringlike", "arnequals", "arnlike"})
 SOURCES = ("aws:sourcearn", "aws:sourceaccount", "aws:sourceorgid", "aws:sourceorgpaths")
@@ -20,6 +22,67 @@ SERVICE_ACCOUNT = "aws:requesttag/kubernetes-service-account"
 EXTERNAL_ID = "sts:externalid"
 
 Limit = Sequence[str]  # one of these values must match
+
+# What AWS fills in for the account that the role is in: as good as its own id.
+OWN = frozenset({"${aws:ResourceAccount}", "${aws:ResourceOrgID}"})
+WIDEST_NETWORK = {4: 8, 6: 16}  # bits of the prefix; what is wider holds strangers whoever it belongs to
+_OPEN = re.compile(r"[*?]|\$\{")  # a policy variable can be what the caller makes it
+
+
+def _is_fixed(value: str) -> bool:
+    return value in OWN or (bool(value) and not _OPEN.search(value))
+
+
+def _is_in_an_organization(path: str) -> bool:
+    """`o-a/r-b/ou-c/*`: the organization is fixed, whatever its units are."""
+    return _is_fixed(path.partition("/")[0])
+
+
+def _is_in_an_account(arn: str) -> bool:
+    """Everything up to the account is fixed: a `*` before it could reach over what it seems to stand for."""
+    parts = arn.split(":", 5)
+    return len(parts) == 6 and bool(parts[4]) and not _OPEN.search(":".join(parts[:5]))
+
+
+def _is_of_a_principal(user_id: str) -> bool:
+    """`AROAEXAMPLE:*`: every session of one role."""
+    return _is_fixed(user_id.partition(":")[0])
+
+
+def _is_a_network(value: str) -> bool:
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        return False
+    return network.prefixlen >= WIDEST_NETWORK[network.version]
+
+
+# What keeps strangers out of a role that trusts `*`: the key → the operators that count, and which values of it are narrow.
+# Not here is what the caller chooses or can have too (MFA, TLS, tags, names of users and sessions, addresses inside a VPC),
+# and the external id, which AWS does not treat as a secret. Source: IAM user guide, "Global condition context keys".
+TEXTS, ARNS = {"stringequals", "stringequalsignorecase", "stringlike"}, {"arnequals", "arnlike"}
+KEEPING_OUT: dict[str, tuple[set[str], Callable[[str], bool]]] = {
+    **dict.fromkeys(("aws:principalorgid", "aws:principalaccount"), (TEXTS, _is_fixed)),
+    **dict.fromkeys(("aws:sourceaccount", "aws:sourceorgid", "aws:vpceaccount", "aws:vpceorgid"), (TEXTS, _is_fixed)),
+    **dict.fromkeys(("aws:sourcevpc", "aws:sourcevpce"), (TEXTS, _is_fixed)),
+    **dict.fromkeys(
+        ("aws:principalorgpaths", "aws:sourceorgpaths", "aws:vpceorgpaths"), (TEXTS, _is_in_an_organization)
+    ),
+    **dict.fromkeys(("aws:principalarn", "aws:sourcearn", "aws:sourcevpcarn"), (TEXTS | ARNS, _is_in_an_account)),
+    "aws:userid": (TEXTS, _is_of_a_principal),
+    "aws:sourceip": ({"ipaddress"}, _is_a_network),
+}
+
+
+def keeps_strangers_out(statement: Statement) -> bool:
+    """Whether a condition surely limits who may come in to an organization, an account, a principal or a network."""
+    return any(map(_keeps_strangers_out, statement.conditions))
+
+
+def _keeps_strangers_out(condition: Condition) -> bool:
+    operators, is_narrow = KEEPING_OUT.get(condition.key, (set(), bool))
+    is_meant = condition.operator.lower().removeprefix("foranyvalue:") in operators
+    return is_meant and bool(condition.values) and all(map(is_narrow, condition.values))
 
 
 def limits(statement: Statement, is_meant: Callable[[str], bool]) -> list[Limit]:
