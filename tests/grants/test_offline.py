@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import time_machine
@@ -14,12 +13,11 @@ from apps.connectors import budget, registry
 from apps.connectors import fake_world as fake
 from apps.connectors.base import Target, Window
 from apps.connectors.errors import Denied, Gone
-from apps.grants import ledger
 from apps.grants.provisioning import offline
+from tests.grants.lines import entry, small_world
 from tests.grants.system import ACCOUNT, START
 
 NOW = START + timedelta(microseconds=250_000)
-WORLD = "test_offline"
 
 
 @pytest.fixture
@@ -32,37 +30,8 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def world(sleeps: list[float]) -> Iterator[fake.World]:
-    """Alice and Bob, each with what they were given, and no database."""
-    fake.forget(WORLD)
-    made = fake.world(WORLD)
-    made.add_account(ACCOUNT)
-    for person in ("alice", "bob"):
-        made.add_user(person)
-    made.add_permission_set("Read", ACCOUNT)
-    made.add_principal("iam_user", "robot", account_id=ACCOUNT)
-    made.add_entitlement("dated_policy", "logs", account_id=ACCOUNT)
-    with time_machine.travel(NOW, tick=False):
+    with small_world() as made, time_machine.travel(NOW, tick=False):
         yield made
-    fake.forget(WORLD)
-
-
-def entry(world: fake.World, who: str = "alice", what: str = f"Read@{ACCOUNT}", **fields: Any) -> ledger.Entry:
-    """One line of a ledger, and the access it is about."""
-    world.assign(who, what)
-    values: dict[str, Any] = {
-        "number": f"G-{who}",
-        "reference": f"ref-{who}",
-        "state": "active",
-        "holder": who,
-        "connection": "AWS",
-        "kind": "fake",
-        "config": {"world": WORLD},
-        "target": world.target(who, what),
-        "provisioner": "idc_assignment",
-        "shared_key": f"guard:{ACCOUNT}",
-        "not_after": START + timedelta(hours=1),
-    }
-    return ledger.Entry(**{**values, **fields})
 
 
 def written(world: fake.World) -> list[tuple[Target | None, Sequence[Window]]]:
@@ -73,8 +42,8 @@ def written(world: fake.World) -> list[tuple[Target | None, Sequence[Window]]]:
 
 
 def test_a_guard_denies_each_pair_once_and_then_everybody_everything(world: fake.World) -> None:
-    alice = entry(world, target=replace(entry(world).target, reference="abc"))
-    bob = entry(world, "bob", state="revoking", revoking_at=START - timedelta(minutes=2))
+    alice = entry(target=replace(entry().target, reference="abc"))
+    bob = entry("bob", state="revoking", revoking_at=START - timedelta(minutes=2))
     offline.end_all([alice, bob, replace(alice, number="G-again")])
     everybody = replace(
         alice.target,
@@ -96,13 +65,13 @@ def test_a_guard_denies_each_pair_once_and_then_everybody_everything(world: fake
 
 
 def test_a_document_that_is_no_guard_names_only_what_the_ledger_names(world: fake.World) -> None:
-    robot = entry(world, "robot", "logs", provisioner="iam_timeboxed_policy", shared_key="policy:robot")
+    robot = entry("robot", "logs", provisioner="iam_timeboxed_policy", shared_key="policy:robot")
     offline.end_all([robot])
     assert written(world) == [(robot.target, (Window(robot.target, START, is_open=False, lapses_at=robot.not_after),))]
 
 
 def test_objects_of_the_same_name_in_two_systems_are_two(world: fake.World) -> None:
-    first, second = entry(world), entry(world, "bob", connection="Other")
+    first, second = entry(), entry("bob", connection="Other")
     world.script("enforce", fake.raises(Denied("No right.")), fake.fine())
     outcomes = offline.end_all([first, second])
     assert sorted((one.denied != "", one.problem) for one in outcomes) == [
@@ -112,7 +81,7 @@ def test_objects_of_the_same_name_in_two_systems_are_two(world: fake.World) -> N
 
 
 def test_what_ended_already_is_denied_and_not_removed_again(world: fake.World) -> None:
-    over = entry(world, state="revoked", revoking_at=START - timedelta(hours=1))
+    over = entry(state="revoked", revoking_at=START - timedelta(hours=1))
     assert offline.end_all([over]) == []
     assert len(written(world)) == 1
     assert not world.calls_of("close", "look")
@@ -121,7 +90,7 @@ def test_what_ended_already_is_denied_and_not_removed_again(world: fake.World) -
 def test_it_all_counts_as_revoking_before_the_budget(world: fake.World, monkeypatch: pytest.MonkeyPatch) -> None:
     purposes: set[str] = set()
     world.hook = lambda *_: purposes.add(budget.current())
-    offline.end_all([entry(world)])
+    offline.end_all([entry()])
     assert purposes == {"revoke"}
 
 
@@ -129,7 +98,7 @@ def test_it_all_counts_as_revoking_before_the_budget(world: fake.World, monkeypa
 
 
 def test_what_is_proven_says_what_was_read_back(world: fake.World) -> None:
-    alice, bob = entry(world), entry(world, "bob", provisioner="", remover="permission_set", shared_key="")
+    alice, bob = entry(), entry("bob", provisioner="", remover="permission_set", shared_key="")
     outcomes = offline.end_all(iter([alice, bob]))
     assert outcomes == [
         offline.Outcome(alice, f"The guard of account {ACCOUNT} holds 2 lines", "alice does not hold Read"),
@@ -140,7 +109,7 @@ def test_what_is_proven_says_what_was_read_back(world: fake.World) -> None:
 
 
 def test_an_object_that_is_gone_has_nothing_left_to_deny(world: fake.World) -> None:
-    alice = entry(world)
+    alice = entry()
     world.script("enforce", fake.raises(Gone("There is no such role.")))
     [outcome] = offline.end_all([alice])
     assert outcome == offline.Outcome(alice, "There is no such role.", "alice does not hold Read")
@@ -148,7 +117,7 @@ def test_an_object_that_is_gone_has_nothing_left_to_deny(world: fake.World) -> N
 
 
 def test_what_was_removed_and_could_not_be_denied_is_not_proven(world: fake.World) -> None:
-    alice = entry(world)
+    alice = entry()
     world.script("enforce", fake.raises(Denied("No right.")))
     [outcome] = offline.end_all([alice])
     assert outcome == offline.Outcome(alice, "", "alice does not hold Read", "Not denied: No right.")
@@ -156,7 +125,7 @@ def test_what_was_removed_and_could_not_be_denied_is_not_proven(world: fake.Worl
 
 
 def test_what_could_not_be_removed_is_said_with_the_deny_that_holds(world: fake.World) -> None:
-    alice = entry(world)
+    alice = entry()
     world.script("close", fake.raises(Denied("No right.")))
     [outcome] = offline.end_all([alice])
     said = f"The guard of account {ACCOUNT} holds 2 lines"
@@ -165,7 +134,7 @@ def test_what_could_not_be_removed_is_said_with_the_deny_that_holds(world: fake.
 
 
 def test_a_line_that_makes_no_sense_stops_no_other(world: fake.World) -> None:
-    odd, alice = entry(world, "bob", provisioner="teleport", shared_key="odd"), entry(world)
+    odd, alice = entry("bob", provisioner="teleport", shared_key="odd"), entry()
     said, fine = offline.end_all([odd, alice])
     assert said.problem == "Not denied: ('fake', 'teleport') Not removed: ('fake', 'teleport')"
     assert fine.is_proven
@@ -173,11 +142,11 @@ def test_a_line_that_makes_no_sense_stops_no_other(world: fake.World) -> None:
 
 def test_what_still_shows_says_what_aws_said(world: fake.World) -> None:
     world.script("close", fake.fails_late("AWS had enough."))
-    [outcome] = offline.end_all([entry(world)])
+    [outcome] = offline.end_all([entry()])
     assert outcome.problem == "Not removed: alice holds Read AWS says: AWS had enough."
     world.script("close", fake.lies())
     world.script("look", *[fake.fine()] * 9)
-    [outcome] = offline.end_all([entry(world)])
+    [outcome] = offline.end_all([entry()])
     assert outcome.problem == "Not removed: alice holds Read"
 
 
@@ -185,7 +154,7 @@ def test_what_still_shows_says_what_aws_said(world: fake.World) -> None:
 
 
 def test_a_removal_under_way_is_looked_at_less_and_less_often(world: fake.World, sleeps: list[float]) -> None:
-    alice = entry(world)
+    alice = entry()
     world.script("close", fake.pending(3))
     offline.end_all([alice])
     assert sleeps == [0.5, 1, 2, 4]
@@ -194,7 +163,7 @@ def test_a_removal_under_way_is_looked_at_less_and_less_often(world: fake.World,
 
 def test_a_removal_that_never_ends_is_not_waited_for_for_ever(world: fake.World, sleeps: list[float]) -> None:
     world.script("close", fake.pending(99))
-    [outcome] = offline.end_all([entry(world)])
+    [outcome] = offline.end_all([entry()])
     assert sleeps == list(offline.POLLS)
     assert sum(sleeps) < 120
     assert not outcome.is_proven
@@ -206,7 +175,7 @@ def test_what_cannot_be_done_just_now_is_asked_again_for_half_a_minute(
 ) -> None:
     world.script("close", *([fake.pending(9)] if operation == "status" else []))
     world.script(operation, *[fake.throttled()] * 9)
-    [outcome] = offline.end_all([entry(world)])
+    [outcome] = offline.end_all([entry()])
     assert len(world.calls_of(operation)) == 6
     assert sleeps[-5:] == [1, 2, 4, 8, 16]
     assert not outcome.is_proven
@@ -214,7 +183,7 @@ def test_what_cannot_be_done_just_now_is_asked_again_for_half_a_minute(
 
 def test_what_is_refused_is_not_asked_again(world: fake.World, sleeps: list[float]) -> None:
     world.script("close", fake.raises(Denied("No right.")))
-    offline.end_all([entry(world)])
+    offline.end_all([entry()])
     assert (len(world.calls_of("close")), sleeps) == (1, [])
 
 
@@ -222,6 +191,6 @@ def test_what_is_refused_is_not_asked_again(world: fake.World, sleeps: list[floa
 
 
 def test_what_a_provisioner_opened_it_removes_and_what_was_found_its_remover(world: fake.World) -> None:
-    opened, found = entry(world), entry(world, provisioner="", remover="permission_set")
+    opened, found = entry(), entry(provisioner="", remover="permission_set")
     assert type(offline.hand_of(opened)) is type(registry.provisioner("fake", "idc_assignment", opened.config))
     assert type(offline.hand_of(found)) is type(registry.remover("fake", "permission_set", found.config))
