@@ -22,6 +22,8 @@ CONCERNS = {
     "anybody": (Finding.Kind.OPEN_TRUST, CRITICAL),
     "no_external_id": (Finding.Kind.OPEN_TRUST, HIGH),
     "open_subject": (Finding.Kind.OPEN_TRUST, HIGH),
+    "app_users": (Finding.Kind.OPEN_TRUST, MEDIUM),
+    "guests": (Finding.Kind.OPEN_TRUST, MEDIUM),
     "wide_subject": (Finding.Kind.OPEN_TRUST, HIGH),
     "no_anchor": (Finding.Kind.OPEN_TRUST, HIGH),
     "no_certificate": (Finding.Kind.OPEN_TRUST, HIGH),

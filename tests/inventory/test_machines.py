@@ -20,6 +20,8 @@ GITHUB = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubuserconten
 EKS = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC"
 GITHUB_KEY, EKS_KEY = "token.actions.githubusercontent.com", "oidc.eks.eu-west-1.amazonaws.com/id/ABC"
 AUD = {f"{GITHUB_KEY}:aud": "sts.amazonaws.com"}
+COGNITO, COGNITO_KEY = {"Federated": "cognito-identity.amazonaws.com"}, "cognito-identity.amazonaws.com"
+POOL = {f"{COGNITO_KEY}:aud": "eu-west-1:pool"}
 PARTNER = {"AWS": "arn:aws:iam::999900001111:role/x"}
 ANCHOR = {"ArnEquals": {"aws:SourceArn": "arn:aws:rolesanywhere:eu-west-1:111122223333:trust-anchor/a"}}
 ROLES_ANYWHERE = {"Service": "rolesanywhere.amazonaws.com"}
@@ -147,6 +149,21 @@ SUB = f"{GITHUB_KEY}:sub"
             {"StringEquals": {SUB: "repo:shop/api:x", f"{GITHUB_KEY}:aud": "https://other.example"}},
             ["other_audience"],
         ),
+        # providers of the public: a pool or an app takes the place of a person
+        (COGNITO, {"StringEquals": POOL, "ForAnyValue:StringLike": {f"{COGNITO_KEY}:amr": "authenticated"}}, []),
+        (COGNITO, {"StringEquals": POOL, "ForAnyValue:StringLike": {f"{COGNITO_KEY}:amr": "unauth*"}}, ["guests"]),
+        (COGNITO, {"StringEquals": {**POOL, f"{COGNITO_KEY}:amr": "unauthenticated"}}, ["guests"]),
+        (COGNITO, {"StringEquals": POOL, "ForAllValues:StringLike": {f"{COGNITO_KEY}:amr": "auth"}}, ["guests"]),
+        (COGNITO, {"StringEquals": POOL}, ["guests"]),
+        (COGNITO, {"StringEquals": {f"{COGNITO_KEY}:amr": "authenticated"}}, ["open_subject"]),
+        (COGNITO, {"StringLike": {f"{COGNITO_KEY}:aud": "*", f"{COGNITO_KEY}:amr": "authenticated"}}, ["open_subject"]),
+        (COGNITO, {"StringEquals": {f"{COGNITO_KEY}:sub": "eu-west-1:person"}}, []),
+        ({"Federated": "accounts.google.com"}, {"StringEquals": {"accounts.google.com:aud": "app"}}, ["app_users"]),
+        ({"Federated": "graph.facebook.com"}, {"StringEquals": {"graph.facebook.com:app_id": "1"}}, ["app_users"]),
+        ({"Federated": "www.amazon.com"}, {"StringEquals": {"www.amazon.com:app_id": "1"}}, ["app_users"]),
+        ({"Federated": "www.amazon.com"}, {"StringLike": {"www.amazon.com:app_id": "*"}}, ["open_subject"]),
+        ({"Federated": "accounts.google.com"}, {}, ["open_subject"]),
+        ({"Federated": f"{EKS}2"}, {"StringEquals": {f"{EKS_KEY}2:aud": "sts.amazonaws.com"}}, ["open_subject"]),
         # Kubernetes
         (
             {"Federated": EKS},

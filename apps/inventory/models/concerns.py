@@ -14,6 +14,8 @@ class Concern(models.TextChoices):
         "A third party uses it without an external id, so another customer of theirs could.",
     )
     OPEN_SUBJECT = "open_subject", "It does not say whose token it takes: everybody the provider vouches for is let in."
+    APP_USERS = "app_users", "Everybody with an account at the provider who signs in to the app is let in."
+    GUESTS = "guests", "It does not ask for a sign-in: guests of the identity pool are let in, if the pool has guests."
     WIDE_SUBJECT = "wide_subject", "The subject has a wildcard where it should name one repository or service account."
     NO_AUDIENCE = "no_audience", "It does not check that the token was made for AWS (aud)."
     OTHER_AUDIENCE = "other_audience", "It takes tokens that were made for something else than sts.amazonaws.com."

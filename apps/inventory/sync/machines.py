@@ -42,6 +42,10 @@ FEDERATIONS = (
     ("/oidc.eks.", Classification.IRSA),
     ("", Classification.OIDC),
 )
+COGNITO = re.compile(r"cognito-identity[\w.-]*\.amazonaws\.com(\.cn)?")
+# Providers of the public, for whom AWS asks to name the app in place of a person (IAM user guide, "Available keys for AWS
+# web identity federation"): the end of the key that does.
+APPS = {"accounts.google.com": ":aud", "graph.facebook.com": ":app_id", "www.amazon.com": ":app_id"}
 AUDIENCES = frozenset({"sts.amazonaws.com", "sts.amazonaws.com.cn"})
 WORST_FIRST = tuple(Classification)
 MOST_SIGNS = 12
@@ -219,6 +223,8 @@ def _of_federation(provider: str, statement: Statement) -> Sign:
     is_wide_subject = trusts.is_wide_repository if classification == Classification.GITHUB else trusts.has_wildcard
     subjects, is_wide = trusts.narrowest(trusts.ending(statement, ":sub"), is_wide_subject)
     concerns: list[Concern] = []
+    if not subjects and (public := _of_the_public(provider, statement)):
+        return public
     if not subjects:
         who = "anything"
         concerns.append(Concern.OPEN_SUBJECT)
@@ -229,6 +235,27 @@ def _of_federation(provider: str, statement: Statement) -> Sign:
     by = f"that {issuer} vouches for" if not subjects else f"of {issuer}"
     concerns += [] if classification == Classification.OIDC else _about_audience(statement)
     return Sign(classification, f"Its trust policy lets {who} {by} assume it.", sure, tuple(concerns))
+
+
+def _of_the_public(provider: str, statement: Statement) -> Sign | None:
+    """Where AWS's guides limit a role to an identity pool or an app, and not to a person: what is left to worry about."""
+    is_cognito = bool(COGNITO.fullmatch(provider))
+    audience = ":aud" if is_cognito else APPS.get(provider)
+    apps, is_any = trusts.narrowest(trusts.ending(statement, audience), trusts.has_wildcard) if audience else ((), True)
+    if not apps or is_any:
+        return None
+    if not is_cognito:
+        sentence = f"Its trust policy lets everybody who signs in to the app {_named(apps)} with {provider} assume it."
+        return Sign(Classification.OIDC, sentence, MEDIUM, (Concern.APP_USERS,))
+    ways, is_open = trusts.narrowest(trusts.ending(statement, ":amr"), _lets_guests_in)
+    who = "whoever has signed in" if ways and not is_open else "guests and whoever has signed in"
+    sentence = f"Its trust policy lets {who} to the identity pool {_named(apps)} assume it."
+    return Sign(Classification.OIDC, sentence, MEDIUM, () if ways and not is_open else (Concern.GUESTS,))
+
+
+def _lets_guests_in(way: str) -> bool:
+    """What AWS writes in `amr` is "authenticated" and the provider, or "unauthenticated"."""
+    return way == "unauthenticated" or trusts.has_wildcard(way)
 
 
 def _about_audience(statement: Statement) -> list[Concern]:
