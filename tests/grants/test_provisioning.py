@@ -89,6 +89,7 @@ def test_it_is_not_active_before_the_system_shows_it(system: System) -> None:
     provisioning.provision(grant.pk)
     grant.refresh_from_db()
     assert grant.state == State.PROVISIONING
+    assert (grant.ticket["verb"], grant.ticket["state"]) == ("open", "asked"), "so that it is opened again"
     make_due()
     provisioning.provision(grant.pk)
     grant.refresh_from_db()
