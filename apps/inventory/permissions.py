@@ -6,14 +6,26 @@ and who holds it. Whoever is linked to a person of a connection sees what can be
 
 from __future__ import annotations
 
-from django.db.models import Q
+from django.db.models.expressions import RawSQL
 
 from apps.inventory import succession
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
 from apps.inventory.models.access import EntitlementQuerySet
-from apps.inventory.models.holders import IdentityQuerySet, answered_by
+from apps.inventory.models.holders import IdentityQuerySet
 from apps.inventory.models.resources import ResourceQuerySet
 from apps.users.models import User
+
+# Themselves, their reports, and the machines that they answer for (`holders.answered_by`). Each is a look into an index,
+# which an OR of them is not.
+_VISIBLE = f"""
+    SELECT %s::bigint
+    UNION ALL
+    SELECT report.id FROM ({succession.STOOD_FOR}) boss JOIN inventory_identity report ON report.manager_id = boss.id
+    UNION ALL
+    SELECT id FROM inventory_identity WHERE owner_id = %s
+    UNION ALL
+    SELECT machine.id FROM inventory_identity machine LEFT JOIN inventory_identity owner ON owner.id = machine.owner_id
+    WHERE machine.successor_id = %s AND (owner.id IS NULL OR owner.ended_at IS NOT NULL)"""  # noqa: S608  our own words
 
 
 def identity_of(user: User) -> Identity | None:
@@ -68,7 +80,7 @@ def visible_identities(user: User) -> IdentityQuerySet:
     me = identity_of(user)
     if me is None:
         return Identity.objects.none()
-    return Identity.objects.filter(Q(pk=me.pk) | Q(manager__in=succession.stood_for(user)) | answered_by(me))
+    return Identity.objects.filter(pk__in=RawSQL(_VISIBLE, [me.pk, user.pk, me.pk, me.pk]))  # noqa: S611  keys
 
 
 def visible_entitlements(user: User) -> EntitlementQuerySet:

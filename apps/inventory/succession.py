@@ -27,7 +27,7 @@ ACTING = f"""
         ) SELECT id, at FROM climb
     ) up JOIN inventory_identity boss ON boss.id = up.at AND boss.ended_at IS NULL"""  # noqa: S608  our own words
 
-_STOOD_FOR = f"""
+STOOD_FOR = f"""
     WITH RECURSIVE below AS (
         SELECT id, 0 AS steps FROM inventory_identity WHERE user_id = %s AND ended_at IS NULL
         UNION ALL
@@ -49,4 +49,4 @@ def acting_for(person: Identity | None) -> Identity | None:
 def stood_for(user: User) -> RawSQL:
     """The people as whom a portal user answers, for `manager__in=`: themselves, and whoever left below them with nobody
     who is here in between."""
-    return RawSQL(_STOOD_FOR, [user.pk])  # noqa: S611  the user's key is a parameter
+    return RawSQL(STOOD_FOR, [user.pk])  # noqa: S611  the user's key is a parameter

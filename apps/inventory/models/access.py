@@ -9,7 +9,7 @@ import pgtrigger
 from django.contrib.postgres.fields import DateTimeRangeField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models import Case, IntegerField, Q, Value, When
+from django.db.models import Case, Exists, IntegerField, OuterRef, Q, Value, When
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Upper
 from django.urls import reverse
@@ -281,11 +281,16 @@ class CredentialQuerySet(models.QuerySet["Credential"]):
         """What opens AWS until somebody takes it away: keys and console passwords that work now. AWS does not say whether
         a root user has a password, so only one that was used counts."""
         working = self.filter(ended_at=None, is_active=True, kind__in=STATIC)
-        return working.exclude(kind="password", principal__kind=Principal.Kind.IAM_ROOT, last_used_at=None)
+        root = Principal.objects.filter(pk=OuterRef("principal"), kind=Principal.Kind.IAM_ROOT)
+        return working.exclude(Exists(root), kind="password", last_used_at=None)
 
     def stale(self, made_before: datetime, used_before: datetime) -> CredentialQuerySet:
-        """Older than it should be, or last used too long ago. An unknown last use says nothing."""
-        return self.filter(Q(created_at__lt=made_before) | Q(last_used_at__lt=used_before))
+        return self.filter(is_stale(made_before, used_before))
+
+
+def is_stale(made_before: datetime, used_before: datetime) -> Q:
+    """Condition: older than it should be, or last used too long ago. An unknown last use says nothing."""
+    return Q(created_at__lt=made_before) | Q(last_used_at__lt=used_before)
 
 
 class Credential(models.Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from apps.core import paging
 from apps.inventory import permissions
 from apps.inventory.models import Credential
-from apps.inventory.models.access import STATIC, CredentialQuerySet
+from apps.inventory.models.access import STATIC, CredentialQuerySet, is_stale
 from apps.inventory.views.common import account_asked, connections_of, freshness, part, visitor
 
 
@@ -37,16 +37,16 @@ def credentials(request: HttpRequest) -> HttpResponse:
     rows = found.annotate(has_mfa=_has_mfa())
     if request.GET.get("mfa") == "none":
         rows = rows.filter(kind=Credential.Kind.PASSWORD, has_mfa=False)
-    counts = _counts(visible)
+    counts = _counts(visible, is_stale(made_before, used_before))
     context = {
         "page": paging.page(
             rows.select_related("principal__identity__owner", "principal__identity__successor", "principal__resource"),
             request.GET,
             order=("created_at", "pk"),
         ),
-        "total": sum(counts.values()),
-        "counts": [(Credential.Kind(kind).label, counts.get(kind, 0)) for kind in STATIC],
-        "stale": visible.stale(made_before, used_before).count(),
+        "total": sum(count for count, _ in counts.values()),
+        "counts": [(Credential.Kind(kind).label, counts.get(kind, (0, 0))[0]) for kind in STATIC],
+        "stale": sum(stale for _, stale in counts.values()),
         "kinds": [(kind.value, kind.label) for kind in STATIC],
         "account": account,
         "made_before": made_before,
@@ -68,5 +68,7 @@ def _has_mfa() -> Exists:
     return Exists(same.filter(kind=Credential.Kind.MFA))
 
 
-def _counts(rows: CredentialQuerySet) -> dict[str, int]:
-    return dict(rows.order_by().values_list("kind").annotate(Count("pk")))
+def _counts(rows: CredentialQuerySet, is_stale: Q) -> dict[str, tuple[int, int]]:
+    """How many there are of each kind, and how many of them are stale."""
+    counted = rows.order_by().values_list("kind").annotate(count=Count("pk"), stale=Count("pk", filter=is_stale))
+    return {kind: (count, stale) for kind, count, stale in counted}
