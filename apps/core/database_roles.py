@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator
 
 from django.apps import apps
-from django.db import connection, transaction
+from django.db import ProgrammingError, connection, transaction
 from psycopg import sql
 
 from apps.core.privileges import ROLES, TABLES
@@ -16,6 +18,30 @@ _NEVER_IGNORE = """
 CREATE OR REPLACE FUNCTION public._pgtrigger_should_ignore(trigger_name name) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS 'SELECT false'
 """
+
+
+_PARTS = re.compile(r"[A-Z]+(?: \([^)]*\))?")  # SELECT, UPDATE (state)
+
+# Who holds a number here keeps everybody else from it as long as they like, and the numbers that `apps.core.locks` takes
+# can be worked out by whoever reads the rows. PostgreSQL gives these functions to everybody.
+_LOCKERS = ("worker", "ender")
+_ONLY_FOR_LOCKERS = sql.SQL(
+    """
+DO $$
+DECLARE one regprocedure;
+BEGIN
+    FOR one IN SELECT oid FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^pg_(try_)?advisory_'
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {}', one);
+    END LOOP;
+END $$
+"""
+).format(sql.SQL(", ").join(sql.Identifier(ROLES[process]) for process in _LOCKERS))
+# For how long a process waits for rows that another one holds; then it says so, and the clock asks again. Whoever signs
+# in as the role may set it otherwise, so this protects processes from others, never from their own.
+_WAITS = {"web": "10s", "worker": "30s", "broker": "10s", "ender": "5s"}
 
 
 class NotListed(Exception):
@@ -46,6 +72,7 @@ def apply() -> None:
     """Take every privilege from every role, and give what is listed. Raises `NotListed`."""
     tables = dict(_listed())
     _run(_NEVER_IGNORE)
+    _limit_locks()
     for process, role in ROLES.items():
         name = sql.Identifier(role)
         for things in ("TABLES", "SEQUENCES", "FUNCTIONS"):
@@ -54,7 +81,37 @@ def apply() -> None:
         for model, table in tables.items():
             may = TABLES[model].get(process)
             if may:
-                _run(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(may), sql.Identifier(table), name))
+                _run(sql.SQL("GRANT {} ON {} TO {}").format(_in_columns(may, model), sql.Identifier(table), name))
+
+
+def strangers_with_locks() -> list[str]:
+    """Roles that may take advisory locks and have no business with them: where nobody with the right to do so took that
+    from them."""
+    query = "SELECT role FROM unnest(%s::text[]) role WHERE has_function_privilege(role, %s, 'EXECUTE')"
+    others = [role for process, role in ROLES.items() if process not in _LOCKERS]
+    with connection.cursor() as cursor:
+        cursor.execute(query, [others, "pg_advisory_lock(bigint)"])
+        return [role for (role,) in cursor.fetchall()]
+
+
+def _limit_locks() -> None:
+    """Only a superuser changes what PostgreSQL itself brings; `strangers_with_locks` tells where that was not possible."""
+    with contextlib.suppress(ProgrammingError), transaction.atomic():
+        _run(_ONLY_FOR_LOCKERS)
+        for process, wait in _WAITS.items():
+            _run(
+                sql.SQL("ALTER ROLE {} SET lock_timeout = {}").format(sql.Identifier(ROLES[process]), sql.Literal(wait))
+            )
+
+
+def _in_columns(may: str, model: str) -> sql.Composable:
+    """The same, with every column named where rows may be changed: whoever may change a table as such may also lock it
+    against all who read it."""
+    columns = sql.SQL(", ").join(
+        sql.Identifier(field.column) for field in apps.get_model(model)._meta.local_concrete_fields
+    )
+    named = sql.SQL("UPDATE ({})").format(columns)
+    return sql.SQL(", ").join(named if one == "UPDATE" else sql.SQL(one) for one in _PARTS.findall(may))
 
 
 def _listed() -> Iterator[tuple[str, str]]:

@@ -70,9 +70,11 @@ def move_many(
     event: str,
     about: Callable[[M], Iterable[models.Model]] = lambda _row: (),
     data: Mapping[str, Any] | None = None,
+    skip_locked: bool = False,
     **fields: Any,
 ) -> list[M]:
     """Move every row of the set that legally can, in one statement, with one event each; return those that moved.
+    `skip_locked` leaves out what another session holds at the moment, so that one row keeps no other waiting.
 
     The rest lost a race or never could, and the caller can tell by what is missing from the answer. `rows` load what
     `about` and the rows' names read (`select_related`), or every row costs queries.
@@ -80,7 +82,9 @@ def move_many(
     model = rows.model
     legal = [state for state, targets in model.MOVES.items() if to in targets]  # type: ignore[attr-defined]
     with transaction.atomic():
-        locked = list(rows.filter(state__in=legal).select_for_update(of=("self",)).order_by("pk"))
+        locked = list(
+            rows.filter(state__in=legal).select_for_update(of=("self",), skip_locked=skip_locked).order_by("pk")
+        )
         was = {obj.pk: obj.state for obj in locked}  # type: ignore[attr-defined]
         model._default_manager.filter(pk__in=was).update(state=to, **fields)
         for obj in locked:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from django.db import connections
+from django.db import OperationalError, connections
 
 
 class Taken(Exception):
@@ -23,6 +23,11 @@ class Taken(Exception):
 class Lost(Taken):
     """The lock went away while something was done under it, so another process may have done the same. What is repeated
     under a new lock is right again."""
+
+
+def is_held(error: OperationalError) -> bool:
+    """Whether this is the database's word that another session holds a row, and was not waited for any longer."""
+    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
 
 
 @contextmanager

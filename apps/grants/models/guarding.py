@@ -67,7 +67,7 @@ only_hurries = pgtrigger.Trigger(
         RAISE EXCEPTION 'A new write was not written yet.' USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN NEW;
-    """,  # noqa: S608  nothing of it comes from outside
+    """,
 )
 
 # A difference may stay for 90 days; nothing that people say of it keeps it from being repaired longer than that.
@@ -86,7 +86,7 @@ only_puts_off = pgtrigger.Trigger(
         RAISE EXCEPTION 'That it is repaired is read in AWS.' USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN NEW;
-    """,  # noqa: S608  nothing of it comes from outside
+    """,
 )
 
 # The brake bites when a worker says so: whoever could put it on would keep every repair and every leaver waiting.
@@ -99,5 +99,5 @@ only_lets_go = pgtrigger.Trigger(
         RAISE EXCEPTION 'Only what is held is let go.' USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN NEW;
-    """,  # noqa: S608  nothing of it comes from outside
+    """,
 )

@@ -42,14 +42,15 @@ def deny(shared_key: str) -> None:
 
 def note_denied(grants: Sequence[Grant], windows: Sequence[Window], proof: Proof) -> set[int]:
     """Keep with each of these grants since when AWS denies it, unless another grant keeps the same access open, or what
-    was written denies nothing. Returns the keys of those that it was kept with now."""
+    was written denies nothing. Returns the keys of those that it was kept with now: a row that another session holds is
+    left to the grant's own removal, which proves it once more."""
     denied = []
     for grant in grants:
         window = window_for(target_of(grant), windows)
         if grant.promise.denies and window is not None and not window.is_open:
             denied.append(grant)
     with transaction.atomic():
-        fresh = Grant.objects.undenied().filter(pk__in=[grant.pk for grant in denied]).select_for_update()
+        fresh = Grant.objects.undenied().filter(pk__in=[grant.pk for grant in denied]).select_for_update(skip_locked=True)
         mine = set(fresh.values_list("pk", flat=True))
         Grant.objects.filter(pk__in=mine).update(denied_at=proof.read_at, receipt=appended([plain(proof)]))
         audit.record_all(

@@ -92,11 +92,14 @@ def kept(verb: str, ticket: Ticket) -> dict[str, str]:
 
 
 def take_over(grant: Grant) -> Turn | None:
-    """Begin another attempt, if nobody's turn is running: their `next_try_at` has passed."""
+    """Begin another attempt, if nobody's turn is running: their `next_try_at` has passed. A row that another session holds
+    is not waited for: behind it would wait what others need."""
     now = timezone.now()
     mine = Grant.objects.filter(pk=grant.pk, state=grant.state, attempt=grant.attempt, next_try_at__lte=now)
-    if not mine.update(attempt=models.F("attempt") + 1, next_try_at=now + HANDOVER):
-        return None
+    with transaction.atomic():
+        free = list(mine.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        if not mine.filter(pk__in=free).update(attempt=models.F("attempt") + 1, next_try_at=now + HANDOVER):
+            return None
     grant.refresh_from_db(fields=["ticket", "problem_count", "denied_at", "sessions_until"])  # what its last turn left
     grant.attempt += 1
     return Turn(grant)

@@ -133,9 +133,12 @@ def end(grant: Grant, *, by: Any, reason: EndReason, note: str = "") -> Grant:
     return grant
 
 
-def end_many(grants: models.QuerySet[Grant], *, reason: EndReason, by: Any, note: str = "") -> list[Grant]:
+def end_many(
+    grants: models.QuerySet[Grant], *, reason: EndReason, by: Any, note: str = "", skip_locked: bool = False
+) -> list[Grant]:
     """End every live grant of the set, with one event each: what AWS was not asked for is cancelled, the rest is taken
-    back there and returned. For the clock and emergencies."""
+    back there and returned. For the clock and emergencies, which come again for what another session holds at the moment
+    (`skip_locked`): whoever holds one row must not keep all others open."""
     some = list(grants.values_list("pk", flat=True))
     if not some:  # at almost every tick of the clock
         return []
@@ -147,6 +150,7 @@ def end_many(grants: models.QuerySet[Grant], *, reason: EndReason, by: Any, note
         "data": {"reason": reason, "note": note},
         "end_reason": reason,
         "end_note": note,
+        "skip_locked": skip_locked,
     }
     with transaction.atomic():
         move_many(

@@ -20,4 +20,8 @@ class Command(BaseCommand):
             database_roles.apply()
         except database_roles.NotListed as error:
             raise CommandError(str(error)) from error
+        for role in database_roles.strangers_with_locks():
+            self.stderr.write(
+                f"{role} may take advisory locks, and so keep workers waiting. Run this once as a superuser of PostgreSQL."
+            )
         self.stdout.write("Every role has its privileges.")
