@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from apps.audit import services as audit
@@ -133,21 +134,63 @@ def end_of_unsigned() -> None:
 DECISIONS = (end_stopped, expire, end_of_leavers, end_of_unsigned, settle_gone)
 
 
+def _stops(now: datetime) -> QuerySet[Any]:
+    return StopWrite.objects.due(now).values_list("pk", flat=True)
+
+
+def _undenied(now: datetime) -> QuerySet[Any]:
+    return Grant.objects.undenied().due(now).order_by("shared_key").values_list("shared_key", flat=True).distinct()
+
+
+def _ending(now: datetime) -> QuerySet[Any]:
+    due = Grant.objects.due(now).filter(state=State.REVOKING)
+    return due.order_by("revoking_at").values_list("pk", flat=True)
+
+
+def _unnarrowed(now: datetime) -> QuerySet[Any]:
+    return Grant.objects.unnarrowed(now).values_list("pk", flat=True)
+
+
+def _extended(now: datetime) -> QuerySet[Any]:
+    return Extension.objects.unsettled().filter(grant__next_try_at__lte=now).values_list("pk", flat=True)
+
+
+def _beginning(now: datetime) -> QuerySet[Any]:
+    return Grant.objects.due(now).exclude(state=State.REVOKING).values_list("pk", flat=True)
+
+
+def _uncleared(now: datetime) -> QuerySet[Any]:
+    return Grant.objects.uncleared(now).values_list("pk", flat=True)
+
+
+# What a worker has to do, and the keys of the rows for which it is due. What takes away goes first.
+STEPS: tuple[tuple[Any, Callable[[datetime], QuerySet[Any]]], ...] = (
+    (tasks.write_stop, _stops),
+    (tasks.deny, _undenied),
+    (tasks.deprovision, _ending),
+    (tasks.narrow, _unnarrowed),
+    (tasks.extend, _extended),
+    (tasks.provision, _beginning),
+    (tasks.clear, _uncleared),
+)
+
+
 def wake_workers() -> None:
-    """Wake a worker for every grant whose next step is due. Removals first."""
+    """Wake a worker for every step that is due."""
     now = timezone.now()
-    for row in StopWrite.objects.due(now)[:BATCH]:
-        tasks.enqueue(tasks.write_stop, row.pk)
-    for shared_key in Grant.objects.undenied().due(now).order_by().values_list("shared_key", flat=True).distinct():
-        tasks.enqueue(tasks.deny, shared_key)
-    for grant in Grant.objects.due(now).order_by(F("revoking_at").asc(nulls_last=True))[:BATCH]:
-        tasks.enqueue(tasks.deprovision if grant.state == State.REVOKING else tasks.provision, grant.pk)
-    for grant in Grant.objects.unnarrowed(now)[:BATCH]:
-        tasks.enqueue(tasks.narrow, grant.pk)
-    for grant in Grant.objects.uncleared(now)[:BATCH]:
-        tasks.enqueue(tasks.clear, grant.pk)
-    for extension in Extension.objects.unsettled().filter(grant__next_try_at__lte=now)[:BATCH]:
-        tasks.enqueue(tasks.extend, extension.pk)
+    for task, due in STEPS:
+        for key in due(now)[:BATCH]:
+            tasks.enqueue(task, key)
+
+
+def carry_out() -> None:
+    """Take every step that is due right here, without Celery. One that breaks stops no other; what went wrong last is
+    raised in the end."""
+    run_all(*(partial(_carry_out, task, due) for task, due in STEPS))
+
+
+def _carry_out(task: Callable[[Any], None], due: Callable[[datetime], QuerySet[Any]]) -> None:
+    run_all(*(partial(task, key) for key in due(timezone.now())))
 
 
 @shared_task

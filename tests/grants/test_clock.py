@@ -12,11 +12,14 @@ from apps.audit.models import AuditEvent, ref
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Refused
 from apps.grants import periodic, provisioning, services
-from apps.grants.models import EndReason, Grant, State
+from apps.grants.models import EndReason, Grant, Scope, State, StopWrite
+from apps.grants.services import stops
 from apps.inventory.models import Entitlement
 from tests.conftest import Enqueued
+from tests.factories.users import UserFactory
 from tests.grants.signing import draft, give_key, signed_by
-from tests.grants.system import ACCOUNT, System, make_due
+from tests.grants.system import ACCOUNT, YES, System, make_due
+from tests.grants.test_stops import PASSKEY
 
 
 def boom() -> None:
@@ -105,6 +108,38 @@ def test_the_sweep_command_carries_out_all_that_is_due(system: System, clock, ca
     call_command("sweep")
     assert {person for person, _ in system.world.guards[ACCOUNT]} == {"bob"}
     assert "1 grants are unfinished." in capsys.readouterr().out
+
+
+def test_the_sweep_command_writes_emergency_stops(system: System, clock) -> None:
+    """Also in an account where nothing is left to end, which no removal would write."""
+    done = system.active()
+    services.end(done, by=done.requested_by, reason=EndReason.DONE)
+    system.run_clock()
+    administrator = UserFactory(administrator=True)
+    stops.order(scope=Scope.ALL, reason="Somebody is inside.", by=administrator, step_up=PASSKEY)
+    call_command("sweep")
+    [row] = StopWrite.objects.all()
+    assert row.read_at
+
+
+def test_the_sweep_command_carries_out_extensions(system: System, clock) -> None:
+    grant = system.active()
+    before = grant.ends_at
+    services.extend(grant, longer=timedelta(hours=1), by=grant.requested_by, authority=YES)
+    clock.shift(timedelta(minutes=2))  # whose wake-up call got lost
+    call_command("sweep")
+    grant.refresh_from_db()
+    assert grant.ends_at == before + timedelta(hours=1)
+
+
+def test_the_sweep_command_takes_away_before_it_opens(system: System, clock) -> None:
+    over = system.active()
+    services.end(over, by=over.requested_by, reason=EndReason.DONE)
+    system.issue(system.bob)
+    system.world.calls.clear()
+    call_command("sweep")
+    done = [call.operation for call in system.world.calls if call.operation in ("close", "open")]
+    assert done == ["close", "open"]
 
 
 def test_one_step_that_breaks_stops_no_other_in_the_sweep_command(
