@@ -5,6 +5,9 @@ it (no secret: credentials come from the environment); then each grant; the last
 SHA-256 of all bytes before it, so that a file that was cut off or damaged is noticed. That is no signature: whoever can
 write the file can write that line too, so it is kept where only the portal's own processes may write (mode 0600).
 
+It is a memory of its own: what the file says and the database has forgotten (a dump was older, rows were taken out) stays
+in the next one, and the last file of another database is put aside, as is the last from before this one was doubted.
+
 Reading it touches neither the database nor the settings.
 """
 
@@ -13,9 +16,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,16 @@ from django.db.models import Q
 from apps.connectors import registry
 from apps.connectors.base import Target, Window
 from apps.connectors.errors import ConnectorError
+from apps.grants import narrowing
 from apps.grants.models import Grant, State
+from apps.grants.models.grants import IN_AWS
+from apps.grants.models.homes import name_here
 from apps.grants.windows import provisioner_of, target_of
 from apps.inventory.models import Connection
 
 VERSION = 1
 _DATES = ("claimed_at", "not_after", "ends_at", "revoking_at")
+KEPT_FOR = timedelta(days=7)  # what the database has forgotten, past its end
 
 
 class Damaged(Exception):
@@ -56,6 +63,7 @@ class Entry:
     not_after: datetime | None = None
     ends_at: datetime | None = None
     revoking_at: datetime | None = None
+    forgotten_at: datetime | None = None  # when the database was first found not to know of it; None: it does
 
     @property
     def is_over(self) -> bool:
@@ -92,6 +100,8 @@ class Ledger:
     written_at: datetime
     entries: tuple[Entry, ...]
     problem: str = ""
+    database: str = ""  # the name of the one that it was written from
+    is_doubted: bool = False
 
     @property
     def connections(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -120,13 +130,18 @@ def entry_of(grant: Grant) -> Entry:
 
 def write(path: Path, now: datetime) -> int:
     """Write the ledger so that a reader sees the old one or the new one, never half of one. Says how many grants."""
+    before = _before(path)
+    here, is_doubted = name_here(), bool(narrowing.reason())
+    kept = _forgotten(before.entries, now, is_doubted=is_doubted) if before else []
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             os.fchmod(file.fileno(), 0o600)  # also where a draft was left behind
-            count = _write_lines(file.write, now)
+            count = _write_lines(file.write, Ledger(now, tuple(kept), database=here, is_doubted=is_doubted))
             file.flush()
             os.fsync(file.fileno())
+        if before and (before.database not in ("", here) or (is_doubted and not before.is_doubted)):
+            _put_aside(path)
         draft.replace(path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:
@@ -136,6 +151,39 @@ def write(path: Path, now: datetime) -> int:
     finally:
         draft.unlink(missing_ok=True)
     return count
+
+
+def _before(path: Path) -> Ledger | None:
+    try:
+        return read(path, accept_damage=True)
+    except FileNotFoundError:
+        return None
+
+
+def _put_aside(path: Path) -> None:
+    link = path.with_name(f".{path.name}.aside.{os.getpid()}")
+    link.unlink(missing_ok=True)
+    link.hardlink_to(path)
+    link.replace(path.with_name(f"{path.name}.before"))
+
+
+def _forgotten(entries: Sequence[Entry], now: datetime, *, is_doubted: bool) -> list[Entry]:
+    """What stays in the ledger though the database does not say it. Rows of grants are never deleted, so one that is not
+    there was forgotten. A database that is doubted may also know an older state: that nothing was opened yet."""
+    found = []
+    for entry in entries:
+        since = entry.forgotten_at or now
+        if max(since, entry.end or since) + KEPT_FOR > now:
+            found.append(replace(entry, forgotten_at=since))
+    known = Grant.objects.filter(reference__in=[entry.reference for entry in found])
+    states = dict(known.values_list("reference", "state"))
+
+    def is_forgotten(entry: Entry) -> bool:
+        if entry.reference not in states:
+            return True
+        return is_doubted and (entry.is_live or entry.is_ending) and states[entry.reference] not in IN_AWS
+
+    return [entry for entry in found if is_forgotten(entry)]
 
 
 def read(path: Path, *, accept_damage: bool = False) -> Ledger:
@@ -148,13 +196,13 @@ def read(path: Path, *, accept_damage: bool = False) -> Ledger:
         raise Damaged(problem)
     connections: dict[str, dict[str, Any]] = {}
     entries: list[Entry] = []
-    written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    written_at, header = datetime.fromtimestamp(path.stat().st_mtime, UTC), {}
     for line in (*body.splitlines(), last):
         try:
             row = json.loads(line)
             kind = row.pop("line")
             if kind == "ledger":
-                written_at = datetime.fromisoformat(row["written_at"])
+                written_at, header = datetime.fromisoformat(row["written_at"]), row
             elif kind == "connection":
                 connections[row["name"]] = row
             elif kind == "grant":
@@ -162,7 +210,8 @@ def read(path: Path, *, accept_damage: bool = False) -> Ledger:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if not accept_damage:
                 raise Damaged("A line of it cannot be read.") from error
-    return Ledger(written_at, tuple(entries), problem)
+    said = {"database": str(header.get("database", "")), "is_doubted": bool(header.get("is_doubted"))}
+    return Ledger(written_at, tuple(entries), problem, **said)
 
 
 def _problem_of(body: bytes, last: bytes) -> str:
@@ -180,9 +229,9 @@ def _problem_of(body: bytes, last: bytes) -> str:
         return "It was cut off, or is no ledger: its first or last line cannot be read."
 
 
-def _write_lines(put: Any, now: datetime) -> int:
+def _write_lines(put: Any, begun: Ledger) -> int:
     digest, count = hashlib.sha256(), 0
-    for line in _lines(now):
+    for line in _lines(begun):
         put(line)
         digest.update(line)
         count += line.startswith(b'{"line":"grant"')
@@ -190,19 +239,22 @@ def _write_lines(put: Any, now: datetime) -> int:
     return count
 
 
-def _lines(now: datetime) -> Iterator[bytes]:
-    yield _json({"line": "ledger", "version": VERSION, "written_at": now.isoformat()})
-    for connection in Connection.objects.all():
-        yield _json(
-            {
-                "line": "connection",
-                "name": connection.name,
-                "kind": connection.kind,
-                "config": {name: value for name, value in connection.config.items() if value is not None},
-            }
-        )
-    for grant in _to_write().iterator(chunk_size=500):
-        yield _json({"line": "grant", **_plain(entry_of(grant), grant)})
+def _lines(begun: Ledger) -> Iterator[bytes]:
+    """What the database says, behind the entries of `begun` that it has forgotten."""
+    header = {"database": begun.database, "is_doubted": begun.is_doubted}
+    yield _json({"line": "ledger", "version": VERSION, "written_at": begun.written_at.isoformat(), **header})
+    rows = {connection.name: (connection.kind, connection.config) for connection in Connection.objects.all()}
+    for name, (kind, config) in {**begun.connections, **rows}.items():
+        said = {key: value for key, value in config.items() if value is not None}
+        yield _json({"line": "connection", "name": name, "kind": kind, "config": said})
+    for entry in begun.entries:
+        yield _json({"line": "grant", **_plain(entry)})
+    said_already = [entry.reference for entry in begun.entries]
+    for grant in _to_write().exclude(reference__in=said_already).iterator(chunk_size=500):
+        entry = entry_of(grant)
+        if not entry.shared_key and entry.provisioner:
+            entry = replace(entry, shared_key=_key_to_come(grant))  # a worker may begin it after this was written
+        yield _json({"line": "grant", **_plain(entry)})
 
 
 def _to_write() -> Any:
@@ -214,10 +266,10 @@ def _to_write() -> Any:
     return rows.with_names().select_related("principal__resource", "assignment").order_by("pk")
 
 
-def _plain(entry: Entry, grant: Grant) -> dict[str, Any]:
+def _plain(entry: Entry) -> dict[str, Any]:
     row = {name: value for name, value in asdict(entry).items() if name not in ("kind", "config")}
-    if not entry.shared_key and entry.provisioner:
-        row["shared_key"] = _key_to_come(grant)  # a worker may begin it after this was written
+    if entry.forgotten_at is None:
+        del row["forgotten_at"]
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
 
@@ -235,6 +287,7 @@ def _entry(row: dict[str, Any], connection: Mapping[str, Any]) -> Entry:
         "config": connection["config"],
         "target": Target(**row["target"]),
         **{name: datetime.fromisoformat(row[name]) if row[name] else None for name in _DATES},
+        "forgotten_at": datetime.fromisoformat(row["forgotten_at"]) if row.get("forgotten_at") else None,
     }
     entry = Entry(**known)
     if entry.provisioner and (entry.kind, entry.provisioner) not in registry.PROVISIONERS:

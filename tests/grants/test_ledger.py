@@ -7,6 +7,7 @@ import json
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
+from apps.audit import services as audit
 from apps.connectors.errors import Denied
 from apps.connectors.fake_world import Call, fails_late, lies, lost_response, pending, raises, stale, throttled
 from apps.grants import ledger, periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State, Stop
+from apps.grants.services import narrowing
 from apps.inventory.models import Connection
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System
@@ -134,6 +137,71 @@ def test_the_clock_keeps_a_copy(system: System, path: Path, settings: Any) -> No
     settings.LEDGER_PATH = str(path)
     periodic.write_ledger()
     assert len(ledger.read(path).entries) == 1
+
+
+def test_what_the_database_forgot_stays_in_it(system: System, path: Path, clock: Any) -> None:
+    """A dump was restored that is older than a grant, which lives on in AWS; and than its connection's name."""
+    known, lost = system.active(), system.active(who=system.bob)
+    before = {entry.number: entry for entry in ledger.read(export(path)).entries}
+    Grant.objects.filter(pk=lost.pk).delete()
+    system.connection.name = "renamed"
+    system.connection.save()
+    for _ in range(2):
+        after = {entry.number: entry for entry in ledger.read(export(path)).entries}
+        assert set(after) == {known.number, lost.number}
+        assert replace(after[lost.number], forgotten_at=None) == before[lost.number]
+        clock.shift(timedelta(minutes=1))
+    assert after[known.number].forgotten_at is None
+    clock.shift(timedelta(days=6))
+    assert lost.number in {entry.number for entry in ledger.read(export(path)).entries}
+    clock.shift(timedelta(days=2))
+    assert lost.number not in {entry.number for entry in ledger.read(export(path)).entries}
+
+
+def test_a_doubted_database_takes_nothing_out_of_it(system: System, path: Path) -> None:
+    """It remembers the grant from before it was opened, and would cancel it."""
+    narrowing.notice()
+    grant = system.active()
+    export(path)
+    Grant.objects.filter(pk=grant.pk).update(
+        state=State.CANCELLED, active_at=None, ends_at=None, end_reason=EndReason.CANCELLED
+    )
+    assert not ledger.read(export(path.with_name("other"))).entries
+    narrowing.doubt(by=audit.COMMAND, reason="It was restored.")
+    assert [entry.state for entry in ledger.read(export(path)).entries] == [State.ACTIVE]
+
+
+def test_a_database_that_is_believed_takes_out_what_ended(system: System, path: Path) -> None:
+    grant = system.active()
+    export(path)
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    Grant.objects.filter(pk=grant.pk).update(cleared_at=timezone.now())
+    assert not ledger.read(export(path)).entries
+
+
+def test_the_last_one_before_the_doubt_is_put_aside(system: System, path: Path) -> None:
+    narrowing.notice()
+    system.active()
+    last = export(path).read_bytes()
+    narrowing.doubt(by=audit.COMMAND, reason="It was restored.")
+    for _ in range(3):
+        export(path)
+    aside = path.with_name("ledger.jsonl.before")
+    assert aside.read_bytes() == last
+    assert sorted(path.parent.iterdir()) == [path, aside]
+
+
+def test_the_last_one_of_another_database_is_put_aside(
+    system: System, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an empty one took its place, which is doubted by nobody."""
+    system.active()
+    last = export(path).read_bytes()
+    monkeypatch.setattr(ledger, "name_here", lambda: "another")
+    for _ in range(2):
+        assert len(ledger.read(export(path)).entries) == 1
+    assert path.with_name("ledger.jsonl.before").read_bytes() == last
 
 
 def damaged(path: Path) -> dict[str, Callable[[], None]]:
