@@ -35,6 +35,11 @@ ANSWER = _may_set(
     *("decision", "person_id", "decided_by_id", "decided_at", "until", "reason", "unique_id"),
     *("asked_by_id", "asked_at", "note"),
 )
+# How two administrators say that a stop may go: a worker asks what they signed, and takes back what does not hold.
+SAY_IT_MAY_GO = (
+    *("lift_proposed_at", "lift_proposed_by_id", "lift_reason", "lift_proposal"),
+    *("lift_asked_at", "lift_asked_by_id", "lift_consent"),
+)
 _FACT = {"web": READ, "worker": ALL, "broker": READ, "ender": READ}
 _SIGN_IN = {"web": ALL}
 
@@ -177,9 +182,8 @@ TABLES: Mapping[str, Table] = {
     "grants.Activity": {"web": READ, "worker": "SELECT, INSERT, UPDATE"},
     # Stops narrow. Differences are what comparisons found; people say what of it may stay for a time.
     "grants.Stop": {
-        "web": f"{_may_set(*('lift_proposed_at', 'lift_proposed_by_id', 'lift_reason', 'lifted_at', 'lifted_by_id'))}, "
-        "INSERT",
-        "worker": READ,
+        "web": f"{_may_set(*SAY_IT_MAY_GO)}, INSERT",
+        "worker": _may_set(*SAY_IT_MAY_GO, "lift_problem", "lifted_at", "lifted_by_id"),  # on two signatures
         "broker": READ,
         "ender": READ,
     },

@@ -61,15 +61,16 @@ def expire() -> None:
     """End every grant whose time is up."""
     due = Grant.objects.expired(timezone.now())
     batch = list(due.order_by("pk").values_list("pk", flat=True)[:BATCH])
-    services.end_many(due.filter(pk__in=batch), reason=EndReason.EXPIRED, by=audit.CLOCK)
+    services.end_many(due.filter(pk__in=batch), reason=EndReason.EXPIRED, by=audit.CLOCK, skip_locked=True)
 
 
 def end_of_leavers() -> None:
     """End every live grant of somebody who left, by the inventory, or who was shut out of the portal."""
     live = Grant.objects.live()
-    services.end_many(live.exclude(identity__ended_at=None), reason=EndReason.LEAVER, by=audit.CLOCK)
+    services.end_many(live.exclude(identity__ended_at=None), reason=EndReason.LEAVER, by=audit.CLOCK, skip_locked=True)
     shut_out = live.filter(identity__user__is_active=False)
-    services.end_many(shut_out, reason=EndReason.LEAVER, by=audit.CLOCK, note="Their way into the portal was closed.")
+    note = "Their way into the portal was closed."
+    services.end_many(shut_out, reason=EndReason.LEAVER, by=audit.CLOCK, note=note, skip_locked=True)
 
 
 @shared_task
@@ -115,20 +116,21 @@ def settle_gone() -> None:
     removed = Grant.objects.filter(
         Exists(same.filter(period__endswith__gt=OuterRef("active_at"))), ~Exists(same.open()), state=State.ACTIVE
     )
-    services.end_many(removed, reason=EndReason.GONE, by=audit.CLOCK)
+    services.end_many(removed, reason=EndReason.GONE, by=audit.CLOCK, skip_locked=True)
 
 
 def end_stopped() -> None:
     """End what is live in the scope of a stop in force: a race, or a database restored, let it through."""
     for stop in Stop.objects.in_force().select_related("identity__user", "entitlement", "account"):
         live = Grant.objects.live().filter(stop.covers())
-        services.end_many(live, reason=EndReason.EMERGENCY, by=audit.CLOCK, note=f"{stop.number} is in force.")
+        note = f"{stop.number} is in force."
+        services.end_many(live, reason=EndReason.EMERGENCY, by=audit.CLOCK, note=note, skip_locked=True)
 
 
 def end_of_unsigned() -> None:
     """End privileged access that rests on no passkey's signature. AWS is told nothing good of it any more (`is_open`), so
     it must not stay listed as held."""
-    services.end_many(Grant.objects.unsigned(), reason=EndReason.UNWARRANTED, by=audit.CLOCK)
+    services.end_many(Grant.objects.unsigned(), reason=EndReason.UNWARRANTED, by=audit.CLOCK, skip_locked=True)
 
 
 DECISIONS = (end_stopped, expire, end_of_leavers, end_of_unsigned, settle_gone)
@@ -163,6 +165,10 @@ def _uncleared(now: datetime) -> QuerySet[Any]:
     return Grant.objects.uncleared(now).values_list("pk", flat=True)
 
 
+def _signed_to_go(_now: datetime) -> QuerySet[Any]:
+    return Stop.objects.to_lift().values_list("pk", flat=True)
+
+
 # What a worker has to do, and the keys of the rows for which it is due. What takes away goes first.
 STEPS: tuple[tuple[Any, Callable[[datetime], QuerySet[Any]]], ...] = (
     (tasks.write_stop, _stops),
@@ -172,6 +178,7 @@ STEPS: tuple[tuple[Any, Callable[[datetime], QuerySet[Any]]], ...] = (
     (tasks.extend, _extended),
     (tasks.provision, _beginning),
     (tasks.clear, _uncleared),
+    (tasks.lift_stop, _signed_to_go),
 )
 
 

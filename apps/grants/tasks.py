@@ -55,6 +55,12 @@ def write_stop(write_id: int) -> None:
 
 
 @shared_task
+def lift_stop(stop_id: int) -> None:
+    """Lift an emergency stop, if two administrators signed that it may go."""
+    provisioning.lift_stop(stop_id)
+
+
+@shared_task
 def compare(connection_id: int) -> None:
     """Compare what grants say about one connection with what AWS shows."""
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -18,7 +20,9 @@ from apps.grants.services import stops
 from apps.users import stepup
 from apps.users.models import User
 from tests.factories.users import UserFactory
+from tests.grants.signing import give_key
 from tests.grants.system import System
+from tests.users.soft_key import SoftKey
 
 PASSKEY = {"method": "passkey", "authenticator": 1, "at": "2026-11-22T09:00:00+00:00"}
 WHY = "Alice's laptop was stolen."
@@ -38,6 +42,10 @@ def erin(db: None) -> User:
 @pytest.fixture
 def frank(db: None) -> User:
     return UserFactory(name="Frank", administrator=True)
+
+
+def stop_all(erin: User) -> Stop:
+    return stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)
 
 
 @pytest.fixture
@@ -151,26 +159,51 @@ def test_the_page_shows_in_red_what_is_not_read_back(system: System, erin: User)
     assert 'hx-trigger="every 2s"' not in client.get(stop.get_absolute_url()).content.decode()
 
 
-def test_two_administrators_lift_it_on_its_page(
-    system: System, erin: User, frank: User, present: Callable[[str], None]
-) -> None:
-    stop = stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)
-    url = stop.get_absolute_url()
-    sign_in(erin).post(reverse("stops:propose_lift", args=[stop.pk]), {"reason": "The laptop was found."})
-    present("passkey")
-    alone = sign_in(erin).post(reverse("stops:lift", args=[stop.pk]), follow=True)
+def answer(client: Client, stop: Stop, key: SoftKey) -> dict[str, str]:
+    """What the page's form sends once the passkey signed what the page asks for."""
+    shown = client.get(stop.get_absolute_url()).content.decode()
+    asked = json.loads(re.findall(r'<script id="passkey" type="application/json">(.*?)</script>', shown)[0])
+    [expires] = re.findall(r'name="expires" value="([^"]+)"', shown)
+    return {"credential": json.dumps(key.sign(asked["challenge"])), "expires": expires}
+
+
+def test_two_administrators_lift_it_on_its_page(system: System, erin: User, frank: User) -> None:
+    stop, erins, franks = stop_all(erin), give_key(erin), give_key(frank)
+    url, first, second = stop.get_absolute_url(), sign_in(erin), sign_in(frank)
+    said = {"reason": "The laptop was found.", **answer(first, stop, erins)}
+    first.post(reverse("stops:propose_lift", args=[stop.pk]), said)
+    alone = first.post(reverse("stops:lift", args=[stop.pk]), said, follow=True)
     assert "yourself" in alone.content.decode()
-    assert "Lift it" not in sign_in(erin).get(url).content.decode()
-    assert "Lift it" in sign_in(frank).get(url).content.decode()
-    sign_in(frank).post(reverse("stops:lift", args=[stop.pk]))
+    assert "Sign and lift it" not in first.get(url).content.decode()
+    assert "Sign and lift it" in second.get(url).content.decode()
+    second.post(reverse("stops:lift", args=[stop.pk]), answer(second, stop, franks))
+    assert "A worker checks both signatures" in second.get(url).content.decode()
+    part = second.get(url, headers={"HX-Request": "true", "HX-Target": "lifting"}).content.decode()
+    assert part.strip().startswith("<section")
+    provisioning.lift_stop(stop.pk)
     stop.refresh_from_db()
     assert stop.lifted_by == frank
-    assert "Nothing that ended came back" in sign_in(frank).get(url).content.decode()
+    assert "Nothing that ended came back" in second.get(url).content.decode()
 
 
-def test_lifting_needs_a_fresh_passkey(system: System, erin: User, frank: User) -> None:
-    stop = stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)
-    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
-    answer = sign_in(frank).post(reverse("stops:lift", args=[stop.pk]))
-    assert "/settings/step-up/" in answer["Location"]
-    assert Stop.objects.in_force().exists()
+@pytest.mark.parametrize("sent", [{}, {"credential": "nonsense"}, {"credential": "{}", "expires": "\0"}], ids=str)
+def test_what_no_passkey_signed_proposes_nothing(system: System, erin: User, sent: dict[str, str]) -> None:
+    stop, client = stop_all(erin), sign_in(erin)
+    give_key(erin)
+    sent = {"reason": "The laptop was found.", **sent}
+    answer = client.post(reverse("stops:propose_lift", args=[stop.pk]), sent, follow=True)
+    assert "signed with a passkey" in answer.content.decode()
+    assert Stop.objects.get().lift_proposed_by is None
+
+
+def test_whoever_has_no_passkey_reads_what_it_takes(system: System, erin: User) -> None:
+    shown = sign_in(erin).get(stop_all(erin).get_absolute_url()).content.decode()
+    assert "You have no passkey that can sign this" in shown
+    assert "Sign and propose" not in shown
+
+
+def test_why_a_worker_did_not_lift_it_is_shown(system: System, erin: User, frank: User) -> None:
+    stop = stop_all(erin)
+    Stop.objects.update(lift_proposed_by=erin, lift_asked_by=frank, lift_asked_at=timezone.now())
+    provisioning.lift_stop(stop.pk)
+    assert "It was not lifted" in sign_in(frank).get(stop.get_absolute_url()).content.decode()

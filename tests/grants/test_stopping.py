@@ -16,6 +16,7 @@ from apps.grants.models import Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
 from apps.users.models import User
 from tests.factories.users import UserFactory
+from tests.grants import lifting
 from tests.grants.system import ACCOUNT, START, System
 from tests.grants.test_provisioning import robot
 
@@ -34,8 +35,7 @@ def order(erin: User, scope: Scope = Scope.ALL, **fields: Any) -> Stop:
 
 
 def lift(stop: Stop, erin: User) -> None:
-    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
-    stops.lift(stop, by=UserFactory(name="Frank", administrator=True), step_up=PASSKEY)
+    lifting.lift(stop, erin, UserFactory(name="Frank", administrator=True))
 
 
 def write(stop: Stop) -> StopWrite:

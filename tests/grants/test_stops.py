@@ -17,11 +17,13 @@ from apps.connectors.fake_world import Call, lost_response, stale, throttled
 from apps.grants import narrowing, periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
-from apps.inventory.models import Assignment, Entitlement
+from apps.inventory.models import Assignment, Entitlement, Responsibility
 from apps.users.models import User
 from tests.conftest import Enqueued
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
+from tests.grants.lifting import lift, propose, second, signed
+from tests.grants.signing import give_key
 from tests.grants.system import ACCOUNT, System
 
 PASSKEY = {"method": "passkey", "authenticator": 1, "at": "2026-11-22T09:00:00+00:00"}
@@ -424,8 +426,7 @@ def test_everything_can_use_the_one_switch_of_the_organization(system: System, e
 def test_only_a_person_takes_the_switch_back(system: System, erin: User, frank: User) -> None:
     stop = stop_all(erin, attach_policy=True)
     write_all(stop)
-    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
-    stops.lift(stop, by=frank, step_up=PASSKEY)
+    lift(stop, erin, frank)
     write_all(stop)
     [row] = [row for row in stop.writes.all() if row.is_organization]
     assert row.cleared_at is None
@@ -442,18 +443,80 @@ def test_only_a_person_takes_the_switch_back(system: System, erin: User, frank: 
 
 
 def test_lifting_takes_two_different_administrators(system: System, erin: User, frank: User) -> None:
-    stop = stop_alice(system, erin)
+    stop, erins, franks = stop_alice(system, erin), give_key(erin), give_key(frank)
     with pytest.raises(services.NotPossible, match="Propose"):
-        stops.lift(stop, by=frank, step_up=PASSKEY)
-    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
+        stops.lift(stop, by=frank, signed=signed(stop, frank, franks))
+    stops.propose_lift(stop, by=erin, reason="The laptop was found.", signed=signed(stop, erin, erins))
     with pytest.raises(services.NotPossible, match="yourself"):
-        stops.lift(stop, by=erin, step_up=PASSKEY)
-    with pytest.raises(services.NotPossible, match="passkey"):
-        stops.lift(stop, by=frank, step_up={"method": "totp"})
-    assert Stop.objects.in_force().count() == 1
-    stops.lift(stop, by=frank, step_up=PASSKEY)
-    assert not Stop.objects.in_force().exists()
-    assert list(AuditEvent.objects.filter(event__startswith="grants.stop.lift").values_list("event", flat=True))
+        stops.lift(stop, by=erin, signed=signed(stop, erin, erins))
+    with pytest.raises(services.NotPossible, match="already"):
+        stops.propose_lift(stop, by=frank, reason="The laptop was found.", signed=signed(stop, frank, franks))
+    stops.lift(stop, by=frank, signed=signed(stop, frank, franks))
+    assert Stop.objects.in_force().count() == 1  # no worker looked yet
+    provisioning.lift_stop(stop.pk)
+    stop.refresh_from_db()
+    assert (stop.lift_proposed_by, stop.lifted_by) == (erin, frank)
+    names = (
+        AuditEvent.objects.filter(event__startswith="grants.stop.lift").order_by("pk").values_list("event", flat=True)
+    )
+    assert list(names) == ["grants.stop.lift_proposed", "grants.stop.lift_signed", "grants.stop.lifted"]
+    provisioning.lift_stop(stop.pk)
+    assert AuditEvent.objects.filter(event="grants.stop.lifted").count() == 1
+
+
+def test_the_clock_has_a_lost_lifting_done(system: System, erin: User, frank: User, enqueued: Enqueued) -> None:
+    stop = stop_alice(system, erin)
+    propose(stop, erin)
+    second(stop, frank)
+    enqueued.calls.clear()
+    periodic.wake_workers()
+    assert ("apps.grants.tasks.lift_stop", (stop.pk,)) in [(name, tuple(args)) for name, args, *_ in enqueued.calls]
+
+
+def test_whoever_has_no_passkey_is_told_what_it_takes(system: System, erin: User) -> None:
+    with pytest.raises(services.NotPossible, match="Add one in your settings"):
+        stops.propose_lift(stop_alice(system, erin), by=erin, reason="The laptop was found.", signed={})
+
+
+@pytest.mark.parametrize("late", [timedelta(seconds=-1), timedelta(hours=24, minutes=1)], ids=["over", "too far ahead"])
+def test_a_signature_is_for_a_day(system: System, erin: User, late: timedelta) -> None:
+    stop, key = stop_alice(system, erin), give_key(erin)
+    old = signed(stop, erin, key, expires=timezone.now() + late)
+    with pytest.raises(services.NotPossible, match="another time"):
+        stops.propose_lift(stop, by=erin, reason="The laptop was found.", signed=old)
+
+
+def test_a_proposal_that_nobody_seconded_in_a_day_is_made_anew(
+    system: System, erin: User, frank: User, clock: Any
+) -> None:
+    stop = stop_alice(system, erin)
+    propose(stop, erin)
+    clock.shift(timedelta(hours=24))
+    stop.refresh_from_db()
+    assert not stop.is_lift_proposed
+    with pytest.raises(services.NotPossible, match="Propose"):
+        second(stop, frank)
+    propose(stop, frank)
+    assert lift_of(stop, erin)
+
+
+def lift_of(stop: Stop, other: User) -> bool:
+    second(stop, other)
+    provisioning.lift_stop(stop.pk)
+    return not Stop.objects.in_force().exists()
+
+
+def test_what_was_signed_for_another_stop_lifts_nothing(system: System, erin: User, frank: User) -> None:
+    stop, drill, key = stop_alice(system, erin), stop_alice(system, erin), give_key(erin)
+    with pytest.raises(services.NotPossible, match="something else"):
+        stops.propose_lift(stop, by=erin, reason="The laptop was found.", signed=signed(drill, erin, key))
+
+
+def test_whoever_administers_only_since_today_lifts_nothing(system: System, erin: User) -> None:
+    stop, key = stop_alice(system, erin), give_key(erin)
+    Responsibility.objects.update(counts_from=timezone.now() + timedelta(hours=1))
+    with pytest.raises(services.NotPossible, match="long enough"):
+        stops.propose_lift(stop, by=erin, reason="The laptop was found.", signed=signed(stop, erin, key))
 
 
 def test_the_database_refuses_one_person_lifting_alone(system: System, erin: User) -> None:
@@ -471,7 +534,7 @@ def test_nobody_lifts_a_stop_of_their_own_access(system: System, erin: User) -> 
     stop = stop_alice(system, erin)
     alice: User = system.alice.identity.user  # type: ignore[union-attr]
     with pytest.raises(services.NotPossible, match="about you"):
-        stops.propose_lift(stop, by=alice, reason="I am fine again.")
+        stops.propose_lift(stop, by=alice, reason="I am fine again.", signed={})
 
 
 def test_lifting_lifts_nothing_that_was_ended(system: System, erin: User, frank: User) -> None:
@@ -479,8 +542,7 @@ def test_lifting_lifts_nothing_that_was_ended(system: System, erin: User, frank:
     system.world.assign("alice", system.admin.external_id)  # no row names this
     stop = stop_alice(system, erin)
     write_all(stop)
-    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
-    stops.lift(stop, by=frank, step_up=PASSKEY)
+    lift(stop, erin, frank)
     write_all(stop)
     assert StopWrite.objects.unsettled().count() == 0
     assert not system.can_use()
@@ -497,8 +559,7 @@ def test_a_doubted_database_takes_no_stop_out_of_aws(
 ) -> None:
     stop = stops.order(scope=Scope.ACCOUNT, subject=system.account, reason=WHY, by=erin, step_up=PASSKEY)
     write_all(stop)
-    stops.propose_lift(stop, by=erin, reason="The laptop was found.")
-    stops.lift(stop, by=frank, step_up=PASSKEY)
+    lift(stop, erin, frank)
     with monkeypatch.context() as patch:
         patch.setattr(narrowing, "reason", lambda: "The database was restored.")
         write_all(stop)
@@ -515,8 +576,7 @@ def test_a_write_under_way_while_it_is_lifted_is_written_again(system: System, e
 
     def lift_now(when: str, call: Call) -> None:
         if (when, call.operation) == ("after", "enforce") and Stop.objects.in_force().exists():
-            stops.propose_lift(stop, by=erin, reason="It was a drill.")
-            stops.lift(stop, by=frank, step_up=PASSKEY)
+            lift(stop, erin, frank)
 
     system.world.hook = lift_now
     provisioning.write_stop(row.pk)

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from apps.grants.models import Scope
+from apps.grants import provisioning
+from apps.grants.models import Scope, Stop
 from apps.grants.provisioning.ender import Ender
 from apps.grants.services import stops
 from apps.inventory.models import Identity
@@ -15,6 +17,7 @@ from apps.notifications.models import Notification
 from apps.users.models import PortalRole, User
 from tests.factories.users import PortalRoleFactory, UserFactory
 from tests.grants.conftest import clock, system  # noqa: F401  fixtures
+from tests.grants.lifting import propose, second
 from tests.grants.system import System
 from tests.notifications import conftest as inbox
 
@@ -69,10 +72,19 @@ def test_whoever_it_is_about_is_not_told_why(system: System, erin: User, alice: 
 
 def test_a_second_administrator_is_asked_to_lift_it(system: System, erin: User, frank: User) -> None:  # noqa: F811
     row = stop(system, erin)
-    stops.propose_lift(row, by=erin, reason="It was found again.")
+    propose(row, erin)
     assert any("proposes to lift" in title for title in titles(frank))
-    stops.lift(row, by=frank, step_up=PASSKEY)
-    assert any("lifted" in title for title in titles(erin))
+    second(row, frank)
+    provisioning.lift_stop(row.pk)
+    assert any("Frank lifted" in title for title in titles(erin))
+
+
+def test_administrators_hear_of_a_lifting_that_nobody_signed(system: System, erin: User, frank: User) -> None:  # noqa: F811
+    row = stop(system, erin)
+    Stop.objects.filter(pk=row.pk).update(lift_proposed_by=erin, lift_asked_by=frank, lift_asked_at=timezone.now())
+    provisioning.lift_stop(row.pk)
+    assert any("signatures do not hold" in title for title in titles(erin))
+    assert Stop.objects.in_force().exists()
 
 
 def test_administrators_hear_that_the_ender_had_to_work(

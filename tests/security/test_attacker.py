@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.grants import provisioning, services, warrants
-from apps.grants.models import Extension, Grant, State, Warrant
+from apps.grants.models import Extension, Grant, State, Stop, StopWrite, Warrant
+from apps.grants.services import stops
 from apps.inventory import responsibilities
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal, Resource, Responsibility
 from apps.inventory.services import define_policy
@@ -26,6 +27,7 @@ from apps.users import passkeys
 from apps.users.models import Passkey, PortalRole, User
 from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
+from tests.grants.lifting import signed
 from tests.grants.signing import draft, give_key, let_stand, sign
 from tests.grants.system import System
 from tests.security.conftest import Acting
@@ -462,3 +464,136 @@ def test_a_foreign_grant_that_is_woken_early_or_twice_is_what_it_was(attack: Att
             provisioning.clear(grant.pk)
     assert attack.system.can_use(attack.system.alice)
     assert len(attack.system.world.assignments) == 1
+
+
+# Emergency stops: every way to say that two administrators let one go
+
+
+@dataclass
+class Stopped:
+    """A stop that is in force in AWS, two administrators with passkeys, and what the attacker says of them."""
+
+    attack: Attack
+    stop: Stop
+    first: User
+    second: User
+    keys: dict[User, SoftKey]
+
+    def says(self, first: User, proposal: dict[str, Any], second: User, consent: dict[str, Any]) -> None:
+        now = timezone.now()
+        said = {"lift_proposed_at": now, "lift_proposed_by": first, "lift_reason": "x", "lift_proposal": proposal}
+        said |= {"lift_asked_at": now, "lift_asked_by": second, "lift_consent": consent}
+        Stop.objects.filter(pk=self.stop.pk).update(**said)
+
+    def really(self, by: User, **fields: Any) -> dict[str, Any]:
+        return signed(fields.pop("stop", self.stop), by, self.keys[by], **fields)
+
+
+@pytest.fixture
+def stopped(attack: Attack) -> Stopped:
+    frank = UserFactory(name="Frank", administrator=True)
+    attack.system.world.assign("alice", attack.system.admin.external_id)
+    step_up = {"method": "passkey"}
+    stop = stops.order(
+        scope="account", subject=attack.system.account, reason="The web is stolen.", by=attack.erin, step_up=step_up
+    )
+    [row] = stop.writes.all()
+    provisioning.write_stop(row.pk)
+    return Stopped(attack, stop, attack.erin, frank, {user: give_key(user) for user in (attack.erin, frank)})
+
+
+def lift_without_a_word(a: Stopped) -> None:
+    a.says(a.first, {}, a.second, {})
+
+
+def lift_on_one_signature(a: Stopped) -> None:
+    a.says(a.first, a.really(a.first), a.second, {})
+
+
+def lift_on_one_signature_twice(a: Stopped) -> None:
+    a.says(a.first, a.really(a.first), a.second, a.really(a.first))
+
+
+def lift_by_one_person(a: Stopped) -> None:
+    a.says(a.first, a.really(a.first), a.first, a.really(a.first))
+
+
+def lift_another_stop(a: Stopped) -> None:
+    other = stops.order(scope="all", reason="A drill, really.", by=a.first, step_up={"method": "passkey"})
+    a.says(a.first, a.really(a.first, stop=other), a.second, a.really(a.second, stop=other))
+
+
+def lift_with_old_signatures(a: Stopped) -> None:
+    ago = timezone.now() - HOUR
+    a.says(a.first, a.really(a.first, expires=ago), a.second, a.really(a.second))
+
+
+def lift_with_signatures_for_years(a: Stopped) -> None:
+    years = timezone.now() + timedelta(days=900)
+    a.says(a.first, a.really(a.first), a.second, a.really(a.second, expires=years))
+
+
+def lift_with_keys_enrolled_just_now(a: Stopped) -> None:
+    key = SoftKey(origin=settings.BASE_URL, host="localhost")
+    key.enrol(a.second)
+    a.says(a.first, a.really(a.first), a.second, signed(a.stop, a.second, key))
+
+
+def lift_as_administrators_named_just_now(a: Stopped) -> None:
+    users = {a.attack.bob: a.attack.key, a.attack.mallory_user: a.attack.own_key}
+    for user in users:
+        PortalRole.objects.create(user=user, role="administrator")
+    (first, its), (second, others) = users.items()
+    a.says(first, signed(a.stop, first, its), second, signed(a.stop, second, others))
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        lift_without_a_word,
+        lift_on_one_signature,
+        lift_on_one_signature_twice,
+        lift_by_one_person,
+        lift_another_stop,
+        lift_with_old_signatures,
+        lift_with_signatures_for_years,
+        lift_with_keys_enrolled_just_now,
+        lift_as_administrators_named_just_now,
+    ],
+    ids=lambda each: each.__name__,
+)
+def test_no_forged_word_lifts_a_stop(stopped: Stopped, forgery: Callable[[Stopped], None]) -> None:
+    attack = stopped.attack
+    with attack.acting("web"):
+        forgery(stopped)
+    with attack.acting("worker"):
+        passkeys.follow()
+        responsibilities.follow()
+        provisioning.lift_stop(stopped.stop.pk)
+        StopWrite.objects.update(next_try_at=timezone.now())
+        for row in stopped.stop.writes.all():
+            provisioning.write_stop(row.pk)
+    stopped.stop.refresh_from_db()
+    assert stopped.stop.is_in_force
+    assert stopped.stop.lift_problem
+    assert not attack.system.can_use(attack.system.alice, attack.system.admin)
+    [event] = AuditEvent.objects.filter(event="grants.stop.lift_refused")
+    assert any(note.to == attack.erin for note in TELLERS[event.event](event))
+
+
+def test_the_same_rows_with_what_two_administrators_really_signed_lift_it(stopped: Stopped) -> None:
+    """So that the tests above fail for what was signed, and for nothing else."""
+    with stopped.attack.acting("web"):
+        stopped.says(stopped.first, stopped.really(stopped.first), stopped.second, stopped.really(stopped.second))
+    with stopped.attack.acting("worker"):
+        provisioning.lift_stop(stopped.stop.pk)
+    stopped.stop.refresh_from_db()
+    assert stopped.stop.lifted_by == stopped.second
+
+
+def test_the_web_process_lifts_no_stop_itself(stopped: Stopped) -> None:
+    now, who = timezone.now(), {"lift_proposed_by": stopped.first, "lifted_by": stopped.second}
+    with stopped.attack.acting("web"):
+        denied(lambda: Stop.objects.update(lift_proposed_at=now, lifted_at=now, **who))
+        denied(lambda: Stop.objects.update(lift_problem=""))
+        denied(lambda: StopWrite.objects.update(cleared_at=now))

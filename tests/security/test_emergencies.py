@@ -16,6 +16,8 @@ from apps.grants.models import Drift, Exodus, Grant, Reconciliation, Scope, Stat
 from apps.grants.provisioning.ender import Ender
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
+from tests.grants.lifting import FOUND, signed
+from tests.grants.signing import give_key
 from tests.grants.system import System
 from tests.security.conftest import Acting
 
@@ -39,9 +41,12 @@ def test_web_and_worker_can_stop_everything_between_them(acting: Acting, system:
         provisioning.deprovision(grant.pk)
     grant.refresh_from_db()
     assert grant.state == State.REVOKED
+    keys = {user: give_key(user) for user in (erin, frank)}
     with acting("web"):
-        stops.propose_lift(stop, by=erin, reason="The laptop was found.")
-        stops.lift(stop, by=frank, step_up=PASSKEY)
+        stops.propose_lift(stop, by=erin, reason=FOUND, signed=signed(stop, erin, keys[erin]))
+        stops.lift(stop, by=frank, signed=signed(stop, frank, keys[frank]))
+    with acting("worker"):
+        provisioning.lift_stop(stop.pk)
     StopWrite.objects.update(next_try_at=timezone.now())
     with acting("worker"):
         provisioning.write_stop(row.pk)
@@ -57,6 +62,7 @@ def test_a_web_process_cannot_say_that_a_stop_was_read_back_or_make_one_vanish(a
         refused(lambda: StopWrite.objects.all()._raw_delete("default"))
         refused(lambda: Stop.objects.filter(pk=stop.pk)._raw_delete("default"))
         refused(lambda: Stop.objects.filter(pk=stop.pk).update(scope="account"))
+        refused(lambda: Stop.objects.filter(pk=stop.pk).update(lifted_at=timezone.now()))
 
 
 def test_the_ender_can_do_its_work_and_lift_nothing(acting: Acting, system: System) -> None:

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from apps.connectors import registry
 from apps.connectors.base import Target
@@ -43,9 +44,19 @@ class StopQuerySet(models.QuerySet["Stop"]):
     def in_force(self) -> StopQuerySet:
         return self.filter(lifted_at=None)
 
+    def to_lift(self) -> StopQuerySet:
+        """Two administrators signed, as the web process says. A worker looks."""
+        return self.in_force().filter(lift_asked_at__isnull=False)
+
     def with_names(self) -> StopQuerySet:
         return self.select_related(
-            "identity__user", "entitlement__resource", "account", "ordered_by", "lift_proposed_by", "lifted_by"
+            "identity__user",
+            "entitlement__resource",
+            "account",
+            "ordered_by",
+            "lift_proposed_by",
+            "lift_asked_by",
+            "lifted_by",
         )
 
     def against(self, grant: Grant) -> StopQuerySet:
@@ -71,7 +82,7 @@ class Stop(models.Model):
     """An administrator's word that nobody holds, gets or keeps anything for a time in one scope: all that a person holds
     or asked for, an entitlement, an account, or everything. A membership counts with what its group holds.
 
-    It is in force until two other words lift it, from two administrators. What it ended stays ended.
+    It is in force until a worker lifts it, on the signatures of two administrators. What it ended stays ended.
     """
 
     Scope = Scope
@@ -91,6 +102,11 @@ class Stop(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
     )
     lift_reason = models.CharField(max_length=1000, blank=True)
+    lift_proposal = models.JSONField(default=dict, blank=True, help_text="{expires, assertion} of the first's passkey.")
+    lift_asked_at = models.DateTimeField(null=True, blank=True, help_text="When the second signed too.")
+    lift_asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    lift_consent = models.JSONField(default=dict, blank=True, help_text="{expires, assertion} of the second's passkey.")
+    lift_problem = models.CharField(max_length=1000, blank=True, help_text="Why a worker did not lift it, last.")
     lifted_at = models.DateTimeField(null=True, blank=True)
     lifted_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
 
@@ -145,6 +161,17 @@ class Stop(models.Model):
     @property
     def is_in_force(self) -> bool:
         return self.lifted_at is None
+
+    @property
+    def is_lift_proposed(self) -> bool:
+        """One administrator signed that it may go, and that may still be used."""
+        expires = parse_datetime(str(self.lift_proposal.get("expires", "")))
+        return self.lift_proposed_by_id is not None and expires is not None and expires > timezone.now()
+
+    @property
+    def is_lift_asked(self) -> bool:
+        """Both signed, and no worker has looked yet."""
+        return self.is_in_force and self.lift_asked_at is not None
 
     @property
     def refusal(self) -> str:

@@ -9,6 +9,6 @@ from apps.grants.provisioning.denying import deny
 from apps.grants.provisioning.ending import clear, deprovision
 from apps.grants.provisioning.extending import extend
 from apps.grants.provisioning.opening import narrow, provision
-from apps.grants.provisioning.stopping import write_stop
+from apps.grants.provisioning.stopping import lift_stop, write_stop
 
-__all__ = ["clear", "deny", "deprovision", "extend", "narrow", "provision", "write_stop"]
+__all__ = ["clear", "deny", "deprovision", "extend", "lift_stop", "narrow", "provision", "write_stop"]

@@ -1,22 +1,27 @@
-"""Writing an emergency stop into AWS: one write for each shared object, read back, before any removal is carried out."""
+"""Writing an emergency stop into AWS: one write for each shared object, read back, before any removal is carried out. And
+lifting one, on what two administrators signed."""
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget, registry
 from apps.connectors.base import Proof, Target
 from apps.connectors.errors import ConnectorError, Gone, Unproven
-from apps.core.locks import Taken, exclusive
-from apps.grants import narrowing
-from apps.grants.models import Grant, StopWrite
+from apps.core.locks import Taken, exclusive, is_held
+from apps.core.privileges import SAY_IT_MAY_GO
+from apps.grants import lifting, narrowing
+from apps.grants.models import Grant, Stop, StopWrite
+from apps.grants.models.stops import StopWriteQuerySet
 from apps.grants.provisioning.denying import note_denied
 from apps.grants.provisioning.turns import BACKOFF, BACKOFF_CAP, HANDOVER, whole_now
+from apps.grants.signatures import NotSigned
 from apps.grants.windows import target_of, windows_of
 
 logger = logging.getLogger(__name__)
@@ -29,9 +34,7 @@ def write_stop(write_id: int) -> None:
     A stop that was lifted is written out with the same call: the object then says what the rows say.
     """
     row = StopWrite.objects.with_names().get(pk=write_id)
-    now = timezone.now()
-    mine = StopWrite.objects.due(now).filter(pk=row.pk)
-    if row.is_settled or not mine.update(next_try_at=now + HANDOVER, written_at=now):
+    if row.is_settled or not _claim(row):
         return
     try:
         proof = _write_policy(row) if row.is_organization else _write_shared(row)
@@ -41,12 +44,35 @@ def write_stop(write_id: int) -> None:
     _settle(row, proof)
 
 
+def _claim(row: StopWrite) -> bool:
+    """Whether nobody is at it. One whose row another session holds is written all the same: twice does no harm, and
+    whoever could hold the row would hold the stop back."""
+    now = timezone.now()
+    mine = StopWrite.objects.due(now).filter(pk=row.pk)
+    if not mine.exists():
+        return False
+    return _keep(mine, next_try_at=now + HANDOVER, written_at=now) is not False
+
+
+def _keep(rows: StopWriteQuerySet, **fields: Any) -> bool | None:
+    """Keep this with the row. False when it is not among these any more; None when another session holds it, which is
+    not waited for."""
+    try:
+        with transaction.atomic():
+            mine = list(rows.select_for_update(of=("self",), nowait=True).values_list("pk", flat=True))
+            return bool(StopWrite.objects.filter(pk__in=mine).update(**fields))
+    except OperationalError as error:
+        if not is_held(error):
+            raise
+        logger.warning("Another session holds the row of a stop's write, so this is not kept yet: %s", sorted(fields))
+        return None
+
+
 def _write_shared(row: StopWrite) -> Proof:
     """Under the object's lock, so that whoever writes it next has read the stop too. A Deny is not taken back while the
     database may have forgotten what else it is for."""
-    why_narrow = "" if row.stop.is_in_force else narrowing.reason()
-    if why_narrow:
-        raise narrowing.OnlyNarrowing(why_narrow)
+    if not row.stop.is_in_force:
+        narrowing.require_may_open()
     provisioner = registry.provisioner(row.connection.kind, row.provisioner, row.connection.config)
     with exclusive("shared", row.shared_key):
         ending = list(Grant.objects.undenied().filter(shared_key=row.shared_key).with_names())
@@ -85,9 +111,10 @@ def _settle(row: StopWrite, proof: Proof) -> None:
     """Keep what was read back. One that was lifted while it was being written is still to be cleared after this."""
     field = "read_at" if row.stop.is_in_force else "cleared_at"
     event = "grants.stop.written" if row.stop.is_in_force else "grants.stop.cleared"
+    mine = StopWrite.objects.filter(pk=row.pk)
     with transaction.atomic():
-        mine = StopWrite.objects.filter(pk=row.pk)
-        mine.update(**{field: proof.read_at}, proof=proof.what[:1000], problem="", problem_count=0)
+        if not _keep(mine, **{field: proof.read_at}, proof=proof.what[:1000], problem="", problem_count=0):
+            return
         data = {"object": row.shared_key or "organization", "proof": proof.what, "read_at": proof.read_at.isoformat()}
         audit.record(event, by=audit.WORKER, subject=row.stop, data=data)
 
@@ -95,6 +122,33 @@ def _settle(row: StopWrite, proof: Proof) -> None:
 def _postpone(row: StopWrite, error: Exception) -> None:
     logger.warning("%s could not be written for %s yet: %s", row.where, row.stop.number, error)
     wait = timedelta(seconds=min(BACKOFF * 2 ** min(row.problem_count, 10), BACKOFF_CAP))
-    StopWrite.objects.filter(pk=row.pk).update(
-        problem=str(error)[:1000], problem_count=row.problem_count + 1, next_try_at=whole_now() + wait
-    )
+    mine = StopWrite.objects.filter(pk=row.pk)
+    _keep(mine, problem=str(error)[:1000], problem_count=row.problem_count + 1, next_try_at=whole_now() + wait)
+
+
+@transaction.atomic
+def lift_stop(stop_id: int) -> None:
+    """Lift a stop that two administrators signed may go. What is said to be signed and is not is an alarm, and has to be
+    said anew. The clock then has it written out of AWS."""
+    stop = Stop.objects.to_lift().with_names().select_for_update(of=("self",)).filter(pk=stop_id).first()
+    if stop is None:
+        return
+    now = timezone.now()
+    try:
+        lifting.require_both(stop, at=now)
+    except NotSigned as error:
+        _refuse_to_lift(stop, str(error))
+        return
+    stop.lifted_at, stop.lifted_by, stop.lift_problem = now, stop.lift_asked_by, ""
+    stop.save(update_fields=["lifted_at", "lifted_by", "lift_problem"])
+    stop.writes.update(next_try_at=now, problem="", problem_count=0)
+    names = {"proposed_by": str(stop.lift_proposed_by), "lifted_by": str(stop.lifted_by)}
+    audit.record("grants.stop.lifted", by=audit.WORKER, subject=stop, data={**names, "reason": stop.lift_reason})
+
+
+def _refuse_to_lift(stop: Stop, why: str) -> None:
+    names = {"proposed_by": str(stop.lift_proposed_by), "asked_by": str(stop.lift_asked_by)}
+    stop.lift_proposed_at = stop.lift_proposed_by = stop.lift_asked_at = stop.lift_asked_by = None
+    stop.lift_proposal, stop.lift_consent, stop.lift_problem = {}, {}, why[:1000]
+    stop.save(update_fields=[*SAY_IT_MAY_GO, "lift_problem"])
+    audit.record("grants.stop.lift_refused", by=audit.WORKER, subject=stop, data={**names, "problem": why})

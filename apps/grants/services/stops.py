@@ -13,11 +13,13 @@ from django.utils import timezone
 from apps.audit import services as audit
 from apps.connectors import registry
 from apps.connectors.base import Target
+from apps.core.privileges import SAY_IT_MAY_GO
 from apps.core.refusals import NotPossible
-from apps.grants import tasks
+from apps.grants import lifting, tasks
 from apps.grants.models import EndReason, Grant, Scope, Stop, StopWrite
 from apps.grants.models.stops import SUBJECTS
 from apps.grants.services.grants import MOST_WORDS, end_many
+from apps.grants.signatures import NotSigned
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
 from apps.users.models import User
 
@@ -85,46 +87,53 @@ def order(
         },
     )
     _wake(writes)  # before the removals that end_many enqueues: one write denies what they then clean up
-    end_many(live, reason=EndReason.EMERGENCY, by=by, note=stop.number)  # no word of why: holders read it
+    end_many(
+        live, reason=EndReason.EMERGENCY, by=by, note=stop.number, skip_locked=True
+    )  # no word of why: holders read it
     return stop
 
 
 @transaction.atomic
-def propose_lift(stop: Stop, *, by: User, reason: str) -> Stop:
-    """The first of two administrators says that the stop may go."""
+def propose_lift(stop: Stop, *, by: User, reason: str, signed: Mapping[str, Any]) -> Stop:
+    """The first of two administrators says that the stop may go, and signs that with a passkey. A proposal whose signature
+    may no longer be used is made anew."""
     stop, reason = _locked(stop), reason.strip()[:MOST_WORDS]
     _require_outside(stop, by)
     if not stop.is_in_force:
         raise NotPossible(f"{stop.number} was lifted already.")
-    if stop.lift_proposed_by:
+    if stop.is_lift_proposed:
         raise NotPossible(f"{stop.lift_proposed_by} proposed it already. Another administrator lifts it.")
     if len(reason) < MIN_REASON:
         raise NotPossible("Say in a few words why it may go.")
+    key = _require_signature(stop, by, signed)
     stop.lift_proposed_at, stop.lift_proposed_by, stop.lift_reason = timezone.now(), by, reason
-    stop.save(update_fields=["lift_proposed_at", "lift_proposed_by", "lift_reason"])
-    audit.record("grants.stop.lift_proposed", by=by, subject=stop, data={"reason": reason})
+    stop.lift_proposal, stop.lift_asked_at, stop.lift_asked_by, stop.lift_consent = dict(signed), None, None, {}
+    _save_word(stop)
+    data = {"reason": reason, "authenticator": key}
+    audit.record("grants.stop.lift_proposed", by=by, subject=stop, data=data)
     return stop
 
 
 @transaction.atomic
-def lift(stop: Stop, *, by: User, step_up: Mapping[str, Any]) -> Stop:
-    """The second, another one, lifts it: new access can be asked for again. Nothing that ended comes back."""
+def lift(stop: Stop, *, by: User, signed: Mapping[str, Any]) -> Stop:
+    """The second, another one, signs it too. A worker looks at both signatures and lifts it then: new access can be asked
+    for again. Nothing that ended comes back."""
     stop = _locked(stop)
     _require_outside(stop, by)
     if not stop.is_in_force:
         raise NotPossible(f"{stop.number} was lifted already.")
-    if stop.lift_proposed_by is None:
-        raise NotPossible("Nobody has proposed it. Propose it first, then another administrator lifts it.")
+    if stop.is_lift_asked:
+        raise NotPossible("Two administrators signed it already. A worker lifts it in a moment.")
+    if not stop.is_lift_proposed:
+        raise NotPossible("Nobody has proposed it within a day. Propose it first, then another administrator lifts it.")
     if stop.lift_proposed_by_id == by.pk:
         raise NotPossible("You proposed it yourself. Another administrator lifts it.")
-    if step_up.get("method") != "passkey":
-        raise NotPossible("Lifting a stop takes a passkey. Confirm with it, then lift.")
-    stop.lifted_at, stop.lifted_by = timezone.now(), by
-    stop.save(update_fields=["lifted_at", "lifted_by"])
-    data = {"proposed_by": str(stop.lift_proposed_by), "reason": stop.lift_reason, "step_up": dict(step_up)}
-    audit.record("grants.stop.lifted", by=by, subject=stop, data=data)
-    stop.writes.update(next_try_at=stop.lifted_at, problem="", problem_count=0)
-    _wake(list(stop.writes.all()))
+    key = _require_signature(stop, by, signed)
+    stop.lift_asked_at, stop.lift_asked_by, stop.lift_consent = timezone.now(), by, dict(signed)
+    _save_word(stop)
+    data = {"proposed_by": str(stop.lift_proposed_by), "reason": stop.lift_reason, "authenticator": key}
+    audit.record("grants.stop.lift_signed", by=by, subject=stop, data=data)
+    transaction.on_commit(lambda: tasks.enqueue(tasks.lift_stop, stop.pk))
     return stop
 
 
@@ -237,13 +246,31 @@ def _standing_in(stop: Stop) -> models.QuerySet[Assignment]:
     return held.filter(entitlement__resource=stop.account) if stop.account else held
 
 
+def _require_signature(stop: Stop, by: User, signed: Mapping[str, Any]) -> int:
+    """What a worker asks too, told at once to whoever can do something about it."""
+    if not signed:
+        raise NotPossible(
+            "Lifting a stop is signed with a passkey, in a browser with JavaScript. Add one in your settings, or leave "
+            "it to other administrators."
+        )
+    try:
+        return lifting.require(stop, by, signed, at=timezone.now())
+    except NotSigned as error:
+        raise NotPossible(str(error)) from error
+
+
+def _save_word(stop: Stop) -> None:
+    """Only what the web process may write of a stop."""
+    stop.save(update_fields=SAY_IT_MAY_GO)
+
+
 def _require_outside(stop: Stop, by: User) -> None:
     if stop.identity and stop.identity.user_id == by.pk:
         raise NotPossible("This stop is about you. Two other administrators lift it.")
 
 
 def _locked(stop: Stop) -> Stop:
-    rows = Stop.objects.select_for_update(of=("self",)).select_related("identity", "lift_proposed_by")
+    rows = Stop.objects.select_for_update(of=("self",)).with_names()
     return rows.get(pk=stop.pk)
 
 

@@ -13,14 +13,15 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
-from apps.grants import permissions
+from apps.grants import lifting, permissions
 from apps.grants.forms import OrderForm, StopForm
 from apps.grants.models import EndReason, Grant, Scope, State, Stop
 from apps.grants.services import NotPossible, stops
-from apps.users import stepup
+from apps.users import passkeys, stepup
 from apps.users.models import User
 
 DRAFT = "grants.stop"  # in the session: what was typed before a step-up
+PARTS = ("#live", "#lifting")  # of its page, which are asked for by themselves
 FRESH = timedelta(minutes=15)  # how fresh the passkey must be
 MOST_WRITES = 500  # rows on a page; those that are not read back come first
 
@@ -87,6 +88,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         denied=Count("pk", filter=Q(denied_at__isnull=False) | Q(state=State.REVOKED)),
         gone=Count("pk", filter=Q(state=State.REVOKED)),
     )
+    can_lift = permissions.can_lift(user, stop) and not stop.is_lift_asked
+    can_propose = can_lift and not stop.is_lift_proposed
+    can_lift = can_lift and stop.is_lift_proposed and stop.lift_proposed_by != user
     foreseen = stops.foresee(scope=Scope(stop.scope), subject=stop.subject)
     context = {
         "stop": stop,
@@ -99,28 +103,29 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "standing": foreseen.standing,
         "survives": stops.survivals(ended),
         "looks_again": stop.writes.unsettled().exists() or counts["gone"] < counts["ended"],
-        "can_propose": permissions.can_lift(user, stop) and stop.lift_proposed_by is None,
-        "can_lift": permissions.can_lift(user, stop) and stop.lift_proposed_by not in (None, user),
+        "can_propose": can_propose,
+        "can_lift": can_lift,
+        "asked": lifting.ask(stop, user) if can_propose or can_lift else None,
+        "waiting": passkeys.waiting(user),
     }
-    return render(request, "grants/stop.html#live" if request.htmx else "grants/stop.html", context)  # type: ignore[attr-defined]
+    part = f"#{request.htmx.target or 'live'}" if request.htmx else ""  # type: ignore[attr-defined]
+    return render(request, f"grants/stop.html{part if part in PARTS else ''}", context)
 
 
 @require_POST
 def propose_lift(request: HttpRequest, pk: int) -> HttpResponse:
-    """The first of two."""
+    """The first of two, whose passkey signed it in the browser."""
     user, stop = _administrator(request), _load(pk)
-    reason = request.POST.get("reason", "")
-    return _do(request, stop, lambda: stops.propose_lift(stop, by=user, reason=reason))
+    reason, signed = request.POST.get("reason", ""), lifting.said_in(request.POST)
+    return _do(request, stop, lambda: stops.propose_lift(stop, by=user, reason=reason, signed=signed))
 
 
 @require_POST
 def lift(request: HttpRequest, pk: int) -> HttpResponse:
-    """The second, with a fresh passkey."""
+    """The second, whose passkey signed it too."""
     user, stop = _administrator(request), _load(pk)
-    if not stepup.has_fresh(request, within=FRESH, privileged=True):
-        return stepup.ask(request, privileged=True)
-    proof = stepup.proof(request, within=FRESH, privileged=True)
-    return _do(request, stop, lambda: stops.lift(stop, by=user, step_up=proof))
+    signed = lifting.said_in(request.POST)
+    return _do(request, stop, lambda: stops.lift(stop, by=user, signed=signed))
 
 
 def _do(request: HttpRequest, stop: Stop, act: Callable[[], object]) -> HttpResponse:

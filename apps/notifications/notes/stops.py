@@ -48,9 +48,27 @@ def lifted(event: AuditEvent) -> Iterator[Note]:
     for user in _overseeing(stop):
         yield Note(
             to=user,
-            title=f"{event.actor_name} lifted {stop}",
+            title=f"{stop.lifted_by} lifted {stop}",
             text=sentences(
                 quoted(stop.lift_reason), "New access can be asked for again. Nothing that ended came back."
+            ),
+            url=stop.get_absolute_url(),
+        )
+
+
+def lift_refused(event: AuditEvent) -> Iterator[Note]:
+    """Somebody said that two administrators signed, and they did not."""
+    stop = _stop(event)
+    if stop is None:
+        return
+    for user in _overseeing(stop):
+        yield Note(
+            to=user,
+            even_own=True,
+            title=f"{stop} was not lifted: its signatures do not hold",
+            text=sentences(
+                str(event.data.get("problem", "")),
+                "Who signed is not who they are said to be, or signed something else. Look who it was.",
             ),
             url=stop.get_absolute_url(),
         )
@@ -73,10 +91,14 @@ TELLERS: dict[str, Teller] = {
     "grants.stop.ordered": ordered,
     "grants.stop.lift_proposed": lift_proposed,
     "grants.stop.lifted": lifted,
+    "grants.stop.lift_refused": lift_refused,
     "grants.grant.ended_by_ender": ended_by_ender,
 }
 
-SETTLES = {"grants.stop.lifted": ("grants.stop.lift_proposed",)}
+SETTLES = {
+    "grants.stop.lifted": ("grants.stop.lift_proposed",),
+    "grants.stop.lift_signed": ("grants.stop.lift_proposed",),
+}
 
 
 def _stop(event: AuditEvent) -> Stop | None:
