@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connection as database
 from django.db.models import F, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Upper
 
 from apps.connectors.base import CredentialRecord, PrincipalRecord
 from apps.inventory.models import Connection, Identity, Principal, Resource
@@ -25,7 +24,6 @@ from apps.inventory.sync.upserts import (
     Changes,
     Known,
     Pointing,
-    batched,
     is_derived,
     point,
 )
@@ -88,7 +86,7 @@ def machines(
 class Face(NamedTuple):
     """What the inventory has of one principal of an account: the machine it made us know, if any, and whose it is."""
 
-    principal: int
+    principal: Known
     is_linked: bool
     is_login: bool  # of a person
     machine: Known | None
@@ -97,7 +95,7 @@ class Face(NamedTuple):
 
 # One look into an index for each principal, whatever the planner knows: during a first sync it knows nothing yet.
 _FACES = """
-    SELECT p.external_id, p.id, p.identity_id IS NOT NULL,
+    SELECT p.external_id, p.id, p.digest, p.ended_at, p.identity_id IS NOT NULL,
            p.kind = 'iam_user' AND (SELECT i.kind = 'human' FROM inventory_identity i WHERE i.id = p.identity_id),
            m.id, m.digest, m.ended_at, m.owner_id, m.owner_source
     FROM inventory_principal p
@@ -114,8 +112,9 @@ def faces(resource: Resource) -> dict[str, Face]:
     with database.cursor() as cursor:
         cursor.execute(_FACES, [resource.pk, resource.connection_id])
         return {
-            key: Face(pk, is_linked, is_login, Known(*machine) if machine[0] else None, (owner, source or ""))
-            for key, pk, is_linked, is_login, *machine, owner, source in cursor.fetchall()
+            key: Face(Known(*own), is_linked, is_login, Known(*machine) if machine[0] else None, (owner, source or ""))
+            for key, *own, is_linked, is_login, m, mark, ended_at, owner, source in cursor.fetchall()
+            for machine in [(m, mark, ended_at)]
         }
 
 
@@ -231,10 +230,19 @@ def _by_email(connection: Connection, named: Mapping[int, tuple[str, str]]) -> d
 
 def by_address(connection: Connection, addresses: Iterable[str]) -> dict[str, int]:
     """The person whom each address names, by the address in capitals. Two people with one address are nobody: it would
-    be a guess. One query for each thousand addresses."""
-    people: dict[str, list[int]] = {}
-    found = Identity.objects.present().human().filter(connection=connection).annotate(address=Upper("email"))
-    for some in batched({address.upper() for address in addresses if address}, 1_000):
-        for pk, address in found.filter(address__in=some).values_list("pk", "address"):
-            people.setdefault(address, []).append(pk)
-    return {address: pks[0] for address, pks in people.items() if len(pks) == 1}
+    be a guess. One query."""
+    wanted = as_rows.as_json(sorted({address.upper() for address in addresses if address}))
+    with database.cursor() as cursor:
+        cursor.execute(_BY_ADDRESS, [wanted, connection.pk])
+        return dict(cursor.fetchall())
+
+
+# One look into the index for each address, as above.
+_BY_ADDRESS = """
+    SELECT a.address, p.id
+    FROM jsonb_array_elements_text(%s) AS a (address) CROSS JOIN LATERAL (
+        SELECT min(id) AS id, count(*) AS people FROM inventory_identity
+        WHERE upper(email) = a.address AND connection_id = %s AND kind = 'human' AND ended_at IS NULL
+    ) p
+    WHERE p.people = 1
+"""

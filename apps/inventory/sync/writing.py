@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Model, Q, QuerySet
@@ -47,12 +48,12 @@ class Scope:
     known_accounts: Collection[str] = ()
     resource_ids: Mapping[str, int] = field(default_factory=dict)  # of all accounts of the connection
 
-    @property
+    @cached_property
     def entitlements(self) -> EntitlementQuerySet:
         here = Q(kind__in=IN_ACCOUNT, resource=self.resource) if self.resource else Q(kind__in=IN_DIRECTORY)
         return Entitlement.objects.filter(here, connection=self.connection)
 
-    @property
+    @cached_property
     def principals(self) -> QuerySet[Principal]:
         return Principal.objects.filter(connection=self.connection, resource=self.resource)
 
@@ -137,11 +138,16 @@ class Writer:
     def write_principals(self, records: Sequence[PrincipalRecord]) -> None:
         resource_id = self.scope.resource.pk if self.scope.resource else None
         rows = {record.external_id: as_rows.principal(record, resource_id) for record in records}
-        before = self.known(self.scope.principals, rows)
+        if self.scope.resource:
+            self.faces = people.faces(self.scope.resource)
+            before = {key: face.principal for key, face in self.faces.items()}
+        else:
+            before = self.known(self.scope.principals, rows)
         digests = self.digests(Principal, rows)
         changed = [key for key in due(before, rows, digests) if key in before]
         reborn = self.reborn(changed, records) if changed else []
         self.put(Principal, before, rows, digests)
+        self.look_again(before, rows)
         assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
 
     def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> list[int]:
@@ -158,7 +164,6 @@ class Writer:
         self, records: Sequence[PrincipalRecord], credentials: Sequence[CredentialRecord], at: datetime
     ) -> None:
         if self.scope.resource:
-            self.faces = people.faces(self.scope.resource)
             before = {key: face.machine for key, face in self.faces.items() if face.machine}
             logins = {key for key, face in self.faces.items() if face.is_login}
             rows = people.machines(records, credentials, self.scope.known_accounts, logins)
@@ -168,6 +173,10 @@ class Writer:
             rows = people.humans(records, before, at)
             said.overlay(self.scope.connection, rows, before, at)
         self.put(Identity, before, rows, self.digests(Identity, rows))
+        self.look_again(before, rows)
+
+    def look_again(self, before: Mapping[str, Known], rows: Mapping[str, as_rows.Values]) -> None:
+        """Read the faces of an account again, where there are new ones."""
         if self.scope.resource and rows.keys() - before.keys():
             self.faces = people.faces(self.scope.resource)
 
@@ -200,7 +209,7 @@ class Writer:
 
     def write_credentials(self, records: Sequence[CredentialRecord]) -> None:
         rows = {
-            (face.principal, record.kind, record.external_id): as_rows.credential(record)
+            (face.principal.pk, record.kind, record.external_id): as_rows.credential(record)
             for record in records
             if (face := self.faces.get(record.principal_external_id))
         }
