@@ -210,8 +210,8 @@ def read(path: Path, *, accept_damage: bool = False) -> Ledger:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if not accept_damage:
                 raise Damaged("A line of it cannot be read.") from error
-    said = {"database": str(header.get("database", "")), "is_doubted": bool(header.get("is_doubted"))}
-    return Ledger(written_at, tuple(entries), problem, **said)
+    database, is_doubted = str(header.get("database", "")), bool(header.get("is_doubted"))
+    return Ledger(written_at, tuple(entries), problem, database, is_doubted)
 
 
 def _problem_of(body: bytes, last: bytes) -> str:
