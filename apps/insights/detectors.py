@@ -50,6 +50,11 @@ _HOLDS_PRIVILEGED = """EXISTS (
     WHERE a.principal_id = p.id AND upper_inf(a.period) AND e.privilege IN ('admin', 'privileged', 'unknown'))"""
 
 
+# What a role or user `t` can do with all of its policies, where that was weighed; of groups and people it is not.
+_LEFT = """LEFT JOIN inventory_trust t ON t.principal_id = p.id AND t.holds <> '' AND t.holds = t.weighed
+            AND t.privilege NOT IN ('admin', 'unknown')"""
+
+
 def _credential(kind: Finding.Kind, severity: str, what: str, where: str) -> str:
     """A statement about credentials `c` of principals `p`."""
     return f"""
@@ -88,14 +93,18 @@ DETECTORS = (
         "c.kind = 'access_key' AND (c.created_at < %(now)s - %(key_age)s OR c.last_used_at < %(now)s - %(unused)s)",
     ),
     f"""
-        SELECT '{Finding.Kind.STANDING_ADMIN}', 'assignment:' || a.id, {HIGH}, COALESCE(e.resource_id, p.resource_id),
-            p.identity_id, e.id, NULL::bigint, a.id,
+        SELECT '{Finding.Kind.STANDING_ADMIN}', 'assignment:' || a.id,
+            CASE WHEN t.privilege IS NULL THEN {HIGH} WHEN t.privilege = 'privileged' THEN {MEDIUM} ELSE {LOW} END,
+            COALESCE(e.resource_id, p.resource_id), p.identity_id, e.id, NULL::bigint, a.id,
             COALESCE({_here("e.owner_id")}, {_ANSWERS}), p.name,
-            format('%%s holds %%s%%s all the time.', p.name, e.name, ' in ' || r.name),
-            jsonb_build_object('why it is admin', e.privilege_reason, 'since', lower(a.period))
+            format('%%s holds %%s%%s all the time.%%s', p.name, e.name, ' in ' || r.name,
+                CASE WHEN t.privilege IS NOT NULL THEN ' Its boundary or another policy takes most of that away.' END),
+            jsonb_strip_nulls(jsonb_build_object('why it is admin', e.privilege_reason, 'since', lower(a.period),
+                'what is left of it', t.privilege_reason))
         FROM inventory_assignment a
         JOIN inventory_entitlement e ON e.id = a.entitlement_id
         JOIN inventory_principal p ON p.id = a.principal_id
+        {_LEFT}
         LEFT JOIN inventory_identity i ON i.id = p.identity_id
         LEFT JOIN inventory_resource r ON r.id = COALESCE(e.resource_id, p.resource_id)
         WHERE e.connection_id = %(connection)s AND e.privilege = 'admin' AND e.group_id IS NULL AND NOT e.is_ours
@@ -111,7 +120,29 @@ DETECTORS = (
         WHERE e.connection_id = %(connection)s AND e.ended_at IS NULL AND e.can_escalate AND e.privilege <> 'admin'
             AND e.group_id IS NULL AND NOT e.is_ours AND EXISTS (
                 SELECT FROM inventory_assignment a JOIN inventory_principal p ON p.id = a.principal_id
-                WHERE a.entitlement_id = e.id AND upper_inf(a.period) AND NOT p.is_reserved)""",
+                {_LEFT}
+                WHERE a.entitlement_id = e.id AND upper_inf(a.period) AND NOT p.is_reserved
+                    AND (t.principal_id IS NULL OR t.can_escalate))""",
+    f"""
+        SELECT '{Finding.Kind.ESCALATION}', 'together:' || p.id, {HIGH}, p.resource_id, p.identity_id, NULL::bigint,
+            NULL::bigint, NULL::bigint, {_ANSWERS}, p.name,
+            format('No single policy of %%s does, but together they let it become an administrator.', p.name),
+            jsonb_build_object('how', t.privilege_reason)
+        FROM inventory_trust t
+        JOIN inventory_principal p ON p.id = t.principal_id AND p.ended_at IS NULL
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        WHERE p.connection_id = %(connection)s AND NOT p.is_reserved AND t.holds <> '' AND t.holds = t.weighed
+            AND t.can_escalate
+            AND NOT EXISTS (
+                SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
+                WHERE a.principal_id = p.id AND upper_inf(a.period)
+                    AND (e.privilege = 'admin' OR (e.can_escalate AND e.group_id IS NULL)))
+            AND NOT EXISTS (
+                SELECT FROM inventory_assignment m JOIN inventory_entitlement g ON g.id = m.entitlement_id
+                JOIN inventory_assignment a ON a.principal_id = g.group_id AND upper_inf(a.period)
+                JOIN inventory_entitlement e ON e.id = a.entitlement_id
+                WHERE m.principal_id = p.id AND upper_inf(m.period) AND (e.privilege = 'admin' OR e.can_escalate))""",
     f"""
         SELECT '{Finding.Kind.ESCALATION}',
             'way:' || COALESCE('principal:' || w.principal_id, 'entitlement:' || w.entitlement_id),

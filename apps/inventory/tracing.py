@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection as database
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import trusts
 from apps.connectors.aws.policy.documents import Document, MalformedPolicy, parse
-from apps.connectors.aws.privilege import NamedDocument, Privilege, privilege_of
+from apps.connectors.aws.privilege import NamedDocument, privilege_of
 from apps.core import locks
 from apps.inventory import callers, escalations
 from apps.inventory.models import Assignment, Connection, Entitlement, Knock, Principal, Tracing, Trust
@@ -159,64 +159,114 @@ def _name_roles_of_permission_sets(connection: Connection) -> None:
 
 
 def _weigh(connection: Connection, now: datetime) -> None:
-    """The heaviest of what each holds, itself or through groups. Within a boundary that lets less through, less."""
+    """The level of each role and user: of the one policy it holds, itself or through groups, or of all of them together,
+    since two may be harmless and both not, and a Deny or a boundary may leave less than any of them says. Only those who
+    hold something else than when they were last weighed, or what is assessed in another way by now, are weighed again."""
+    weights = [str(weight) for weight in HEAVIEST_FIRST]
     with database.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH worst AS (
-                SELECT DISTINCT ON (t.principal_id) t.principal_id, e.privilege, e.privilege_reason, e.can_escalate
-                FROM inventory_trust t
-                JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
-                LEFT JOIN inventory_assignment a ON a.principal_id = t.principal_id AND upper_inf(a.period)
-                LEFT JOIN inventory_entitlement e ON e.id = a.entitlement_id
-                ORDER BY t.principal_id, array_position(%(weights)s::text[], e.privilege::text), e.can_escalate, e.id
-            )
-            UPDATE inventory_trust t SET privilege = coalesce(worst.privilege, 'none'),
-                privilege_reason = coalesce(worst.privilege_reason, 'No policy allows anything.'),
-                is_outright = coalesce(worst.privilege = 'admin' AND NOT worst.can_escalate, false)
-            FROM worst, inventory_principal p
-            WHERE worst.principal_id = t.principal_id AND p.id = t.principal_id
-              AND coalesce(p.attributes ->> 'boundary', '') = ''
-              AND (t.privilege, t.privilege_reason, t.is_outright) IS DISTINCT FROM
-                (coalesce(worst.privilege, 'none'), coalesce(worst.privilege_reason, 'No policy allows anything.'),
-                 coalesce(worst.privilege = 'admin' AND NOT worst.can_escalate, false))
-            """,
-            {"connection": connection.pk, "weights": [str(weight) for weight in HEAVIEST_FIRST]},
-        )
-    bounded = Principal.objects.present().filter(trust__resource__connection=connection)
-    for rows in _batches(bounded.exclude(attributes__boundary="").filter(attributes__has_key="boundary")):
-        _weigh_bounded([pk for (pk,) in rows], now)
+        for statement in (_HOLDS, _ALONE):
+            cursor.execute(statement, {"connection": connection.pk, "weights": weights})
+    together = Trust.objects.filter(resource__connection=connection, principal__ended_at=None).exclude(holds="")
+    for rows in _batches(together.exclude(holds=F("weighed"))):
+        _weigh_together([pk for (pk,) in rows], now)
 
 
-def _weigh_bounded(pks: Sequence[int], now: datetime) -> None:
+# An entitlement's digest covers its documents and how they are assessed.
+_HOLDS = """
+    WITH held AS (
+        SELECT t.principal_id AS holder, e.digest, e.group_id
+        FROM inventory_trust t
+        JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
+        JOIN inventory_assignment a ON a.principal_id = t.principal_id AND upper_inf(a.period)
+        JOIN inventory_entitlement e ON e.id = a.entitlement_id
+    ), policies AS (
+        SELECT holder, digest FROM held WHERE group_id IS NULL
+        UNION ALL
+        SELECT h.holder, e.digest FROM held h
+        JOIN inventory_assignment g ON g.principal_id = h.group_id AND upper_inf(g.period)
+        JOIN inventory_entitlement e ON e.id = g.entitlement_id
+    ), bounded AS (
+        SELECT p.id AS holder, p.resource_id, p.attributes ->> 'boundary' AS arn
+        FROM inventory_principal p JOIN inventory_trust t ON t.principal_id = p.id
+        WHERE p.connection_id = %(connection)s AND p.ended_at IS NULL AND p.attributes ->> 'boundary' <> ''
+    ), bounds AS (
+        SELECT b.holder, min(e.digest) AS digest FROM bounded b
+        LEFT JOIN inventory_entitlement e ON e.resource_id = b.resource_id AND e.kind = 'iam_policy'
+            AND e.ended_at IS NULL AND e.attributes ->> 'policy_arn' = b.arn
+        GROUP BY b.holder
+    ), marks AS (
+        SELECT t.principal_id, CASE WHEN p.number > 1 OR b.holder IS NOT NULL
+            THEN md5(concat_ws(' ', p.digests, 'within', b.holder IS NOT NULL, b.digest)) ELSE '' END AS mark
+        FROM inventory_trust t
+        JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
+        LEFT JOIN (
+            SELECT holder, count(*) AS number, string_agg(digest, ' ' ORDER BY digest) AS digests
+            FROM policies GROUP BY holder
+        ) p ON p.holder = t.principal_id
+        LEFT JOIN bounds b ON b.holder = t.principal_id
+    )
+    UPDATE inventory_trust t SET holds = marks.mark
+    FROM marks WHERE marks.principal_id = t.principal_id AND t.holds <> marks.mark
+"""
+_ALONE = """
+    WITH worst AS (
+        SELECT DISTINCT ON (t.principal_id) t.principal_id, coalesce(e.privilege, 'none') AS privilege,
+            coalesce(e.privilege_reason, 'No policy allows anything.') AS reason,
+            coalesce(e.privilege = 'admin' AND NOT e.can_escalate, false) AS is_outright,
+            coalesce(e.can_escalate, false) AS can_escalate
+        FROM inventory_trust t
+        JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
+        LEFT JOIN inventory_assignment a ON a.principal_id = t.principal_id AND upper_inf(a.period)
+        LEFT JOIN inventory_entitlement e ON e.id = a.entitlement_id
+        WHERE t.holds = ''
+        ORDER BY t.principal_id, array_position(%(weights)s::text[], e.privilege::text), e.can_escalate, e.id
+    )
+    UPDATE inventory_trust t SET privilege = worst.privilege, privilege_reason = worst.reason,
+        is_outright = worst.is_outright, can_escalate = worst.can_escalate, weighed = ''
+    FROM worst
+    WHERE worst.principal_id = t.principal_id
+      AND (t.privilege, t.privilege_reason, t.is_outright, t.can_escalate, t.weighed) IS DISTINCT FROM
+        (worst.privilege, worst.reason, worst.is_outright, worst.can_escalate, '')
+"""
+
+
+def _weigh_together(pks: Sequence[int], now: datetime) -> None:
     """All of a holder's policies together, within its boundary. A boundary that was not read bounds nothing."""
     people = {one.pk: one for one in Principal.objects.filter(pk__in=pks).select_related("trust")}
-    held: dict[int, list[NamedDocument]] = defaultdict(list)
-    for holder, documents in callers.held_by(pks, Assignment.objects.open(), "entitlement__documents"):
-        held[holder] += [NamedDocument(one["name"], one["document"]) for one in documents]
-    policies = Entitlement.objects.present().filter(
-        kind=Entitlement.Kind.IAM_POLICY,
-        resource__in={one.resource_id for one in people.values()},
-        attributes__policy_arn__in={one.attributes["boundary"] for one in people.values()},
+    held: dict[int, set[int]] = defaultdict(set)
+    for holder, entitlement in callers.held_by(pks, Assignment.objects.open(), "entitlement_id"):
+        held[holder].add(entitlement)
+    policies = _documents(Entitlement.objects.filter(pk__in=set().union(*held.values())), "pk")
+    bounds = _documents(
+        Entitlement.objects.present().filter(
+            kind=Entitlement.Kind.IAM_POLICY,
+            resource__in={one.resource_id for one in people.values()},
+            attributes__policy_arn__in={one.attributes.get("boundary") or "" for one in people.values()} - {""},
+        ),
+        "resource_id",
+        "attributes__policy_arn",
     )
-    bounds = {(row.resource_id, row.attributes["policy_arn"]): row.documents for row in policies}
-    due = []
     for one in people.values():
-        bound = bounds.get((one.resource_id, one.attributes["boundary"]))
-        boundary = NamedDocument(bound[0]["name"], bound[0]["document"]) if bound else None
-        found = privilege_of(held[one.pk], boundary=boundary, now=now)
-        if _note(one.trust, found, is_bounded=boundary is not None):
-            due.append(one.trust)
-    Trust.objects.bulk_update(due, ["privilege", "privilege_reason", "is_outright"], batch_size=BATCH)
+        arn = one.attributes.get("boundary") or ""
+        bound = bounds.get((one.resource_id, arn), [])
+        documents = sorted((document for pk in held[one.pk] for document in policies[(pk,)]), key=lambda d: d.name)
+        found = privilege_of(documents, boundary=bound[0] if bound else None, now=now)
+        where = "" if not arn else "Within its boundary: " if bound else "Its boundary was not read: "
+        trust = one.trust
+        trust.privilege, trust.privilege_reason = found.level, f"{where}{found.reason}"[:500]
+        trust.is_outright, trust.can_escalate = found.level == "admin" and not found.can_escalate, found.can_escalate
+        trust.weighed = trust.holds
+    columns = ["privilege", "privilege_reason", "is_outright", "can_escalate", "weighed"]
+    Trust.objects.bulk_update([one.trust for one in people.values()], columns, batch_size=BATCH)
 
 
-def _note(trust: Trust, found: Privilege, *, is_bounded: bool) -> bool:
-    """Write what was found onto the row; whether that changed it."""
-    where = "Within its boundary" if is_bounded else "Its boundary was not read"
-    values = (found.level, f"{where}: {found.reason}"[:500], found.level == "admin" and not found.can_escalate)
-    is_news = (trust.privilege, trust.privilege_reason, trust.is_outright) != values
-    trust.privilege, trust.privilege_reason, trust.is_outright = values
-    return is_news
+def _documents(entitlements: QuerySet[Entitlement], *key: str) -> dict[tuple[Any, ...], list[NamedDocument]]:
+    """What policies say, each read once however many hold it."""
+    found = entitlements.values_list(*key, "documents")
+    return {
+        tuple(key): [NamedDocument(one["name"], _parsed(one["document"]) or one["document"]) for one in documents]
+        for *key, documents in found.iterator(chunk_size=BATCH)
+    }
 
 
 def _batches(rows: QuerySet[Any], *columns: str) -> Iterator[list[tuple[Any, ...]]]:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.insights import inspecting, services
 from apps.insights.models import Finding, Inspection, Severity
+from apps.inventory import tracing
 from apps.inventory.models import Connection, Credential, Escalation, Identity, Principal, ScopeScan
 from tests.factories.inventory import (
     ConnectionFactory,
@@ -26,6 +27,7 @@ from tests.factories.inventory import (
 )
 from tests.factories.users import UserFactory
 from tests.grants.system import System
+from tests.inventory.company import EVERYTHING, Company, allow
 
 Kind = Finding.Kind
 
@@ -154,6 +156,58 @@ def test_a_way_to_admin_is_found_only_where_somebody_holds_it(system: System) ->
     system.alice.assignments.create(connection=system.connection, entitlement=deploy, period=(ago(3), None))
     inspecting.inspect(system.connection)
     assert Finding.objects.get(kind=Kind.ESCALATION).entitlement == deploy
+
+
+def test_what_policies_add_up_to_is_found_by_holder(db: None) -> None:
+    company = Company()
+    runs = company.policy("runs", allow(["lambda:CreateFunction", "lambda:InvokeFunction"]))
+    passing = company.policy("passes", allow("iam:PassRole"))
+    both = company.policy("both", allow(["iam:PassRole", "lambda:CreateFunction", "lambda:InvokeFunction"]))
+    for name, policies in {
+        "split": [runs, passing],
+        "one": [both],
+        "with one": [both, runs],
+        "harmless": [runs],
+    }.items():
+        role = company.role(name)
+        for held in policies:
+            company.holds(role, held)
+    tracing.trace(company.connection)
+    inspecting.inspect(company.connection)
+    rows = Finding.objects.filter(kind=Kind.ESCALATION)
+    assert sorted(rows.values_list("name", flat=True)) == [
+        "both",
+        "split",
+    ]  # of the two others the policy is the finding
+    row = rows.get(name="split")
+    assert (row.severity, row.identity.name if row.identity else "") == (Severity.HIGH, "split")
+    assert row.what == "No single policy of split does, but together they let it become an administrator."
+
+
+def test_an_administrators_policy_within_a_boundary_is_a_lesser_finding(db: None) -> None:
+    company = Company()
+    admin = company.policy("AdministratorAccess", EVERYTHING)
+    escalates = company.policy("Passer", allow(["iam:PassRole", "lambda:CreateFunction", "lambda:InvokeFunction"]))
+    bound = company.policy("bound", allow("s3:Get*")).attributes["policy_arn"]
+    denies = company.policy("nothing", {"Effect": "Deny", "Action": "*", "Resource": "*"})
+    plain, bounded, denied = company.role("plain"), company.role("bounded", boundary=bound), company.role("denied")
+    for role in (plain, bounded, denied):
+        assignment = company.holds(role, admin)
+        type(assignment).objects.filter(pk=assignment.pk).update(is_standing=True)
+    company.holds(denied, denies)
+    company.holds(company.role("idle", boundary=bound), escalates)
+    tracing.trace(company.connection)
+    inspecting.inspect(company.connection)
+    found = {row.name: row for row in Finding.objects.filter(kind=Kind.STANDING_ADMIN)}
+    assert {name: row.severity for name, row in found.items()} == {
+        "plain": Severity.HIGH,
+        "bounded": Severity.LOW,
+        "denied": Severity.LOW,
+    }
+    assert found["plain"].what == "plain holds AdministratorAccess in prod all the time."
+    assert found["bounded"].what.endswith("all the time. Its boundary or another policy takes most of that away.")
+    assert found["bounded"].evidence["what is left of it"] == "Within its boundary: Can read in s3."
+    assert not Finding.objects.filter(kind=Kind.ESCALATION).exists()  # nobody can use what Passer says
 
 
 @pytest.mark.parametrize(("is_conditional", "severity"), [(False, Severity.HIGH), (True, Severity.MEDIUM)])

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.inventory import escalations, periodic, tasks, tracing
 from apps.inventory.models import Entitlement, Escalation, Knock, Principal, Tracing, Trust
 from tests.factories import inventory as make
-from tests.inventory.company import EVERYTHING, Company, allow, trust
+from tests.inventory.company import EVERYTHING, Company, allow, policy, trust
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +121,58 @@ def test_a_boundary_that_was_not_read_bounds_nothing(company):
     company.role("deploy", may=[allow("sts:AssumeRole")])
     assert set(reasons(company)) == {"deploy"}
     assert Trust.objects.get(principal__name="admin").privilege_reason.startswith("Its boundary was not read: ")
+
+
+def weighed(company: Company) -> dict[str, tuple[str, str]]:
+    tracing.trace(company.connection)
+    rows = Trust.objects.select_related("principal")
+    return {row.principal.name: (row.privilege, row.privilege_reason) for row in rows}
+
+
+def test_policies_of_one_holder_are_weighed_together(company):
+    split = company.role("split", may=[allow("iam:PassRole")])
+    company.holds(split, company.policy("run", allow(["lambda:CreateFunction", "lambda:InvokeFunction"])))
+    denied = company.role("denied", may=[EVERYTHING])
+    company.holds(denied, company.policy("nothing", {"Effect": "Deny", "Action": "*", "Resource": "*"}))
+    company.role("alone", may=[allow("s3:GetObject")])
+    company.role("empty")
+    found = weighed(company)
+    assert found["split"][0] == "privileged"
+    assert found["denied"] == ("none", "No policy allows anything.")
+    assert found["alone"][0] == "read"
+    assert found["empty"] == ("none", "No policy allows anything.")
+    assert {*Trust.objects.filter(can_escalate=True).values_list("principal__name", flat=True)} == {"split"}
+
+
+def test_policies_of_a_users_groups_are_weighed_with_its_own(company):
+    user = company.user("ci", allow("iam:PassRole"))
+    membership = company.group("ops", user)
+    company.holds(membership.group, company.policy("run", allow(["lambda:CreateFunction", "lambda:InvokeFunction"])))
+    assert weighed(company)["ci"][0] == "privileged"
+
+
+def test_only_who_holds_something_else_is_weighed_again(company, monkeypatch):
+    asked = []
+    real = tracing.privilege_of
+    monkeypatch.setattr(tracing, "privilege_of", lambda *args, **more: asked.append(1) or real(*args, **more))
+    run = company.policy("run", allow("lambda:*"))
+    bound = company.policy("bound", EVERYTHING)
+    for n in range(3):
+        company.holds(company.role(f"r{n}", may=[allow("iam:PassRole")]), run)
+    company.role("bounded", may=[EVERYTHING], boundary=bound.attributes["policy_arn"])
+    assert weighed(company)["r1"][0] == weighed(company)["r2"][0] == "privileged"
+    assert len(asked) == 4
+    Entitlement.objects.filter(pk=bound.pk).update(
+        documents=[{"name": "bound", "document": policy(allow("s3:Get*"))}], digest="other"
+    )
+    assert weighed(company)["bounded"] == ("read", "Within its boundary: Can read in s3.")
+    assert len(asked) == 5
+    held = Principal.objects.get(name="r1").assignments.get(entitlement=run)
+    held.period = type(held.period)(held.period.lower, timezone.now())
+    held.save()
+    assert weighed(company)["r1"][0] == "write"  # one policy is left, which was assessed by itself
+    assert len(asked) == 5
+    assert not Trust.objects.get(principal__name="r1").can_escalate
 
 
 def test_a_circle_of_roles_ends(company):

@@ -34,6 +34,11 @@ class Trust(models.Model):
     privilege = models.CharField(max_length=10, choices=Privilege.choices, default=Privilege.UNKNOWN)
     privilege_reason = models.CharField(max_length=500, blank=True)
     is_outright = models.BooleanField(default=False, help_text="The privilege rests on no escalation.")
+    can_escalate = models.BooleanField(default=False, help_text="All of its policies together let it become more.")
+    holds = models.CharField(
+        max_length=32, blank=True, help_text="What must be weighed together; empty for one policy."
+    )
+    weighed = models.CharField(max_length=32, blank=True, help_text="The same of when it was.")
     digest = models.CharField(max_length=64, blank=True, help_text="Of the principal it was derived from.")
 
     class Meta:
