@@ -23,60 +23,57 @@ from django.utils import timezone
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Path, Resource
 
 BEGAN, ENDED, STAYED = "began", "ended", "stayed"
+_FLAGS = {BEGAN: 2, ENDED: 1, STAYED: 3}  # on which of two days: the later, the earlier, both
 SIZE = 50
 
 Subject = Identity | Entitlement | Resource
 
-# The one subject's part of the two branches: what is held directly, and what is held through a group.
-_MINE: dict[type[Subject], tuple[str, str]] = {
-    Identity: (
-        "a.principal_id IN (SELECT id FROM inventory_principal WHERE identity_id = %(subject)s)",
-        "m.principal_id IN (SELECT id FROM inventory_principal WHERE identity_id = %(subject)s)",
-    ),
-    Entitlement: ("a.entitlement_id = %(subject)s", "g.entitlement_id = %(subject)s"),
-    Resource: (
-        "a.entitlement_id IN (SELECT id FROM inventory_entitlement WHERE resource_id = %(subject)s)",
-        "g.entitlement_id IN (SELECT id FROM inventory_entitlement WHERE resource_id = %(subject)s)",
-    ),
+# The one subject's rows: what is held directly, by which rows of a group with its memberships, or the other way round.
+_MINE: dict[type[Subject], str] = {
+    Identity: "principal_id IN (SELECT id FROM inventory_principal WHERE identity_id = %(subject)s)",
+    Entitlement: "entitlement_id = %(subject)s",
+    Resource: "entitlement_id IN (SELECT id FROM inventory_entitlement WHERE resource_id = %(subject)s)",
 }
-# What is asked of each row beside its keys: from when until when, or only on which of the two days.
-_DURING = ", a.period AS during", ", g.period * m.period"
-_FLAGS = (
-    ", a.period && %(day0)s AS on0, a.period && %(day1)s AS on1",
-    ", g.period && %(day0)s AND m.period && %(day0)s, g.period && %(day1)s AND m.period && %(day1)s",
-)
 _ORDER: dict[type[Subject], str] = {
     Identity: "(SELECT e.name FROM inventory_entitlement e WHERE e.id = entitlement_id), entitlement_id",
     Entitlement: "principal_id",
     Resource: "entitlement_id, principal_id",
 }
+# On which of the days a row was held is worked out once for each row, one bit a day: OFFSET 0 keeps the planner from doing
+# it wherever it is asked for.
+_ROWS = """SELECT a.id, a.principal_id, a.entitlement_id, a.period, {flags} AS flags
+           FROM inventory_assignment a WHERE {which} OFFSET 0"""
+_WITH_GROUP = """SELECT a.id, a.principal_id, a.entitlement_id, a.period, x.id AS membership, x.group_id, {flags} AS flags
+                 FROM inventory_assignment a JOIN inventory_entitlement x ON {joined} WHERE {which} OFFSET 0"""
 # A group's own row is left out where its members are told; a group nobody can be a member of stands for itself. Periods
 # that overlap two by two have a moment in common, so that no intersection is worked out to choose the rows.
 _HELD = """
-    SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id{columns_of_a}
-    FROM inventory_assignment a
-    WHERE {direct} AND {a_on} AND NOT EXISTS (SELECT FROM inventory_entitlement x WHERE x.group_id = a.principal_id)
+    SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id, a.flags
+    FROM ({mine}) a
+    WHERE a.flags <> 0 AND NOT EXISTS (SELECT FROM inventory_entitlement x WHERE x.group_id = a.principal_id)
     UNION ALL
-    SELECT g.id, m.id, m.principal_id, g.entitlement_id{columns_of_both}
-    FROM inventory_assignment g
-    JOIN inventory_entitlement x ON x.group_id = g.principal_id
-    JOIN inventory_assignment m ON m.entitlement_id = x.id
-    WHERE {brought} AND {both_on}
+    SELECT g.id, m.id, m.principal_id, g.entitlement_id, g.flags & m.flags
+    FROM ({first}) {first_name} CROSS JOIN LATERAL ({then}) {then_name}
+    WHERE g.flags & m.flags <> 0 AND g.period && m.period
 """
 _LIST = """
-    WITH held AS MATERIALIZED ({held})
-    SELECT assignment_id, via_id, lower(during), upper(during), (SELECT count(*) FROM held)
-    FROM held ORDER BY {order}, assignment_id, via_id NULLS FIRST OFFSET %(start)s LIMIT %(limit)s
+    WITH held AS MATERIALIZED ({held}), shown AS MATERIALIZED (
+        SELECT * FROM held ORDER BY {order}, assignment_id, via_id NULLS FIRST OFFSET %(start)s LIMIT %(limit)s
+    )
+    SELECT assignment_id, via_id, lower({during}), upper({during}), (SELECT count(*) FROM held)
+    FROM shown h
+    JOIN inventory_assignment a ON a.id = h.assignment_id
+    LEFT JOIN inventory_assignment m ON m.id = h.via_id
+    ORDER BY {h_order}, assignment_id, via_id NULLS FIRST
 """
 # Somebody who held the same by another path on the other day held it on both. Only the pairs that are shown are asked by
 # which paths and since when. OFFSET 0: one look into the index for each row, whatever the planner expects of it.
 _COMPARE = """
     WITH pairs AS MATERIALIZED (
-        SELECT principal_id, entitlement_id,
-               CASE WHEN NOT bool_or(on0) THEN 'began' WHEN bool_or(on1) THEN 'stayed' ELSE 'ended' END AS change
-        FROM ({flagged}) held GROUP BY principal_id, entitlement_id
+        SELECT principal_id, entitlement_id, bit_or(flags) AS flags
+        FROM ({held}) held GROUP BY principal_id, entitlement_id
     ), shown AS MATERIALIZED (
-        SELECT * FROM pairs WHERE change = %(change)s ORDER BY {order}, principal_id OFFSET %(start)s LIMIT %(limit)s
+        SELECT * FROM pairs WHERE flags = %(flags)s ORDER BY {order}, principal_id OFFSET %(start)s LIMIT %(limit)s
     ), memberships AS MATERIALIZED (
         SELECT m.id, m.principal_id, m.period, x.group_id
         FROM (SELECT DISTINCT principal_id FROM shown) who
@@ -100,14 +97,14 @@ _COMPARE = """
         FROM paths GROUP BY principal_id, entitlement_id
     )
     SELECT path[1], path[2], since, until, counts
-    FROM (SELECT ARRAY[count(*) FILTER (WHERE change = 'began'), count(*) FILTER (WHERE change = 'ended'),
-                       count(*) FILTER (WHERE change = 'stayed')] AS counts FROM pairs) numbers
+    FROM (SELECT ARRAY[count(*) FILTER (WHERE flags = 2), count(*) FILTER (WHERE flags = 1),
+                       count(*) FILTER (WHERE flags = 3)] AS counts FROM pairs) numbers
     LEFT JOIN told ON true
     ORDER BY {order}, principal_id
 """
 _RECORDS = """
     SELECT i.name, coalesce(nullif(i.email, ''), ''), p.name, p.kind, e.name, e.kind, r.name, r.external_id, e.privilege,
-           x.name, lower(h.during), upper(h.during), a.is_standing AND coalesce(m.is_standing, true)
+           x.name, lower({during}), upper({during}), a.is_standing AND coalesce(m.is_standing, true)
     FROM ({held}) h
     JOIN inventory_assignment a ON a.id = h.assignment_id
     JOIN inventory_principal p ON p.id = h.principal_id
@@ -194,7 +191,7 @@ def held(subject: Subject, day: Day, *, start: int = 0, size: int = SIZE) -> Fou
 
 def compared(subject: Subject, before: Day, after: Day, *, change: str, start: int = 0, size: int = SIZE) -> Found:
     """How many pairs of holder and entitlement began, ended and stayed between the two days, and those of one sort."""
-    found = _ask(_COMPARE, subject, [before, after], start=start, limit=size, change=change)
+    found = _ask(_COMPARE, subject, [before, after], start=start, limit=size, flags=_FLAGS[change])
     return Found(_paths(found), dict(zip((BEGAN, ENDED, STAYED), found[0][4], strict=True)))
 
 
@@ -228,16 +225,28 @@ def _ask(template: str, subject: Subject, days: Sequence[Day], **params: object)
 
 def _statement(template: str, subject: Subject, days: Sequence[Day]) -> tuple[str, dict[str, Any]]:
     on = [f"%(day{number})s" for number in range(len(days))]
-    direct, brought = _MINE[type(subject)]
-    conditions = {
-        "a_on": f"({' OR '.join(f'a.period && {day}' for day in on)})",
-        "both_on": f"g.period && m.period AND ({' OR '.join(f'g.period && {day} AND m.period && {day}' for day in on)})",
-    }
-    during, flagged = (
-        _HELD.format(direct=direct, brought=brought, columns_of_a=of_a, columns_of_both=of_both, **conditions)
-        for of_a, of_both in (_DURING, _FLAGS)
+    mine, order = _MINE[type(subject)], _ORDER[type(subject)]
+    flags = " + ".join(f"(a.period && {day})::int * {2**number}" for number, day in enumerate(on))
+    joined, then = (
+        ("x.id = a.entitlement_id AND x.group_id IS NOT NULL", "a.principal_id = m.group_id")
+        if isinstance(subject, Identity)
+        else ("x.group_id = a.principal_id", "a.entitlement_id = g.membership")
     )
-    statement = template.format(held=during, flagged=flagged, order=_ORDER[type(subject)], **conditions)
+    names = ("m", "g") if isinstance(subject, Identity) else ("g", "m")
+    statement = template.format(
+        held=_HELD.format(
+            mine=_ROWS.format(flags=flags, which=mine),
+            first=_WITH_GROUP.format(flags=flags, which=mine, joined=joined),
+            first_name=names[0],
+            then=_ROWS.format(flags=flags, which=then),
+            then_name=names[1],
+        ),
+        during="(a.period * coalesce(m.period, a.period))",
+        a_on=f"({' OR '.join(f'a.period && {day}' for day in on)})",
+        both_on=f"g.period && m.period AND ({' OR '.join(f'g.period && {day} AND m.period && {day}' for day in on)})",
+        order=order,
+        h_order=order.replace("entitlement_id", "h.entitlement_id").replace("principal_id", "h.principal_id"),
+    )
     return statement, {"subject": subject.pk} | {f"day{number}": day.span for number, day in enumerate(days)}
 
 
