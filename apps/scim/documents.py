@@ -29,7 +29,7 @@ def key_of(value: str) -> str:
 
 
 def user_values(resource: Any) -> Values:
-    """The columns of a user's row. Raises SCIM's invalidValue."""
+    """The columns of a user's row; `active` is None where nothing is said of it. Raises SCIM's invalidValue."""
     job = resource[EnterpriseUser]
     emails = [entry.value for entry in resource.emails or [] if entry.value]
     if len(emails) > MOST_EMAILS:
@@ -42,7 +42,7 @@ def user_values(resource: Any) -> Values:
         "display_name": (display := _line(resource.display_name, "displayName")),
         "display_name_key": key_of(display),
         "email_keys": sorted({key_of(_line(email, "emails.value")) for email in emails}),
-        "active": resource.active is not False,
+        "active": resource.active,
         "title": _line(resource.title, "title", longest=200),
         "department": _line(job.department if job else "", "department", longest=200),
         "manager_key": _line(manager, "manager.value"),

@@ -48,6 +48,11 @@ def _exact(q: Q) -> Narrowed:
     return Narrowed(q, True)
 
 
+def _can_be_stored(said: str) -> bool:
+    """Whether PostgreSQL has such texts at all: none with a NUL or half a surrogate pair."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in said)
+
+
 def text(column: str, *, fold: bool) -> Answer:
     """A column that is empty where there is no value. Case counts unless `fold`."""
 
@@ -56,7 +61,7 @@ def text(column: str, *, fold: bool) -> Answer:
             is_none = Q(**{column: ""})
             return _exact({"eq": is_none, "ne": ~is_none}.get(op.value, NOTHING))
         said = key_of(str(value)) if fold else str(value)
-        if "\0" in said:
+        if not _can_be_stored(said):
             return _exact(~NOTHING if op == CompareOperator.ne else NOTHING)
         if op == CompareOperator.ne:
             return _exact(~Q(**{column: said}))
@@ -113,8 +118,10 @@ def one_of(column: str) -> Answer:
     """A list of texts, by a whole one of them."""
 
     def answer(op: CompareOperator, value: Any) -> Narrowed:
-        if op != CompareOperator.eq or not isinstance(value, str) or "\0" in value:
+        if op != CompareOperator.eq or not isinstance(value, str):
             return CANNOT_SAY
+        if not _can_be_stored(value):
+            return _exact(NOTHING)
         return _exact(Q(**{f"{column}__contains": [key_of(value)]}))
 
     return answer

@@ -27,6 +27,7 @@ from apps.scim.protocol import MOST_RESULTS, USER
 from apps.scim.services import groups, people
 
 MEMBERSHIP = {"members", "groups"}
+BEYOND = 2**31  # no table is as long; PostgreSQL counts no further than 2**63
 MOST_JUDGED = 1_000  # rows that a filter or an order without a column is worked out over, in Python
 
 
@@ -108,7 +109,7 @@ class _Search:
     def __init__(self, storage: Storage, resource_type: ResourceType, request: SearchRequest[Any]) -> None:
         self.storage, self.resource_type, self.request = storage, resource_type, request
         self.name = str(resource_type.name)
-        self.start = request.start_index_0 or 0
+        self.start = min(request.start_index_0 or 0, BEYOND)
         self.count = MOST_RESULTS if request.count is None else request.count
 
     def page(self) -> SearchPage:

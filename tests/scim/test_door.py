@@ -290,3 +290,17 @@ def test_looking_somebody_up_uses_an_index(crowd: Provider) -> None:
                 rows = rows.exclude(external_id="")
             assert "Index" in rows.explain()
             assert column in rows.explain()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"filter": 'userName eq "\\ud800"'},
+        {"filter": 'userName ne "\\ud800"'},
+        {"startIndex": 10**30},
+        {"count": 10**30},
+    ],
+    ids=str,
+)
+def test_what_no_database_can_be_asked_finds_nothing_or_is_capped(crowd: Provider, query: dict[str, Any]) -> None:
+    assert crowd.get("/Users", **query).status_code == 200

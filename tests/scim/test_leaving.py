@@ -7,9 +7,10 @@ import pytest
 from apps.audit.models import AuditEvent
 from apps.grants.models import EndReason, Grant, Leaving
 from apps.inventory.models import Identity, Principal
+from apps.scim.models import ScimUser
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory
 from tests.factories.users import UserFactory
-from tests.scim.conftest import Provider
+from tests.scim.conftest import CORE, Provider
 from tests.scim.test_people import add, person
 
 pytestmark = pytest.mark.django_db
@@ -42,3 +43,19 @@ def test_the_call_that_says_that_somebody_left_ends_what_they_hold(okta: Provide
     okta.active(row, True)
     grant.refresh_from_db()
     assert not grant.is_live, "nothing comes back"
+
+
+@pytest.mark.parametrize("how", ["taken back", "null", "left out"])
+def test_who_left_comes_back_by_a_plain_word_alone(okta: Provider, how: str) -> None:
+    row = add(okta, "alice")
+    okta.active(row, False)
+    where = f"/Users/{row['id']}"
+    answer = {
+        "taken back": lambda: okta.patch(where, {"op": "remove", "path": "active"}),
+        "null": lambda: okta.patch(where, {"op": "replace", "path": "active", "value": None}),
+        "left out": lambda: okta.call("PUT", where, {"schemas": [f"{CORE}User"], "userName": "alice", "title": "x"}),
+    }[how]()
+    assert answer.status_code in (200, 204), answer.content
+    assert ScimUser.objects.get().active is False
+    okta.active(row, True)
+    assert ScimUser.objects.get().active is True

@@ -47,6 +47,7 @@ def create(source: Source, values: Values, *, token: str) -> ScimUser:
     """Somebody is known at the identity provider. They are linked to who they are here, if the rule says so."""
     hold(source)
     row = ScimUser(source=source, **values)
+    row.active = values["active"] is not False
     _link_by_rule(row)
     _save(row)
     taken = _make_true(row, before=None)
@@ -57,13 +58,14 @@ def create(source: Source, values: Values, *, token: str) -> ScimUser:
 
 @transaction.atomic
 def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: int | None, token: str) -> ScimUser:
-    """They say something else about somebody. Who is not active any more leaves; who is again comes back, unless
-    somebody else says that they left."""
+    """They say something else about somebody. Who is not active any more leaves; who is again, in so many words, comes
+    back, unless somebody else says that they left. Saying nothing of it, or taking the word back, changes nothing."""
     hold(source)
     row = _locked(source, key, expected_version)
     before = _as_was(row)
     for name, value in values.items():
         setattr(row, name, value)
+    row.active = bool(before["active"] if values["active"] is None else values["active"])
     row.version, row.modified_at = row.version + 1, timezone.now()
     if before["external_id"] != row.external_id and row.identity_source in ("", RULE):
         was, row.identity, row.identity_source = row.identity_id, None, ""
