@@ -8,6 +8,8 @@ from django.db import IntegrityError, transaction
 
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
+from apps.connectors.errors import Denied, Throttled
+from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Extension, Grant, State
 from apps.inventory.models import Identity
@@ -143,6 +145,56 @@ def test_trouble_on_the_way_never_lets_it_last_longer_than_agreed(system: System
     assert grant.ends_at == START + 2 * HOUR
     assert system.can_use(at=START + 2 * HOUR - timedelta(seconds=1))
     assert not system.can_use(at=START + 2 * HOUR)
+
+
+def test_nobody_is_promised_a_later_end_that_aws_does_not_have(system: System, clock) -> None:
+    grant = system.active()
+    extension = extended(grant)
+    system.world.script("enforce", fake.raises(Denied("No right.")))
+    grant = carry_out(extension)
+    assert grant.ends_at == grant.not_after == START + HOUR
+    assert not extension.applied_at and not extension.refused_at  # it is tried again
+    assert not AuditEvent.objects.filter(event="grants.grant.extended").exists()
+
+
+def test_a_later_end_that_could_not_be_checked_is_not_written(
+    system: System, clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = system.active()
+    extension = extended(grant)
+
+    def busy(*_: object) -> None:
+        raise Throttled("Too much at once.")
+
+    with monkeypatch.context() as now:
+        now.setattr(FakeProvisioner, "check", busy)
+        carry_out(extension)
+        make_due()
+        system.run_clock()
+    assert not system.can_use(at=START + HOUR)
+    system.world.guard_capacity = 0
+    grant = carry_out(extension)
+    assert extension.refused_at and grant.ends_at == START + HOUR
+    assert not system.can_use(at=START + HOUR)
+
+
+def test_what_ends_while_aws_is_asked_stays_ended(system: System, clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = system.active()
+    extension = extended(grant)
+    real = FakeProvisioner.enforce
+
+    def ended_meanwhile(provisioner: FakeProvisioner, *args: Any) -> Any:
+        monkeypatch.setattr(FakeProvisioner, "enforce", real)
+        proof = real(provisioner, *args)
+        services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+        return proof
+
+    monkeypatch.setattr(FakeProvisioner, "enforce", ended_meanwhile)
+    grant = carry_out(extension)
+    assert grant.state == State.REVOKING and grant.ends_at == START + HOUR
+    assert extension.refused_at and "over" in extension.problem
+    system.run_clock()
+    assert not system.can_use()
 
 
 def test_a_worker_killed_anywhere_leaves_an_end_and_the_clock_converges(system: System, clock) -> None:

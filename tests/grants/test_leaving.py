@@ -91,7 +91,7 @@ def test_who_left_between_an_extension_and_its_application_keeps_the_old_end(
         go(system)
     else:
         real = extending._move_the_end
-        monkeypatch.setattr(extending, "_move_the_end", lambda one: (go(system), real(one))[1])
+        monkeypatch.setattr(extending, "_move_the_end", lambda *both: (go(system), real(*both))[1])
     provisioning.extend(extension.pk)
     extension.refresh_from_db()
     assert extension.refused_at and not extension.applied_at and "has left" in extension.problem

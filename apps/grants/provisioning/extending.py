@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget
+from apps.connectors.base import Target, Window
 from apps.connectors.errors import ConnectorError, Refused
 from apps.core.locks import Taken, exclusive
 from apps.grants import presence, warrants
 from apps.grants.models import Extension, Grant, State
 from apps.grants.provisioning.opening import require_authority
 from apps.grants.provisioning.turns import Turn, about_of, leave_for_later, tell
-from apps.grants.windows import windows_of
+from apps.grants.windows import window_for, windows_of
+
+OVER = "It was over before it could be extended."
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +29,22 @@ logger = logging.getLogger(__name__)
 def extend(extension_id: int) -> None:
     """Move a grant's end, if its extension has the authority for it and AWS has room for it.
 
-    The later end is in the row first and in AWS after that; a worker killed in between leaves access that ends earlier
-    than agreed, never later, and `narrow` writes it again. What cannot be written goes back to the old end.
+    The later end is in AWS, and read back, before the row says it, so that nobody is promised time that AWS does not give.
+    A worker killed in between leaves a row that still counts as not narrowed: `narrow` takes AWS back to the row's end
+    and the clock tries the extension again.
     """
     extension = Extension.objects.unsettled().filter(pk=extension_id).first()
     if extension is None:
         return
     grant = Grant.objects.with_names().select_related("warrant").get(pk=extension.grant_id)
     extension.grant = grant
-    turn = Turn(grant)
     try:
         require_authority(grant)
         warrants.check_extension(extension)
         warrants.ask_rules_again(grant, extension)
         with exclusive("shared", grant.shared_key):
-            was = _move_the_end(extension)
-            if was is None:
-                return
-            _write(turn, extension, was)
+            if Extension.objects.unsettled().filter(pk=extension.pk).exists():
+                _move_the_end(Turn(grant), extension)
     except warrants.InvalidWarrant as error:
         _refuse(extension, "grants.grant.warrant_refused", error)
     except Refused as error:
@@ -52,45 +53,48 @@ def extend(extension_id: int) -> None:
         leave_for_later(grant, "its later end is not in AWS yet", error)
 
 
-def _move_the_end(extension: Extension) -> datetime | None:
-    """Agree on the later end, unless the grant is over or the extension settled. Returns the end that held before."""
+def _move_the_end(turn: Turn, extension: Extension) -> None:
+    """Under the object's lock: whoever ends the grant meanwhile writes the object after us."""
+    grant = turn.grant
+    grant.refresh_from_db(fields=["state", "ends_at"])
+    was = grant.ends_at
+    if grant.state != State.ACTIVE or was is None or was <= timezone.now():
+        raise Refused(OVER)
+    presence.require(grant)
+    end = was + extension.duration
+    windows = _with_later_end(windows_of(grant.shared_key), turn.target, end)
+    turn.provisioner.check(turn.target, windows)
+    if not Grant.objects.filter(pk=grant.pk, state=State.ACTIVE, ends_at=was).update(narrowed_at=None):
+        raise Refused(OVER)
+    proof = turn.provisioner.enforce(turn.target, windows)
+    _say(extension, was, end)
+    tell(turn, "grants.grant.end_moved", proof)
+
+
+def _with_later_end(windows: list[Window], target: Target, end: datetime) -> list[Window]:
+    """The same, but for what this grant is for, which may last until `end`."""
+    mine = window_for(target, windows)
+    if mine is None or not mine.is_open:
+        raise Refused(OVER)
+    later = replace(mine, not_after=max(mine.not_after, end), lapses_at=max(mine.lapses_at or end, end))
+    return [later if window is mine else window for window in windows]
+
+
+def _say(extension: Extension, was: datetime, end: datetime) -> None:
+    """The row and the extension, in one step."""
+    now, grant = timezone.now(), extension.grant
     with transaction.atomic():
-        grant = Grant.objects.select_for_update().get(pk=extension.grant_id)
-        if not Extension.objects.unsettled().filter(pk=extension.pk).exists():
-            return None
-        if grant.state != State.ACTIVE or grant.ends_at is None or grant.ends_at <= timezone.now():
-            raise Refused("It was over before it could be extended.")
-        presence.require(grant)
-        was = grant.ends_at
-        _set_end(extension.grant, was + extension.duration, narrowed_at=None)
-        Extension.objects.filter(pk=extension.pk).update(applied_at=timezone.now())
+        mine = Grant.objects.filter(pk=grant.pk, state=State.ACTIVE, ends_at=was)
+        if not mine.update(ends_at=end, not_after=end, narrowed_at=now):
+            raise Refused(OVER)
+        Extension.objects.filter(pk=extension.pk).update(applied_at=now)
         audit.record(
             "grants.grant.extended",
             by=audit.WORKER,
             subject=grant,
-            about=about_of(extension.grant),
-            data={"from": was.isoformat(), "to": (was + extension.duration).isoformat()},
+            about=about_of(grant),
+            data={"from": was.isoformat(), "to": end.isoformat()},
         )
-    return was
-
-
-def _write(turn: Turn, extension: Extension, was: datetime) -> None:
-    """Put the later end into AWS. When it has no room, the old end holds again, there and here."""
-    windows = windows_of(turn.grant.shared_key)
-    try:
-        turn.provisioner.check(turn.target, windows)
-        proof = turn.provisioner.enforce(turn.target, windows)
-    except Refused:
-        _set_end(turn.grant, was)
-        Extension.objects.filter(pk=extension.pk).update(applied_at=None)
-        raise
-    Grant.objects.filter(pk=turn.grant.pk, state=State.ACTIVE).update(narrowed_at=timezone.now())
-    tell(turn, "grants.grant.end_moved", proof)
-
-
-def _set_end(grant: Grant, end: datetime, **fields: Any) -> None:
-    Grant.objects.filter(pk=grant.pk, state=State.ACTIVE).update(ends_at=end, not_after=end, **fields)
-    grant.ends_at = grant.not_after = end
 
 
 def _refuse(extension: Extension, event: str, error: Exception) -> None:
