@@ -194,6 +194,27 @@ def test_a_file_that_was_cut_off_gives_what_came_before() -> None:
     assert "compressed file ends" in read(whole[:-20])[2]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        packed(record()) + packed(record(eventID="second")),
+        json.dumps({"Records": [record()]}).encode() + b'\n{"Records": []}',
+        json.dumps({"Records": [record()]}).encode() + b"more",
+        json.dumps({"Records": [record()]}).encode() + b"\xe2",
+    ],
+)
+def test_what_follows_the_first_document_of_a_file_is_not_dropped_in_silence(content: bytes) -> None:
+    events, _, stopped = read(content)
+    assert len(events) == 1
+    assert "follows the file's first document" in stopped
+    assert "damaged" in read(packed(record()) + b"more")[2]
+
+
+def test_white_space_and_several_members_of_one_document_are_fine() -> None:
+    first, second = b'{"Records": [', json.dumps(record()).encode() + b"]} \r\n\t"
+    assert read(gzip.compress(first) + gzip.compress(second) + gzip.compress(b"\n"))[2] == ""
+
+
 def test_a_file_that_unfolds_without_end_is_left() -> None:
     bomb = gzip.compress(b'{"Records": [' + b" " * 3_000_000)
     assert len(bomb) < 10_000

@@ -193,6 +193,7 @@ def _characters(stream: BinaryIO, most: int) -> Iterator[str]:
         except (gzip.BadGzipFile, zlib.error):
             raise Unreadable("The file is damaged: it cannot be unpacked.") from None
         if not chunk:
+            yield decoder.decode(b"", final=True)
             return
         total += len(chunk)
         if total > most:
@@ -226,6 +227,12 @@ class _Records:
         self._decoder = json.JSONDecoder()
 
     def __iter__(self) -> Iterator[Any]:
+        yield from self._document()
+        self._at += 1
+        if self._next_or_end():
+            raise Unreadable("Something follows the file's first document, which alone was read.")
+
+    def _document(self) -> Iterator[Any]:
         if self._next() != "{":
             raise Unreadable("The file is not a JSON object.")
         self._at += 1
@@ -259,13 +266,20 @@ class _Records:
 
     def _next(self) -> str:
         """The next character that means something; the place stays on it."""
+        letter = self._next_or_end()
+        if not letter:
+            raise Unreadable("The file ends in the middle.")
+        return letter
+
+    def _next_or_end(self) -> str:
+        """The same; nothing where the file ends."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in " \t\r\n\ufeff":
                     return self._text[self._at]
                 self._at += 1
             if not self._more():
-                raise Unreadable("The file ends in the middle.")
+                return ""
 
     def _value(self) -> Any:
         """Decode one value, reading on while it is not whole."""
