@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from django.core.management import call_command
 from django.db import DataError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from django.utils import timezone
@@ -24,9 +25,10 @@ from apps.connectors.errors import Denied
 from apps.connectors.fake_world import fails_late, lies, pending, raises, throttled
 from apps.core.locks import Taken, exclusive
 from apps.grants import ledger, provisioning, services
+from apps.grants.management.commands.ender import Command
 from apps.grants.models import EndReason, Grant, State
 from apps.grants.provisioning import ender as module
-from apps.grants.provisioning.ender import Ender, overdue_of
+from apps.grants.provisioning.ender import Ender, Report, overdue_of
 from tests.grants.system import System
 
 LATE = timedelta(hours=1, minutes=3)  # after a grant of an hour should have ended
@@ -459,6 +461,49 @@ def test_a_round_that_fails_stops_no_later_one(system: System, monkeypatch: pyte
 
     monkeypatch.setattr(Ender, "round", fail)
     assert run()["source"] == "failed"
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("sources", "is_healthy"),
+    [
+        (["database"], True),
+        (["ledger"], True),
+        (["database", "standby", "failed"], True),
+        (["database", *["standby"] * 40], False),
+        (["database", *["failed"] * 40], False),
+        (["nothing"], False),
+        (["standby"], False),
+    ],
+)
+def test_only_rounds_that_looked_are_a_sign_of_life(
+    sources: list[str],
+    is_healthy: bool,
+    clock: Any,
+    tmp_path: Path,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what the compose file asks."""
+    rounds = iter(sources)
+    monkeypatch.setattr(Command, "one_round", lambda *_: Report(next(rounds)))
+
+    def sleep(seconds: float) -> None:
+        clock.shift(timedelta(seconds=seconds))
+        if not rounds.__length_hint__():
+            raise Enough
+
+    monkeypatch.setattr("time.sleep", sleep)
+    health = tmp_path / "ender"
+    with pytest.raises(Enough):
+        call_command("ender", "--health", str(health))
+    composed = yaml.safe_load((settings.BASE_DIR / "docker-compose.yml").read_text())["services"]["ender"]
+    check = composed["healthcheck"]["test"][-1].replace("/tmp/ender", str(health))
+    with contextlib.nullcontext() if is_healthy else pytest.raises((AssertionError, TypeError)):
+        exec(check, {})
 
 
 def test_a_lock_that_was_lost_is_no_database_that_was_lost() -> None:

@@ -31,15 +31,18 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="one round, then stop")
         parser.add_argument("--every", type=float, default=10, help="seconds between rounds")
         parser.add_argument("--ledger", type=Path, help="in place of LEDGER_PATH")
-        parser.add_argument("--health", type=Path, help="a file that is written after each round")
+        parser.add_argument("--health", type=Path, help="a file that says after each round how it went")
 
     def handle(self, *_: Any, once: bool, every: float, ledger: Path | None, health: Path | None, **__: Any) -> None:
         path = ledger or (Path(settings.LEDGER_PATH) if settings.LEDGER_PATH else None)
-        ender = Ender(path)
+        ender, looked_at = Ender(path), None
         while True:
             report = self.one_round(ender)
+            if report.source in ("database", "ledger"):
+                looked_at = timezone.now().isoformat()
             if health:
-                health.write_text(json.dumps({"at": timezone.now().isoformat(), **vars(report)}))
+                said = {"at": timezone.now().isoformat(), "looked_at": looked_at, **vars(report)}
+                health.write_text(json.dumps(said))
             if once:
                 self.stdout.write(json.dumps(vars(report)))
                 return
