@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pgtrigger
 from django.db import models
+from django.db.models import Case, ExpressionWrapper, F, Max, OuterRef, Subquery, Value, When
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Coalesce, Greatest
 from django.utils import timezone
 
 from apps.grants.models.grants import Grant
@@ -31,11 +34,33 @@ class Authorization(models.Model):
         abstract = True
 
 
+def _seconds() -> Case:
+    """What a spec allows, in whole seconds; none where it says no sensible number."""
+    text = Cast(KT("spec__seconds"), models.IntegerField())
+    return Case(When(spec__seconds__regex=r"^[0-9]{1,8}$", then=text), default=Value(0))
+
+
+class WarrantQuerySet(models.QuerySet["Warrant"]):
+    def lasting(self, at: datetime) -> WarrantQuerySet:
+        """By which access may still be there at `at`: its grant was begun as late as it could be, and extended by all the
+        extensions that were carried out. Rests on nothing that a worker can write, but for which extensions were."""
+        second = Value(timedelta(seconds=1), models.DurationField())
+        longer = Extension.objects.exclude(applied_at=None).filter(grant=OuterRef("grant")).order_by()
+        most = Subquery(longer.values("grant").annotate(most=Max(_seconds())).values("most"))
+        allowed = ExpressionWrapper(
+            (F("first") + Greatest("first", Coalesce(most, 0))) * second, models.DurationField()
+        )
+        made_after = ExpressionWrapper(Value(at - 2 * Grant.ALLOWANCE) - F("allowed"), models.DateTimeField())
+        return self.annotate(first=_seconds()).annotate(allowed=allowed).filter(made_at__gt=made_after)
+
+
 class Warrant(Authorization):
     """The authority one grant rests on. Made by access, kept and checked by grants before anything is written in AWS; it
     can never be changed."""
 
     grant = models.OneToOneField(Grant, models.CASCADE, related_name="warrant")
+
+    objects = WarrantQuerySet.as_manager()
 
     class Meta:
         triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update)]

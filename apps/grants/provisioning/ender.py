@@ -3,20 +3,26 @@
 It looks for grants that are past their end, or being ended for too long, in the database, or in the ledger while there is
 no database; asks AWS whether the access is still there; takes it away and reads back. It changes no state: the workers'
 own read-back settles that. It writes no guard and deletes no Deny, so whatever it is told, it can open nothing.
+
+Workers write the rows, so their word is not enough: what no warrant allows any more is over whatever its row says, a few
+of those that are said to be gone are looked at in each round, and what the ledger names and the database has forgotten
+counts too.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
 from django.db import Error, transaction
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Least
 from django.utils import timezone
 
@@ -24,13 +30,15 @@ from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors import budget, registry
 from apps.connectors.base import Proof, Remover, Target
-from apps.connectors.errors import ConnectorError, Unproven
+from apps.connectors.errors import Unproven
 from apps.core.locks import Taken, exclusive
 from apps.grants import ledger
 from apps.grants.ledger import Entry
-from apps.grants.models import Grant
+from apps.grants.models import Drift, Grant, State, Warrant
+from apps.grants.models.grants import COMMITTED, IN_AWS, GrantQuerySet
 from apps.grants.provisioning.turns import about_of, plain
 from apps.grants.windows import is_open
+from apps.inventory.models import Assignment
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +49,9 @@ BATCH = 500  # in a round
 ROUND_FOR = 120  # seconds, and what is left has the first turn in the next round
 BACKOFF, BACKOFF_CAP = timedelta(seconds=10), timedelta(minutes=5)
 LOOK_AGAIN = timedelta(minutes=10)  # at what was found gone, or kept by another, while its row says the same
+CLOSED_FOR = timedelta(days=7)  # so long after a warrant allowed it last is it asked whether what is said to be gone is
+CLOSED_BATCH = 5  # of those in a round
+CLOSED_AGAIN = timedelta(hours=6)
 LOCK_WAIT_MS = 5_000  # a worker that holds the object longer may be the one that is stuck
 POLLS = (1, 2, 4, 8)  # seconds between looks at a removal under way
 
@@ -75,74 +86,106 @@ class Ender:
         """End what is overdue by the database; by the ledger where there is none."""
         now = timezone.now()
         try:
-            turn = self._whose_turn(_overrun(now), now)
-            entries = [ledger.entry_of(grant) for grant in _rows(turn) if not self._is_kept(grant, now)]
+            overdue, closed, forgotten = _overdue(now), _closed(now), self._forgotten(now)
+            overdue += forgotten
+            self._know(*overdue, *closed)
+            turn = [*self._whose_turn(overdue, BATCH, now), *self._whose_turn(closed, CLOSED_BATCH, now)]
+            entries: dict[str, Callable[[], Entry]] = {
+                row.reference: partial(ledger.entry_of, row) for row in _rows(turn)
+            }
         except NO_DATABASE as error:
             logger.warning("The database does not answer, so the ledger is used: %s", error)
             return self.round_without_database()
-        return self._end_all(Report("database"), entries)
+        entries |= {reference: partial(forgotten.__getitem__, reference) for reference in forgotten}
+        doubtful = {*closed, *forgotten}
+
+        def is_needed(entry: Entry) -> bool:
+            return _is_kept(entry, now) or (entry.reference in doubtful and _is_explained(entry, now))
+
+        report = Report("database")
+        self._go_through(report, {one: entries[one] for one in turn if one in entries}, is_needed)
+        report.overdue = sum(not self._tries[reference].is_kept for reference in overdue)
+        self._tell_if_possible()
+        return report
 
     def round_without_database(self) -> Report:
         """End what is overdue by the ledger, as old as that is."""
-        report = Report("ledger")
+        now = timezone.now()
+        entries = self._read_ledger()
+        if entries is None:
+            return Report("nothing")
+        overdue = {entry.reference: entry for entry in overdue_of(entries, now)}
+        self._know(*sorted(overdue, key=lambda one: _over_at(overdue[one], now)))
+        report = Report("ledger", overdue=len(overdue))
+        turn = self._whose_turn(list(self._tries), BATCH, now)
+        self._go_through(report, {one: partial(overdue.__getitem__, one) for one in turn}, None)
+        return report
+
+    def _read_ledger(self) -> Sequence[Entry] | None:
         if self._ledger_path is None:
-            report.source = "nothing"
-            return report
+            return None
         try:
             found = ledger.read(self._ledger_path, accept_damage=True)
         except OSError as error:
-            logger.error("The ledger cannot be read either: %s", error)  # noqa: TRY400  the words say it all
-            report.source = "nothing"
-            return report
+            logger.error("The ledger cannot be read: %s", error)  # noqa: TRY400  the words say it all
+            return None
         if found.problem:
             logger.warning("%s What can be read of it counts.", found.problem)
-        now = timezone.now()
-        overdue = {entry.reference: entry for entry in overdue_of(found.entries, now)}
-        turn = self._whose_turn(sorted(overdue, key=lambda one: _over_at(overdue[one], now)), now)
-        return self._end_all(report, [overdue[reference] for reference in turn], has_database=False)
+        return found.entries
 
-    def _whose_turn(self, overdue: Sequence[str], now: datetime) -> list[str]:
-        """The references that this round looks at, of all that are overdue: first those that nobody looked at, in the
-        order given, then the others, longest waiting first. So every one has its turn, however many do not move."""
-        self._tries = {reference: self._tries.get(reference, _Try()) for reference in overdue}
-        due = [(known.next_at, one) for one, known in self._tries.items() if not known.next_at or known.next_at <= now]
+    def _forgotten(self, now: datetime) -> dict[str, Entry]:
+        """What the ledger says is overdue, and the database has no row of: it was restored, or rows were taken out."""
+        entries = {entry.reference: entry for entry in overdue_of(self._read_ledger() or (), now)}
+        known = Grant.objects.filter(reference__in=list(entries)).values_list("reference", flat=True) if entries else ()
+        return {reference: entries[reference] for reference in set(entries) - set(known)}
+
+    def _know(self, *references: str) -> None:
+        self._tries = {reference: self._tries.get(reference, _Try()) for reference in references}
+
+    def _whose_turn(self, references: Sequence[str], most: int, now: datetime) -> list[str]:
+        """Whom of these this round looks at: first those that nobody looked at, in the order given, then the others,
+        longest waiting first. So every one has its turn, however many do not move."""
+        waits = [(self._tries[one].next_at, one) for one in references]
+        due = [(next_at, one) for next_at, one in waits if next_at is None or next_at <= now]
         due.sort(key=lambda pair: (pair[0] is not None, pair[0] or now))
-        return [reference for _, reference in due[:BATCH]]
+        return [reference for _, reference in due[:most]]
 
-    def _is_kept(self, grant: Grant, now: datetime) -> bool:
-        is_kept = _is_kept(grant, now)
-        if is_kept:
-            self._tries[grant.reference] = _Try(next_at=now + LOOK_AGAIN, is_kept=True)
-        return is_kept
-
-    def _end_all(self, report: Report, entries: Sequence[Entry], *, has_database: bool = True) -> Report:
+    def _go_through(
+        self, report: Report, turn: Mapping[str, Callable[[], Entry]], is_needed: Callable[[Entry], bool] | None
+    ) -> None:
+        """`is_needed` says whether somebody else needs it, by the database; None where there is none."""
         now, until = timezone.now(), time.monotonic() + ROUND_FOR
-        report.overdue = sum(not known.is_kept for known in self._tries.values())
         waiting = (known for known in self._tries.values() if known.failures and known.next_at and known.next_at > now)
         report.unproven = {known.number: "tried a moment ago" for known in waiting}
-        for entry in entries:
-            self._end_one(entry, report, has_database=has_database)
+        for reference, load in turn.items():
+            self._end_one(reference, load, is_needed, report)
             if time.monotonic() > until:
                 break
-        if has_database:
-            self._tell_if_possible()
-        return report
 
-    def _end_one(self, entry: Entry, report: Report, *, has_database: bool) -> None:
-        now, failures = timezone.now(), self._tries[entry.reference].failures
+    def _end_one(
+        self, reference: str, load: Callable[[], Entry], is_needed: Callable[[Entry], bool] | None, report: Report
+    ) -> None:
+        """Whatever is wrong with one, the others have their turn."""
+        now, failures, number = timezone.now(), self._tries[reference].failures, reference
         try:
-            proof = _end(entry, has_database=has_database)
-        except (ConnectorError, KeyError, ValueError) as error:
+            entry = load()
+            number = entry.number
+            if is_needed and is_needed(entry):
+                self._tries[reference] = _Try(next_at=now + LOOK_AGAIN, is_kept=True)
+                return
+            proof = _end(entry, is_needed)
+        except Exception as error:  # noqa: BLE001  also what somebody wrote into a row so that it breaks
             wait = min(BACKOFF * 2 ** min(failures, 10), BACKOFF_CAP)
-            self._tries[entry.reference] = _Try(entry.number, failures + 1, now + wait)
-            report.unproven[entry.number] = str(error)
-            logger.warning("%s is overdue and could not be ended: %s", entry.number, error)
+            self._tries[reference] = _Try(number, failures + 1, now + wait)
+            report.unproven[number] = str(error) or type(error).__name__
+            logger.warning("%s could not be ended: %s", number, report.unproven[number])
             return
-        self._tries[entry.reference] = _Try(next_at=now + LOOK_AGAIN)
+        is_over = entry.is_live or entry.is_ending
+        self._tries[reference] = _Try(next_at=now + (LOOK_AGAIN if proof or is_over else CLOSED_AGAIN))
         if proof:
-            report.ended.append(entry.number)
+            report.ended.append(number)
             self._untold.append((entry, proof))
-            logger.warning("%s was overdue and is ended: %s", entry.number, proof.what)
+            logger.warning("%s should have been gone and is ended: %s", number, proof.what)
 
     def _tell_if_possible(self) -> None:
         try:
@@ -168,7 +211,8 @@ class Ender:
 
 
 def overdue_of(entries: Iterable[Entry], now: datetime) -> list[Entry]:
-    """Those that should be over and that no other grant keeps. By the same rule as `Grant.objects.overrun`."""
+    """Those that should be over and that no other grant keeps. By the same rule as `Grant.objects.overrun`; the ledger
+    has no warrants."""
     entries = list(entries)
     kept = {entry.pair for entry in entries if not entry.is_alone and entry.is_live and not _is_overrun(entry, now)}
     return [
@@ -190,33 +234,76 @@ def _over_at(entry: Entry, now: datetime) -> datetime:
     return min((at for at in (entry.end, entry.revoking_at) if at is not None), default=now)
 
 
-def _overrun(now: datetime) -> list[str]:
+def _all_overdue(now: datetime) -> GrantQuerySet:
+    """Also what no warrant allows any more, or ever did, though its row says so."""
+    allowed = Warrant.objects.lasting(now - Grant.OVERRUN).filter(grant=OuterRef("pk"))
+    unwarranted = Q(state__in=IN_AWS, provisioner__gt="") & ~Exists(allowed)
+    return Grant.objects.filter(Q(pk__in=Grant.objects.overrun(now).values("pk")) | unwarranted)
+
+
+def _overdue(now: datetime) -> list[str]:
     """References of all that is overdue, longest overdue first."""
     over_at = Least("ends_at", "not_after", "revoking_at")  # which ignores what is NULL
-    return list(Grant.objects.overrun(now).order_by(over_at, "pk").values_list("reference", flat=True))
+    return list(_all_overdue(now).order_by(over_at, "pk").values_list("reference", flat=True))
 
 
-def _rows(turn: Sequence[str]) -> list[Grant]:
-    found = Grant.objects.with_names().select_related("principal__resource", "assignment").filter(reference__in=turn)
-    return sorted(found, key=lambda grant: turn.index(grant.reference))
+def _closed(now: datetime) -> list[str]:
+    """References of what is said to be gone, or never to have begun, and was allowed until a few days ago at most; the
+    newest first. By what its warrant says, which no worker can change."""
+    lately = Warrant.objects.lasting(now - CLOSED_FOR).filter(grant=OuterRef("pk"))
+    allowed = Warrant.objects.lasting(now - Grant.OVERRUN).filter(grant=OuterRef("pk"))
+    said = Q(state__in={State.REVOKED, State.CANCELLED, State.FAILED}) | (Q(state=State.PENDING) & ~Exists(allowed))
+    names = {name for _, name in registry.ENDERS}
+    rows = Grant.objects.filter(said, Exists(lately), provisioner__in=names)
+    return list(rows.order_by("-pk").values_list("reference", flat=True))
 
 
-def _is_kept(grant: Grant, now: datetime) -> bool:
+def _rows(turn: Sequence[str]) -> GrantQuerySet:
+    rows = Grant.objects.with_names().select_related("principal__resource", "assignment")
+    return rows.filter(reference__in=turn)
+
+
+def _is_kept(entry: Entry, now: datetime) -> bool:
     """Another grant needs the same access, is not over itself, and rests on a warrant: a row alone keeps nothing."""
-    others = Grant.objects.keeping(grant).exclude(pk__in=Grant.objects.overrun(now).values("pk"))
+    if entry.is_alone:
+        return False
+    others = Grant.objects.filter(COMMITTED, **_pair_of(entry)).exclude(state=State.REVOKING)
+    others = others.exclude(reference=entry.reference).exclude(pk__in=_all_overdue(now).values("pk"))
     return any(is_open(other) for other in others.with_names().select_related("warrant"))
 
 
+def _is_explained(entry: Entry, now: datetime) -> bool:
+    """That AWS shows it after its end has another reason: its holder has it all the time, or a comparison found it and
+    people said that it may stay, or have still to say."""
+    known = Drift.objects.open().filter(Q(accepted_until__gt=now) | Q(held_in__isnull=False))
+    if known.filter(grant__reference=entry.reference).exists():
+        return True
+    if entry.is_alone:
+        return False
+    standing = Assignment.objects.open().filter(is_standing=True)
+    return any(rows.filter(**_pair_of(entry)).exists() for rows in (known, standing))
+
+
+def _pair_of(entry: Entry) -> dict[str, str]:
+    connection, principal, entitlement = entry.pair
+    return {
+        "connection__name": connection,
+        "principal__external_id": principal,
+        "entitlement__external_id": entitlement,
+    }
+
+
 @budget.purpose("revoke")
-def _end(entry: Entry, *, has_database: bool) -> Proof | None:
-    """Take one away if it is still there. None when it was gone already, or when nothing but its dates can end it."""
+def _end(entry: Entry, is_needed: Callable[[Entry], bool] | None) -> Proof | None:
+    """Take one away if it is still there. None when it was gone already, when nothing but its dates can end it, or when
+    somebody came to need it while we waited for the lock."""
     hand = registry.ender(entry.kind, entry.provisioner, entry.config)
     if hand is None or not hand.look(entry.target).is_present:
         return None
-    if not has_database:
+    if is_needed is None:
         return _remove(hand, entry.target)
     with _alone_if_possible(lambda: hand.lock_key(entry.target)):
-        return _remove(hand, entry.target)
+        return None if is_needed(entry) else _remove(hand, entry.target)
 
 
 def _remove(hand: Remover, target: Target) -> Proof:
