@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import quote
 
@@ -45,3 +46,4 @@ def _start(home: Path, environment: dict[str, str]) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0)
+    import_module("config.wsgi")  # as the server starts
