@@ -4,9 +4,10 @@ one statement, however many pairs there are. Where there is none, nothing else i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import connection as database
@@ -29,8 +30,14 @@ _COMPARE = """
     WITH found AS MATERIALIZED (
         SELECT p.id AS principal_id, e.id AS entitlement_id, r.attributes
         FROM sync_read r
-        LEFT JOIN inventory_principal p ON p.connection_id = %s AND p.external_id = r.principal
-        LEFT JOIN inventory_entitlement e ON e.connection_id = %s AND e.external_id = r.entitlement
+        LEFT JOIN {each} (
+            SELECT id, external_id FROM inventory_principal
+            WHERE connection_id = %s {principal}
+        ) p ON p.external_id = r.principal
+        LEFT JOIN {each} (
+            SELECT id, external_id FROM inventory_entitlement
+            WHERE connection_id = %s {entitlement}
+        ) e ON e.external_id = r.entitlement
     ), pair AS (
         SELECT DISTINCT ON (principal_id, entitlement_id) * FROM found
         WHERE principal_id IS NOT NULL AND entitlement_id IS NOT NULL
@@ -52,6 +59,13 @@ _COMPARE = """
            count(*) FILTER (WHERE assignment_id IS NOT NULL AND principal_id IS NOT NULL)
     FROM different
 """
+# One look into an index for each, whatever the planner believes; where nearly all is named, it may read all of it.
+_EACH = {
+    "each": "LATERAL",
+    "principal": "AND external_id = r.principal LIMIT 1",
+    "entitlement": "AND external_id = r.entitlement LIMIT 1",
+}
+_ALL = dict.fromkeys(_EACH, "")
 _OPEN = """
     WITH scope AS ({scope})
     SELECT e.resource_id, count(*)
@@ -116,8 +130,9 @@ class Difference:
     changed: int
 
     @classmethod
-    def of(cls, connection: Connection, scope: QuerySet[Any]) -> Difference:
-        return cls(scope, *_execute(_COMPARE, scope, (connection.pk, connection.pk)).pop())
+    def of(cls, connection: Connection, scope: QuerySet[Any], *, is_directory: bool = False) -> Difference:
+        statement = partial(_COMPARE.format, **(_ALL if is_directory else _EACH))
+        return cls(scope, *_execute(statement, scope, (connection.pk, connection.pk)).pop())
 
     def gone(self, read_from: datetime, drop_percent: int) -> Gone:
         """What the scan no longer shows. Rows that began after it did are not gone: it could not see them.
@@ -133,7 +148,7 @@ class Difference:
         lost = Counter(resource for _, resource, is_ours in found if not is_ours)
         if not lost:
             return Gone([pk for pk, _, _ in found], is_suspicious=False)
-        open_in = dict(_execute(_OPEN, self.scope))
+        open_in = dict(_execute(_OPEN.format, self.scope))
         is_suspicious = any(is_drop(count, open_in[resource], drop_percent) for resource, count in lost.items())
         return Gone([pk for pk, _, _ in found], is_suspicious)
 
@@ -149,11 +164,11 @@ class Difference:
                 changes.add(Assignment, "changed", cursor.rowcount)
 
 
-def _execute(template: str, scope: QuerySet[Any], before: Sequence[Any] = ()) -> list[Any]:
+def _execute(statement: Callable[..., str], scope: QuerySet[Any], before: Sequence[Any] = ()) -> list[Any]:
     """The rows that a statement answers for these entitlements; `before` are its parameters before theirs."""
-    statement, params = scope.query.sql_with_params()
+    these, params = scope.query.sql_with_params()
     with database.cursor() as cursor:
-        cursor.execute(template.format(scope=statement), (*before, *params))
+        cursor.execute(statement(scope=these), (*before, *params))
         return cursor.fetchall()
 
 

@@ -259,7 +259,7 @@ class Writer:
     def write_assignments(self, at: datetime) -> assignments.Gone:
         scope = self.scope
         here = scope.entitlements.exclude(kind__in=HELD_UNSEEN).order_by().values("id")
-        found = assignments.Difference.of(scope.connection, here)
+        found = assignments.Difference.of(scope.connection, here, is_directory=scope.resource is None)
         if found.strangers:
             said_so = "assignments name somebody or something that is not listed (any more). They are not shown."
             self.outcome.notes.append(f"{found.strangers} {said_so}")
