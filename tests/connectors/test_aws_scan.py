@@ -313,18 +313,39 @@ def test_the_portals_and_identity_centers_own_roles_are_marked(org: Org) -> None
     assert [a.attributes for a in scan.assignments] == [{"is_reserved": True}]
 
 
-DATED = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Sid": "Allow0123456789ab",
-            "Effect": "Allow",
-            "Action": "s3:GetObject",
-            "Resource": "*",
-            "Condition": {"DateLessThan": {"aws:CurrentTime": "2031-01-01T00:00:00Z"}},
-        }
-    ],
+def dated(operator: str = "DateLessThan", until: Any = None, **more: Any) -> dict[str, Any]:
+    """What a grant for an hour writes, unless told otherwise."""
+    until = until or f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+    statement = {"Sid": "Allow0123456789ab", "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    statement |= {"Condition": {operator: {"aws:CurrentTime": until}}, **more}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{key: value for key, value in statement.items() if value is not None}],
+    }
+
+
+FORGED = {
+    "undated": ADMIN,
+    "always": dated("DateGreaterThan", "2000-01-01T00:00:00Z"),
+    "far": dated("DateLessThan", "9999-01-01T00:00:00Z"),
+    "next week": dated("DateLessThan", f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%dT%H:%M:%SZ}"),
+    "either": dated("DateLessThan", ["2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z"]),
+    "not then": dated("DateNotEquals", "2000-01-01T00:00:00Z"),
+    "if exists": dated("DateLessThanIfExists"),
+    "for all": dated("ForAllValues:DateLessThan"),
+    "no date": dated("DateLessThan", "soon"),
+    "issued": dated(Condition={"DateLessThan": {"aws:TokenIssueTime": "2020-01-01T00:00:00Z"}}),
+    "unnamed": dated(Sid=None),
+    "misnamed": dated(Sid="Deny0123456789ab"),
+    "all but": dated(Action=None, NotAction="s3:GetObject"),
+    "everywhere but": dated(Resource=None, NotResource="arn:aws:s3:::none"),
+    "and more": {"Version": "2012-10-17", "Statement": [*dated()["Statement"], *ADMIN["Statement"]]},
 }
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_a_policy_that_lasts_longer_than_a_grant_is_not_ours(forgery: str) -> None:
+    assert not iam.is_dated(FORGED[forgery], datetime.now(UTC))
 
 
 def test_what_grants_wrote_is_ours_by_shape_not_by_name(org: Org) -> None:
@@ -333,16 +354,24 @@ def test_what_grants_wrote_is_ours_by_shape_not_by_name(org: Org) -> None:
     forged = client.create_policy(PolicyName="forged", Path="/jit/", PolicyDocument=json.dumps(ADMIN))["Policy"]["Arn"]
     client.create_role(RoleName="batch", AssumeRolePolicyDocument=trust(HUB))
     client.attach_role_policy(RoleName="batch", PolicyArn=forged)
-    client.put_role_policy(RoleName="batch", PolicyName="gatehouse-jit", PolicyDocument=json.dumps(DATED))
-    client.create_role(RoleName="mallory", AssumeRolePolicyDocument=trust(HUB))
-    client.put_role_policy(RoleName="mallory", PolicyName="gatehouse-jit", PolicyDocument=json.dumps(ADMIN))
+    client.put_role_policy(RoleName="batch", PolicyName="gatehouse-jit", PolicyDocument=json.dumps(dated()))
+    forgeries = {  # who → the policy's name and what it says
+        "mallory": ("gatehouse-jit", FORGED["undated"]),
+        "always": ("gatehouse-jit", FORGED["always"]),
+        "far": ("gatehouse-jit", FORGED["far"]),
+        "longer-name": ("gatehouse-jit-2", dated()),
+        "other-case": ("Gatehouse-JIT", dated()),
+    }
+    for who, (name, document) in forgeries.items():
+        client.create_role(RoleName=who, AssumeRolePolicyDocument=trust(HUB))
+        client.put_role_policy(RoleName=who, PolicyName=name, PolicyDocument=json.dumps(document))
     scan = account_scan(org)
     policies = entitlements(scan, "iam_policy")
     assert policies["jit-guard"].attributes["is_ours"]
     assert "is_ours" not in policies["forged"].attributes
     ours = {a.principal_external_id.rpartition("/")[2] for a in scan.assignments if a.attributes.get("is_ours")}
     assert ours == {"batch"}
-    assert [note for note in scan.notes if "mallory" in note and "Look at it" in note]
+    assert all([note for note in scan.notes if f"/{who} " in note and "Look at it" in note] for who in forgeries)
 
 
 def test_details_on_every_page_are_read(stubs: Stubs) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ from apps.connectors.aws.iam_timeboxed_policy import IamTimeboxedPolicy, render
 from apps.connectors.aws.policy.evaluator import Outcome, evaluate
 from apps.connectors.base import Target, Window
 from apps.connectors.errors import Gone, Refused, Unproven
+from apps.grants.models import Grant
+from apps.rules.annotations import LONGEST
 from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust
 from tests.connectors.contract import END, SECOND, START, Bench, ProvisionerContract
 from tests.connectors.killing import KilledContract
@@ -318,11 +320,18 @@ def test_windows_of_another_principal_are_never_mixed_in(org: Org) -> None:
 
 def test_a_sync_knows_it_as_ours(org: Org, role: dict[str, Any]) -> None:
     one = target(account_id=org.account_id)
-    IamTimeboxedPolicy(CONFIG).enforce(one, [Window(one, END)])
+    window = Window(one, datetime.now(UTC) + timedelta(hours=24))
+    IamTimeboxedPolicy(CONFIG).enforce(one, [window])
     scan = AwsConnector(CONFIG).scan_account(org.account(), QUIET)
     (found,) = [record for record in scan.assignments if record.entitlement_external_id.endswith("gatehouse-jit")]
     assert found.attributes == {"is_ours": True}
-    assert is_dated(render([Window(one, END)]))
+
+
+def test_the_longest_grant_is_known_as_ours_as_long_as_it_lasts() -> None:
+    one, now = target(), datetime.now(UTC)
+    longest = render([Window(one, now + LONGEST + Grant.ALLOWANCE)])
+    assert is_dated(longest, now)
+    assert is_dated(longest, now + timedelta(days=2))  # it gives nothing any more
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,20 @@ from apps.connectors import fake_world as fake
 from apps.connectors.fake_world import Line
 from apps.grants import periodic, provisioning, reconciling, services
 from apps.grants.models import Drift, EndReason, Grant, Reconciliation, State
+from apps.grants.reconciling.comparing import Comparison
+from apps.grants.reconciling.strangers import compare_strangers
 from apps.grants.services import brake
 from apps.grants.services import drift as deciding
 from apps.inventory.models import Assignment
 from apps.users.models import User
 from tests.conftest import Enqueued
-from tests.factories.inventory import AssignmentFactory, IdentityFactory, PrincipalFactory, SyncRunFactory
+from tests.factories.inventory import (
+    AssignmentFactory,
+    EntitlementFactory,
+    IdentityFactory,
+    PrincipalFactory,
+    SyncRunFactory,
+)
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
 
@@ -449,6 +457,33 @@ def test_a_role_under_our_path_that_no_grant_made_is_told_and_left_to_people(com
     found = only(Kind.ROGUE)
     assert "jit-mallory" in found.what
     assert found.is_critical and not found.is_repairable
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "name"),
+    [
+        ("idc_user", "", "gatehouse-jit"),  # its grant wrote a guard and no such policy
+        ("iam_user", "/jit/", "gatehouse-jit"),
+        ("iam_role", "/jit/tier/", "gatehouse-jit"),
+        ("iam_role", "/jitter/", "jit-guard"),
+    ],
+)
+def test_a_policy_that_only_looks_like_ours_is_told_whatever_else_its_holder_was_granted(
+    compared: System, kind: str, path: str, name: str
+) -> None:
+    grant = compared.active(duration=timedelta(hours=2))
+    assert grant.shared_key
+    holder = grant.principal
+    type(holder).objects.filter(pk=holder.pk).update(kind=kind, attributes={"path": path})
+    policy = EntitlementFactory(
+        connection=compared.connection, resource=compared.account, kind="iam_inline_policy", name=name, is_ours=True
+    )
+    AssignmentFactory(connection=compared.connection, principal=holder, entitlement=policy, is_standing=False)
+    strangers = Comparison(compare(compared))
+    compare_strangers(strangers)
+    [found] = strangers.findings.values()
+    assert (found.kind, found.is_critical) == (Kind.ROGUE, True)
+    assert "has a dated policy of ours, and no grant made it" in found.what
 
 
 # ---- incomplete

@@ -13,13 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.connectors.aws import jit_documents as jit
 from apps.connectors.aws import reading
 from apps.connectors.aws.credentials import Report, read_keys, read_report, records_of, start_report
 from apps.connectors.aws.managed_policies import ManagedPolicies
-from apps.connectors.aws.policy.documents import MalformedPolicy, parse
+from apps.connectors.aws.policy.documents import MalformedPolicy, Statement, parse
+from apps.connectors.aws.policy.windows import instant
 from apps.connectors.aws.reading import Reading
 from apps.connectors.aws.session import Api
 from apps.connectors.base import (
@@ -40,6 +42,10 @@ OUR_POLICY = "gatehouse-jit"  # the inline policy of `iam_timeboxed_policy`
 TIER_PATH = "/jit/tier/"  # roles that a broker lets people into
 RESERVED_PATH = "/aws-reserved/"
 SERVICE_PATH = "/aws-service-role/"
+
+FURTHEST_END = timedelta(
+    hours=26
+)  # of a grant from now: the longest that a rule can give, what opening it takes, clocks
 
 _OUR_SID = re.compile(r"(Allow|Deny)[0-9a-f]{12}")
 
@@ -275,8 +281,9 @@ def _shared_document(shared: ManagedPolicies, account: AccountRecord, arn: str, 
 def _add_inline(account: AccountRecord, holder: Mapping[str, Any], policy: Mapping[str, Any], scan: Scan) -> None:
     external_id = inline_id(holder["Arn"], policy["PolicyName"])
     is_of_grant = holder.get("Path") == OUR_PATH and "RoleName" in holder
-    claims_ours = policy["PolicyName"].startswith(OUR_POLICY) or is_of_grant
-    is_ours = jit.is_role_of_ours(holder) if is_of_grant else claims_ours and is_dated(policy["PolicyDocument"])
+    claims_ours = policy["PolicyName"].lower().startswith(OUR_POLICY) or is_of_grant
+    is_written_so = policy["PolicyName"] == OUR_POLICY and is_dated(policy["PolicyDocument"], datetime.now(UTC))
+    is_ours = jit.is_role_of_ours(holder) if is_of_grant else is_written_so
     is_ours = is_ours or _is_tier_guard(holder, policy)
     if claims_ours and not is_ours:
         scan.notes.append(
@@ -329,17 +336,24 @@ def only_denies(document: Any) -> bool:
     return bool(statements) and all(statement.effect == "Deny" for statement in statements)
 
 
-def is_dated(document: Any) -> bool:
-    """Whether an inline policy has the shape of `iam_timeboxed_policy`: our Sids, and every Allow ends by itself."""
+def is_dated(document: Any, now: datetime) -> bool:
+    """Whether an inline policy has the shape of `iam_timeboxed_policy`: our Sids, and every Allow ends by itself, no later
+    than any grant can."""
     try:
         statements = parse(document).statements
     except MalformedPolicy:
         return False
-    return bool(statements) and all(
-        _OUR_SID.fullmatch(statement.sid)
-        and any(
-            condition.key == "aws:currenttime" and condition.operator.startswith("Date")
-            for condition in statement.conditions
-        )
-        for statement in statements
-    )
+    return bool(statements) and all(_is_dated(statement, now + FURTHEST_END) for statement in statements)
+
+
+def _is_dated(statement: Statement, latest: datetime) -> bool:
+    if not _OUR_SID.fullmatch(statement.sid) or not statement.sid.startswith(statement.effect):
+        return False
+    if statement.effect == "Deny":
+        return True
+    if statement.is_not_action or statement.is_not_resource or len(statement.conditions) != 1:
+        return False
+    [condition] = statement.conditions
+    ends = [instant(value) for value in condition.values]
+    is_an_end = condition.key == "aws:currenttime" and condition.operator in ("DateLessThan", "DateLessThanEquals")
+    return is_an_end and bool(ends) and all(end is not None and end <= latest for end in ends)

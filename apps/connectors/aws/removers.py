@@ -268,7 +268,7 @@ class InlinePolicy(_IamRemover):
     """A policy written into a user, role or group."""
 
     def close(self, target: Target) -> Ticket:
-        if attribute(target, "policy_name").startswith(OUR_POLICY):
+        if attribute(target, "policy_name") == OUR_POLICY:
             raise Refused(f"{target.entitlement_name} belongs to grants. End the grant.")
         return super().close(target)
 

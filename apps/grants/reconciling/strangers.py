@@ -18,7 +18,7 @@ from apps.inventory.models.access import AssignmentQuerySet
 
 # What is held through grants alone: the portal made it for that.
 FOR_GRANTS_ONLY = frozenset({Entitlement.Kind.DATED_POLICY, Entitlement.Kind.TIER_ROLE, Entitlement.Kind.NETWORK_RULE})
-OUR_PATH, TIER_PATH, OUR_ROLE = "/jit/", "/jit/tier/", "jit-"
+OUR_PATH, TIER_PATH, OUR_ROLE, TIER_GUARD = "/jit/", "/jit/tier/", "jit-", "jit-guard"
 
 
 def compare_strangers(comparison: Comparison) -> None:
@@ -128,11 +128,21 @@ def _find_objects(comparison: Comparison) -> None:
     policies = Assignment.objects.open().filter(
         connection=comparison.connection, entitlement__is_ours=True, entitlement__kind="iam_inline_policy"
     )
-    mine = known.filter(principal=OuterRef("principal"), shared_key__gt="")
-    for policy in policies.exclude(Exists(mine)).select_related("principal__resource"):
-        if str(policy.principal.attributes.get("path", "")).startswith(OUR_PATH):
-            continue  # the guard of a role of ours, which stands or falls with the role
-        _find_object(comparison, policy.principal, f"{policy.principal.name} has a dated policy of ours")
+    # What grants of dated policies share is the policy of their holder, which is examined against them. Grants of anything
+    # else write no such policy, so they explain none.
+    dated = known.filter(
+        principal=OuterRef("principal"), shared_key__gt="", entitlement__kind=Entitlement.Kind.DATED_POLICY
+    )
+    for policy in policies.exclude(Exists(dated)).select_related("principal__resource", "entitlement"):
+        if not _is_part_of_a_role_of_ours(policy):
+            _find_object(comparison, policy.principal, f"{policy.principal.name} has a dated policy of ours")
+
+
+def _is_part_of_a_role_of_ours(policy: Assignment) -> bool:
+    """The policies of a grant's role stand or fall with the role, and a tier role keeps its guard."""
+    path = str(policy.principal.attributes.get("path", ""))
+    is_guard = path == TIER_PATH and policy.entitlement.name == TIER_GUARD
+    return policy.principal.kind == Principal.Kind.IAM_ROLE and (path == OUR_PATH or is_guard)
 
 
 def _find_object(comparison: Comparison, principal: Principal, what: str) -> None:
