@@ -327,6 +327,7 @@ def test_a_closed_grant_shows_its_receipt(company: Company, as_user) -> None:
         "alice does not hold Read",
         "read back",
         "Sessions opened before could live until",
+        "What lives on",
     ):
         assert words in page, words
 
