@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget
-from apps.connectors.base import Proof, Ticket
+from apps.connectors.base import Proof
 from apps.connectors.errors import Busy, ConnectorError, Gone, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
@@ -109,15 +109,14 @@ def _close(turn: Turn) -> Proof | None:
             return Proof(what, whole_now(), {"other": keeper.number})
         turn.asked("close")
         try:
-            ticket = turn.hand.close(turn.target)
+            turn.asked("close", turn.hand.close(turn.target))
         except Gone:
-            ticket = Ticket("done")
+            pass  # the read-back proves it
         except Unreachable:
             raise  # it may be on its way, so it stays asked for
         except ConnectorError:
             turn.save(ticket={})
             raise
-        turn.asked("close", ticket)
         turn.save(removal_accepted_at=whole_now())
     return None
 
