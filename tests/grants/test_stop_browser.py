@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Page, expect
+from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from apps.connectors.errors import Denied
@@ -18,9 +19,13 @@ from apps.grants import provisioning
 from apps.grants.models import Scope, Stop
 from apps.grants.services import stops
 from apps.users.models import User
+from tests.browser.conftest import sign_in
 from tests.factories.inventory import EntitlementFactory, ResourceFactory
 from tests.factories.users import UserFactory
+from tests.grants.signing import give_key
 from tests.grants.system import System
+from tests.users.soft_key import SoftKey
+from tests.users.test_browser import insert
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -48,7 +53,9 @@ def system(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> System:
 
 @pytest.fixture
 def erin(system: System) -> User:
-    return UserFactory(name="Erin Example", administrator=True)
+    made = UserFactory(name="Erin Example", administrator=True)
+    give_key(made)
+    return made
 
 
 @pytest.fixture
@@ -71,11 +78,13 @@ def stop(system: System, erin: User) -> Stop:
 def at(live_server: LiveServer, erin: User, new_page: Callable[..., Page]) -> Callable[..., Page]:
     client = Client()
     client.force_login(erin)
-    session = client.cookies[settings.SESSION_COOKIE_NAME].value
+    session = client.cookies[django_settings.SESSION_COOKIE_NAME].value
 
     def open_page(url: str, **options: object) -> Page:
         page = new_page(**options)
-        page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
+        page.context.add_cookies(
+            [{"name": django_settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}]
+        )
         page.goto(live_server.url + url)
         return page
 
@@ -118,3 +127,29 @@ def test_it_asks_once_more_before_it_stops(at: Callable[..., Page], system: Syst
     expect(page.get_by_role("dialog")).to_contain_text("3 grants of 2 in 2 accounts end at once")
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     assert not Stop.objects.exists()
+
+
+def test_two_passkeys_lift_it(
+    live_server: LiveServer, settings: Settings, new_page: Callable[..., Page], stop: Stop, erin: User
+) -> None:
+    settings.BASE_URL = live_server.url
+    frank = UserFactory(name="Frank Example", administrator=True)
+
+    def page_of(user: User) -> Page:
+        key, page = give_key(user, SoftKey(origin=live_server.url, host="localhost")), new_page(viewport=PHONE)
+        sign_in(page, user, live_server.url)
+        insert(page, key, verifies=True)
+        page.goto(live_server.url + stop.get_absolute_url())
+        return page
+
+    hers = page_of(erin)
+    hers.get_by_label("Why may it go?").fill("The laptop was found.")
+    hers.get_by_role("button", name="Sign and propose to lift it").click()
+    expect(hers.get_by_text("Another administrator signs it within a day")).to_be_visible()
+    his = page_of(frank)
+    his.get_by_role("button", name="Sign and lift it").click()
+    his.get_by_role("dialog").get_by_role("button", name="Lift it").click()
+    expect(his.get_by_text("A worker checks both signatures")).to_be_visible()
+    provisioning.lift_stop(stop.pk)
+    expect(his.get_by_text("Nothing that ended came back")).to_be_visible(timeout=10_000)
+    check(his)
