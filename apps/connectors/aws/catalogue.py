@@ -20,6 +20,8 @@ from typing import Any
 from apps.connectors.aws.policy.matcher import has_wildcard, matches
 
 _WILDCARD = re.compile(r"[*?$]")  # a policy variable can become any text
+_TELLS_NOTHING = "*?/:-"  # at the end of a resource: a wildcard, and what AWS puts between the parts of a name
+_MOST_ARE_LONGER = 8  # letters that each are any: the names of most resources have as many
 _LOOKS = re.compile(r"(List|Describe)[A-Z]")
 _LOOKS_AT_PERMISSIONS = re.compile(r"(BatchGet|Get|Search)[A-Z]")
 
@@ -94,7 +96,7 @@ class Catalogue:
     _lower: tuple[str, ...] = field(repr=False)
     _index: dict[str, int] = field(repr=False)
     _services: dict[str, range] = field(repr=False)
-    _kinds: dict[str, set[str]] = field(repr=False)
+    _kinds: dict[str, set[tuple[bool, str]]] = field(repr=False)
     _by_arn_service: dict[str, int] = field(repr=False)
     _by_iam_kind: dict[str, int] = field(repr=False)
 
@@ -159,16 +161,19 @@ class Catalogue:
         return self._only_about_kind(kind) if slash and name.strip("*") == "" else 0
 
     def is_broad(self, resource: str) -> bool:
-        """Whether a pattern is about every resource of a kind, such as `*`, `arn:aws:s3:::*`, `arn:aws:iam::*:role/*`."""
+        """Whether a pattern is about every resource of a kind, such as `*`, `arn:aws:s3:::*`, `arn:aws:iam::*:role/?*`.
+        What stands before its last wildcards must fit how the ARNs of the kind begin: a part of that will do (`…:ro*`)."""
         parts = resource.split(":", 5)
-        if len(parts) < 6:
-            return resource.endswith("*")
-        name = parts[5]
-        told = len(name.rstrip("*/:"))  # beyond it, a name says nothing
-        if told == len(name):
+        told = parts[-1].rstrip(_TELLS_NOTHING)
+        tail = parts[-1][len(told) :]
+        if "*" not in tail and tail.count("?") < _MOST_ARE_LONGER:
             return False
-        kinds = self._kinds.get(parts[2], ())
-        return told == 0 or any(told <= len(kind) < len(name) and name.startswith(kind) for kind in kinds)
+        if len(parts) < 6 or not told:
+            return True  # as broad as it can be read
+        service, account = parts[2], parts[4]
+        services = [one for one in self._kinds if matches(service, one)] if has_wildcard(service) else [service]
+        kinds = {kind for one in services for owned, kind in self._kinds.get(one, ()) if account or not owned}
+        return any(matches(f"{told}*", kind) for kind in kinds if kind)
 
     def _only_about_kind(self, kind: str) -> int:
         """The actions about IAM resources of this kind and of no other."""
@@ -188,12 +193,14 @@ def catalogue() -> Catalogue:
     writes = 0
     by_arn_service: dict[str, int] = defaultdict(int)
     by_iam_kind: dict[str, int] = defaultdict(int)
-    kinds: dict[str, set[str]] = defaultdict(set)
+    kinds: dict[str, set[tuple[bool, str]]] = defaultdict(
+        set
+    )  # service → whether its ARN names an account, its beginning
     for service in sorted(_read(data, "services.json"), key=_place):
         arns = {key: one["arn"].split(":", 5) for key, one in _read(data, "resourceTypes", f"{service}.json").items()}
         for arn in arns.values():
-            if len(arn) == 6:
-                kinds[arn[2]].add(arn[5].partition("${")[0])
+            if len(arn) == 6 and "${" in arn[5]:  # of which there can be several
+                kinds[arn[2]].add((bool(arn[4]), arn[5].partition("${")[0]))
         start = len(names)
         for action in sorted(_read(data, "actions", f"{service}.json").values(), key=lambda one: one["name"].lower()):
             bit = 1 << len(names)
