@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from django.utils import timezone
 
 from apps.connectors import fake_world as fake
 from apps.connectors import journal
-from apps.connectors.errors import Throttled
+from apps.connectors.base import Look, Proof, Remover, Target
+from apps.connectors.errors import Refused, Throttled
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State
 from apps.grants.provisioning import turns
 from tests.grants.system import ACCOUNT, START, System, make_due
 
 MINUTE = timedelta(minutes=1)
+SIMPLE = Target(ACCOUNT, "idc_user", "alice", "alice", "permission_set", "Read", "Read")
 
 
 @pytest.fixture
@@ -117,3 +120,43 @@ def test_what_was_asked_stands_on_the_receipt_in_order_also_when_it_failed(two: 
     asked = {"call": "iam:PutRolePolicy", "account_id": ACCOUNT, "outcome": "Throttled", "at": START}
     assert mine.changes == [{**asked, "request_id": request} for request in ("first", "second", "third")]
     assert row_of(other) == before
+
+
+# ---- what AWS answered, without a database
+
+
+@pytest.mark.parametrize(
+    ("ticket", "is_awaited"),
+    [
+        ({}, False),
+        ({"verb": "open", "state": "pending"}, True),
+        ({"verb": "open", "state": "done"}, False),
+        ({"verb": "close", "state": "pending"}, False),
+    ],
+    ids=str,
+)
+def test_only_a_change_of_its_kind_that_aws_works_on_is_awaited(ticket: dict[str, str], is_awaited: bool) -> None:
+    assert turns.Turn(Grant(ticket=ticket)).awaits("open") is is_awaited
+
+
+@pytest.mark.parametrize(
+    ("state", "answer", "is_present", "is_refused"),
+    [
+        (State.PROVISIONING, "failed", False, True),
+        (State.PROVISIONING, "failed", True, False),
+        (State.PROVISIONING, "done", False, False),
+        (State.REVOKING, "failed", False, False),
+    ],
+)
+def test_only_an_opening_that_failed_and_does_not_show_is_refused(
+    state: State, answer: str, is_present: bool, is_refused: bool
+) -> None:
+    turn = turns.Turn(Grant(state=state, ticket={"verb": "open", "state": answer, "reason": "It is broken"}))
+    look, hand = Look(is_present, Proof("It was read.", START)), create_autospec(Remover, instance=True)
+    turn.target, hand.look.return_value = SIMPLE, look  # type: ignore[misc]
+    if is_refused:
+        with pytest.raises(Refused, match="It is broken"):
+            turns.read_back(turn, hand)
+    else:
+        assert turns.read_back(turn, hand) is look
+    hand.look.assert_called_once_with(SIMPLE)
