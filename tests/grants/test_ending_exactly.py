@@ -10,6 +10,7 @@ import pytest
 
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
+from apps.connectors import journal
 from apps.connectors.errors import Denied, Gone
 from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.grants import provisioning, services
@@ -44,7 +45,25 @@ def said(grant: Grant) -> list[str]:
 
 
 def test_the_deny_and_the_removal_are_on_the_receipt_once_each(system: System) -> None:
-    assert said(deprovision(end(system.active()))) == [GUARD, GONE]
+    grant = deprovision(end(system.active()))
+    assert said(grant) == [GUARD, GONE]
+    assert grant.denied_at == START
+
+
+def test_what_aws_was_asked_for_is_on_the_receipt_also_when_it_did_not_get_through(system: System) -> None:
+    grant = end(system.active())
+
+    def ask(when: str, call: fake.Call) -> None:
+        if (when, call.operation) == ("before", "close"):
+            journal.note("sso:DeleteAccountAssignment", ACCOUNT, f"request {len(system.world.calls)}", "Throttled")
+
+    system.world.hook = ask
+    system.world.script("close", fake.throttled())
+    deprovision(grant)
+    assert [change["call"] for change in grant.changes] == ["sso:DeleteAccountAssignment"]
+    assert grant.problem == "The fake system asks us to slow down."
+    deprovision(grant)
+    assert len(grant.changes) == 2
 
 
 def test_a_deny_written_again_after_trouble_is_not_on_the_receipt_again(system: System) -> None:
