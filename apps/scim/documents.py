@@ -10,7 +10,7 @@ from typing import Any
 
 from scim2_models import InvalidValueException, Meta, Resource
 
-from apps.inventory.sync.rows import DIRECTION, UNPRINTABLE
+from apps.inventory.sync.rows import UNPRINTABLE
 from apps.scim.models import ScimGroup, ScimMember, ScimUser
 from apps.scim.protocol import GROUP, USER, EnterpriseUser, Groups, Users
 
@@ -19,6 +19,8 @@ LONGEST_PAYLOAD = 60_000
 MOST_EMAILS = 20
 # Not kept: what this server says itself, what lives in tables of its own, and secrets.
 NOT_KEPT = ("id", "meta", "groups", "members", "password")
+# Refused: what turns round what follows it. What else does not show (a joiner, a soft hyphen) is kept as it was sent.
+DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 Values = dict[str, Any]
 

@@ -64,6 +64,27 @@ def test_names_of_ten_thousand_characters_are_cut_and_counted():
     assert not [*odd.problems()]
 
 
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u2060", "\ufeff", "\u00ad", "\U000e0041", "\u202e", "\u200f", "\u200d", "\0"]
+)
+def test_what_does_not_show_makes_no_two_names_look_the_same_and_is_counted(hidden):
+    odd = Oddities()
+    (kept,) = odd.kept([PrincipalRecord("iam_user", "u", f"Adm{hidden}in")], Principal, Principal.Kind.values)
+    assert as_rows.principal(kept, None)["name"] == "Adm in"
+    assert [*odd.notes()] == [
+        "1 principals have characters in their name that do not show. A space is shown in their place."
+    ]
+    assert not as_rows.fits(Principal, f"arn{hidden}")
+
+
+@pytest.mark.parametrize("name", ["نمی\u200cدانم", "क्\u200dष", "\U0001f469\u200d\U0001f4bb", "Zoë Müller", "李小龍"])
+def test_joiners_stay_where_a_script_needs_them(name):
+    odd = Oddities()
+    odd.kept([PrincipalRecord("iam_user", "u", name)], Principal, Principal.Kind.values)
+    assert as_rows.text(name, 256) == name
+    assert not [*odd.notes()]
+
+
 def test_the_same_twice_is_said_and_two_with_one_id_make_it_incomplete():
     odd = Oddities()
     one, other = PrincipalRecord("iam_user", "u", "one"), PrincipalRecord("iam_role", "u", "other")

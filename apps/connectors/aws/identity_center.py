@@ -126,8 +126,8 @@ def _person(instance: Instance, user: Mapping[str, Any]) -> PrincipalRecord:
     return PrincipalRecord(
         kind="idc_user",
         external_id=user["UserId"],
-        name=reading.name(user.get("UserName") or user["UserId"]),
-        display_name=reading.name(user.get("DisplayName")),
+        name=reading.written(user.get("UserName") or user["UserId"]),
+        display_name=reading.written(user.get("DisplayName")),
         email=reading.name(primary.get("Value")),
         title=reading.name(user.get("Title")),
         department=reading.name(enterprise.get("department")),
@@ -148,7 +148,7 @@ def _read_groups(api: Api, instance: Instance, read: Reading) -> Iterator[None]:
     groups = list(api.items(api.hub_id, "identitystore", "list_groups", "Groups", IdentityStoreId=instance.store_id))
     for group in groups:
         is_external = bool([entry for entry in group.get("ExternalIds") or () if entry])
-        group_name = reading.name(group.get("DisplayName") or group["GroupId"])
+        group_name = reading.written(group.get("DisplayName") or group["GroupId"])
         facts = {"identity_store_id": instance.store_id, "group_id": group["GroupId"]}
         read.scan.principals.append(
             PrincipalRecord(

@@ -81,6 +81,11 @@ def _each_once(assignments: Sequence[AssignmentRecord]) -> list[AssignmentRecord
     return [found[key] for key in sorted(found)]
 
 
+def written(text: Any) -> str:
+    """A name exactly as somebody outside wrote it: what takes it in cleans, cuts and counts it."""
+    return str(text or "")
+
+
 def name(text: Any) -> str:
     """A name as somebody outside wrote it: one line, bounded."""
     return _bounded(text, LONGEST_NAME)

@@ -127,7 +127,7 @@ class _Sheet:
             self.problems.append(f"Line {self.reader.line_num}: it is not CSV ({error}).")
 
     def _rows(self) -> Iterator[_Row]:
-        header = [as_rows.text(name, 60).lstrip("\ufeff").lower() for name in next(self.reader, [])]
+        header = [as_rows.text(name, 60).lower() for name in next(self.reader, [])]
         at = {name: header.index(title) for name, titles in COLUMNS.items() for title in titles if title in header}
         if "email" not in at or not at.keys() & set(FACTS):
             needed = "email and one of manager, department, title, last day"

@@ -29,6 +29,7 @@ class Oddities:
     contradict: Counter[str] = field(default_factory=Counter)
     came_twice: Counter[str] = field(default_factory=Counter)
     names_cut: Counter[str] = field(default_factory=Counter)
+    names_cleaned: Counter[str] = field(default_factory=Counter)
     from_the_future: int = 0
     of_nobody: int = 0  # secrets
 
@@ -43,10 +44,19 @@ class Oddities:
             key = _key(record)
             if key in fine:
                 (self.came_twice if fine[key] == record else self.contradict)[name] += 1
-            elif len(getattr(record, "name", "")) > LONGEST_NAME:
-                self.names_cut[name] += 1
+            else:
+                self.look_at_name(record, name)
             fine[key] = record
         return list(fine.values())
+
+    def look_at_name(self, record: R, name: str) -> None:
+        if isinstance(record, CredentialRecord):
+            return
+        names = [record.name, getattr(record, "display_name", "")]
+        if any(len(one) > LONGEST_NAME for one in names):
+            self.names_cut[name] += 1
+        if any(map(as_rows.has_hidden, names)):
+            self.names_cleaned[name] += 1
 
     def look_at_dates(self, records: Iterable[PrincipalRecord | CredentialRecord], now: datetime) -> None:
         horizon = now + CLOCKS_MAY_DIFFER_BY
@@ -63,6 +73,8 @@ class Oddities:
             yield f"{count:,} {name} were listed twice, the same both times."
         for name, count in self.names_cut.items():
             yield f"{count:,} {name} have a name of more than {LONGEST_NAME} characters, which is shown cut."
+        for name, count in self.names_cleaned.items():
+            yield f"{count:,} {name} have characters in their name that do not show. A space is shown in their place."
         if self.of_nobody:
             yield f"{self.of_nobody:,} credentials belong to somebody who is not listed (any more). They are not shown."
         if self.from_the_future:

@@ -1,8 +1,8 @@
 """Records as rows: cleaned, bounded, and with a digest that says whether anything about them changed.
 
-Whatever a record carries was written by somebody outside. Text loses control and direction characters, which could
-make a screen say something else, and everything is cut to what its column holds. What goes into a column of JSON is
-canonical JSON already: it is digested and copied into the database as that.
+Whatever a record carries was written by somebody outside. Text loses what does not show, which could make a screen say
+something else or two names look the same, and everything is cut to what its column holds. What goes into a column of
+JSON is canonical JSON already: it is digested and copied into the database as that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ Values = dict[str, Any]
 _DATED = ("currenttime", "epochtime", "\\u", '"%')
 
 UNPRINTABLE = frozenset({"Cc", "Cs"})
-DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+FORMAT = "Cf"  # direction marks, spaces without a width, soft hyphens, tags
+# A joiner shapes what it stands between in these scripts (Arabic to Myanmar, Khmer, Mongolian) and in pictures. Anywhere
+# else it only makes two names look the same.
+_JOINED = "\u0600-\u109f\u1780-\u18af\u2600-\u27bf\ufe0f\U0001f300-\U0001faff"
+_SHAPING = re.compile(f"(?<=[{_JOINED}])[\u200c\u200d](?=[{_JOINED}])")
 RESERVED_PATHS = ("/aws-service-role/", "/aws-reserved/")
 COMPUTED_LATER = frozenset({Entitlement.Kind.IDC_GROUP, Entitlement.Kind.IAM_GROUP})  # from what the group holds
 
@@ -40,14 +45,23 @@ COMPUTED_LATER = frozenset({Entitlement.Kind.IDC_GROUP, Entitlement.Kind.IAM_GRO
 def text(value: object, limit: int) -> str:
     """One line of at most `limit` characters, with nothing in it that does not print."""
     written = str(value or "")
-    if not (written.isascii() and written.isprintable()):
-        written = "".join(" " if _is_unprintable(letter) else letter for letter in written)
+    if not written.isprintable():
+        shaping = {found.start() for found in _SHAPING.finditer(written)}
+        written = "".join(
+            " " if _is_unprintable(letter) and at not in shaping else letter for at, letter in enumerate(written)
+        )
     line = " ".join(written.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def has_hidden(written: str) -> bool:
+    """Whether `text` takes something out of it that does not show."""
+    return not written.isprintable() and any(map(_is_unprintable, _SHAPING.sub("", written)))
+
+
 def _is_unprintable(letter: str) -> bool:
-    return letter in DIRECTION or unicodedata.category(letter) in UNPRINTABLE
+    category = unicodedata.category(letter)
+    return category == FORMAT or category in UNPRINTABLE
 
 
 def plain(value: Any) -> Any:
@@ -123,7 +137,7 @@ def fits(model: type[models.Model], external_id: str) -> bool:
     """Whether this id can be stored whole. An id is never cut: two could become one."""
     if not 0 < len(external_id) <= _longest(model):
         return False
-    return (external_id.isascii() and external_id.isprintable()) or not any(map(_is_unprintable, external_id))
+    return external_id.isprintable() or not any(map(_is_unprintable, external_id))
 
 
 @cache
