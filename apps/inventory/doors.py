@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection as database
 
@@ -86,7 +86,7 @@ def letting_in(
     """Roles that trust one of these names, or one of these accounts and have an ARN like one of `patterns`: those in the
     account `first`, then the most powerful; with `only`, in that account alone."""
     every = "*" in patterns or len(patterns) > MOST_PATTERNS
-    params = {
+    params: dict[str, Any] = {
         "connection": connection,
         "named": json.dumps([*named]),
         "accounts": json.dumps([*accounts]),
