@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from apps.connectors.aws.catalogue import RETIRED, catalogue
 from apps.connectors.aws.escalation import SENSITIVE_READS, rules
 from apps.connectors.aws.privilege import NamedDocument, Privilege, privilege_of
+from tests.connectors.known_escalations import KNOWN
 
 ORDER = ("none", "read", "write", "privileged", "admin")
 ME = "arn:aws:iam::111122223333:user/${aws:username}"
@@ -303,6 +304,10 @@ def test_exceptions_of_resources_take_out_only_what_they_surely_cover() -> None:
     [
         ("write", "iam:*AccessKey*", ME),
         ("write", ["iam:CreateLoginProfile", "iam:UpdateLoginProfile"], "arn:aws:iam::*:user/*/${aws:username}"),
+        ("write", ["iam:CreateServiceSpecificCredential", "iam:DeactivateMFADevice"], ME),
+        ("privileged", "iam:CreateServiceSpecificCredential", "arn:aws:iam::111122223333:user/bob"),
+        ("privileged", "iam:DeactivateMFADevice", "arn:aws:iam::111122223333:user/bob"),
+        ("write", "ssm:ResumeSession", "arn:aws:ssm:*:*:session/${aws:username}-*"),
         ("admin", "iam:CreateAccessKey", [ME, "arn:aws:iam::111122223333:user/bob"]),
         ("admin", "iam:CreateAccessKey", "arn:aws:iam::111122223333:user/*${aws:username}"),
         ("admin", "iam:CreateAccessKey", "arn:aws:iam::111122223333:user/${aws:PrincipalTag/owner}"),
@@ -514,6 +519,58 @@ def test_every_rule_is_met_by_what_it_names_and_not_by_a_part_of_it(rule: Any) -
     for left_out in one_of_each if len(one_of_each) > 1 else []:
         part = privilege(allow([action for action in one_of_each if action != left_out]))
         assert part.escalation_id != rule.id
+
+
+def test_every_known_way_up_is_there() -> None:
+    assert len(KNOWN) == 65
+    ours = {rule.id for rule in rules() if not rule.id.startswith("gh-")}
+    assert len(ours) == 49
+    assert ours < {*KNOWN}
+    by_shorter_ones = {*KNOWN} - ours
+    assert by_shorter_ones == {
+        *("bedrock-001", "codebuild-001", "codebuild-004", "ecs-001", "ecs-002", "iam-003", "lambda-004", "lambda-005"),
+        *(f"iam-{number:03}" for number in range(14, 22)),
+    }
+
+
+@pytest.mark.parametrize("path", KNOWN)
+def test_every_known_way_up_is_found_and_not_by_half_of_it(path: str) -> None:
+    found = privilege(*(allow(action) for action in KNOWN[path]))
+    assert found.can_escalate
+    assert ORDER.index(found.level) >= ORDER.index("privileged")
+    assert found.escalation_id in {*KNOWN, "gh-takeover-001"}  # which needs less than ec2-002 does
+    if "iam:PassRole" in KNOWN[path]:
+        assert privilege(allow("iam:PassRole")).level == "write"
+
+
+@pytest.mark.parametrize(
+    ("actions", "by"),
+    [
+        (["iam:PassRole", "ecs:RegisterTaskDefinition", "ecs:UpdateService"], "gh-passrole-002"),
+        (["iam:PassRole", "glue:CreateSession", "glue:RunStatement"], "gh-passrole-003"),
+        (
+            ["iam:PassRole", "imagebuilder:UpdateInfrastructureConfiguration", "imagebuilder:CreateImagePipeline"],
+            "gh-passrole-004",
+        ),
+        (["iam:PassRole", "emr-serverless:StartJobRun"], "gh-passrole-001"),
+        (["iam:PassRole", "codepipeline:CreatePipeline"], "gh-passrole-001"),
+        (["iam:PassRole", "events:PutTargets"], "gh-passrole-001"),
+        (["iam:PassRole", "eks:CreatePodIdentityAssociation"], "gh-passrole-001"),
+        (["iam:PassRole", "cognito-identity:SetIdentityPoolRoles"], "gh-passrole-001"),
+        (["iam:CreateServiceSpecificCredential"], "gh-iam-003"),
+        (["ssm:ResumeSession"], "gh-takeover-002"),
+    ],
+)
+def test_newer_ways_up_are_found_too(actions: list[str], by: str) -> None:
+    found = privilege(allow(actions))
+    assert (found.level, found.can_escalate, found.escalation_id) == ("privileged", True, by)
+    assert all(privilege(allow(actions[:n] + actions[n + 1 :])).level in ("write", "none") for n in range(len(actions)))
+
+
+def test_taking_a_second_factor_away_from_others_is_privileged() -> None:
+    found = privilege(allow("iam:DeactivateMFADevice"))
+    assert (found.level, found.can_escalate) == ("privileged", False)
+    assert found.reason == "Can take the second factor away from any user."
 
 
 def test_only_writing_is_behind_a_rule_except_where_reading_is_the_point() -> None:

@@ -49,7 +49,14 @@ class Rule:
 
 
 # What a person may do to their own user changes nothing about who they are; done to another user it is a way in.
-HARMLESS_ON_SELF = ("iam:CreateAccessKey", "iam:CreateLoginProfile", "iam:UpdateLoginProfile")
+HARMLESS_ON_SELF = (
+    "iam:CreateAccessKey",
+    "iam:CreateLoginProfile",
+    "iam:UpdateLoginProfile",
+    "iam:CreateServiceSpecificCredential",
+    "iam:ResetServiceSpecificCredential",
+    "iam:DeactivateMFADevice",
+)
 
 # The role of one grant lets nobody in but that grant's person, and only while it lasts: its trust decides, and the right
 # to knock, which everybody who may ask for one needs, makes nobody more powerful.
@@ -139,9 +146,33 @@ _OUR_TAKEOVERS = (
             "iam:PassRole",
             "batch:RegisterJobDefinition|ec2:AssociateIamInstanceProfile|ec2:ReplaceIamInstanceProfileAssociation"
             "|elasticmapreduce:RunJobFlow|lambda:UpdateFunctionConfiguration|scheduler:CreateSchedule|scheduler:UpdateSchedule"
-            "|ssm:StartAutomationExecution|states:CreateStateMachine|states:UpdateStateMachine",
+            "|ssm:StartAutomationExecution|states:CreateStateMachine|states:UpdateStateMachine"
+            "|codepipeline:CreatePipeline|codepipeline:UpdatePipeline|cognito-identity:SetIdentityPoolRoles"
+            "|eks:CreatePodIdentityAssociation|eks:UpdatePodIdentityAssociation|emr-serverless:StartJobRun|events:PutTargets",
         ),
         "Can pass a role to a service that acts as that role ({action}).",
+    ),
+    Rule(
+        "gh-passrole-002",
+        "privileged",
+        ("iam:PassRole", "ecs:RegisterTaskDefinition", "ecs:UpdateService"),
+        "Can pass a role to ECS and then act as that role.",
+    ),
+    Rule(
+        "gh-passrole-003",
+        "privileged",
+        ("iam:PassRole", "glue:CreateSession", "glue:RunStatement"),
+        "Can pass a role to Glue and then act as that role.",
+    ),
+    Rule(
+        "gh-passrole-004",
+        "privileged",
+        (
+            "iam:PassRole",
+            "imagebuilder:CreateInfrastructureConfiguration|imagebuilder:UpdateInfrastructureConfiguration",
+            "imagebuilder:CreateImage|imagebuilder:CreateImagePipeline|imagebuilder:StartImagePipelineExecution",
+        ),
+        "Can pass a role to the instances of Image Builder and then act as that role.",
     ),
     Rule(
         "gh-takeover-001",
@@ -150,6 +181,20 @@ _OUR_TAKEOVERS = (
             "ec2:ModifyInstanceAttribute|ecs:ExecuteCommand|lambda:UpdateFunctionConfiguration|ssm:CreateAssociation|ssm:UpdateAssociation|states:UpdateStateMachine",
         ),
         "Can change what runs under another role ({action}).",
+    ),
+    Rule(
+        "gh-takeover-002",
+        "privileged",
+        ("ssm:ResumeSession",),
+        "Can take over the shells that others have open on managed instances.",
+        on=On.BROAD,
+    ),
+    Rule(
+        "gh-iam-003",
+        "privileged",
+        ("iam:CreateServiceSpecificCredential|iam:ResetServiceSpecificCredential",),
+        "Can make credentials of {any} user for CodeCommit, Keyspaces or Bedrock ({action}).",
+        on=On.OTHERS,
     ),
     Rule(
         "gh-sts-002",
@@ -179,6 +224,14 @@ _OUR_PRIVILEGED = (
             "|iam:DetachUserPolicy|iam:RemoveUserFromGroup",
         ),
         "Can take policies away from users and roles ({action}), also those that forbid something.",
+        is_escalation=False,
+    ),
+    Rule(
+        "gh-undo-002",
+        "privileged",
+        ("iam:DeactivateMFADevice",),
+        "Can take the second factor away from {any} user.",
+        on=On.OTHERS,
         is_escalation=False,
     ),
     Rule(

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from apps.connectors.aws.catalogue import catalogue
@@ -50,7 +51,9 @@ _RUN_BY = {
     "bedrock-agentcore": ("bedrock-agentcore.amazonaws.com",),
     "datapipeline": ("datapipeline.amazonaws.com", "ec2.amazonaws.com"),
     "ecs": ("ecs-tasks.amazonaws.com",),
+    "eks": ("pods.eks.amazonaws.com",),
     "elasticmapreduce": ("elasticmapreduce.amazonaws.com", "ec2.amazonaws.com"),
+    "imagebuilder": ("ec2.amazonaws.com",),
 }
 # Paths of the catalogue that our list leaves out because a shorter one holds without PassRole.
 _ALSO = (
@@ -168,10 +171,9 @@ def runnable(actions: Iterable[str]) -> dict[str, tuple[str, ...]]:
 @lru_cache(maxsize=1)
 def runs() -> tuple[Run, ...]:
     """Every way to make a service act as a role that is passed to it, from the catalogue of escalations."""
-    needed = [rule.needs[1:] for rule in rules() if rule.needs[0] == "iam:PassRole"]
-    each = [(one,) for needs in needed for one in needs[0].split("|") if "|" in needs[0]]
-    plain = [needs for needs in needed if "|" not in needs[0]]
-    return tuple(Run(_services(needs[0]), needs) for needs in (*plain, *each, *_ALSO))
+    passing = [rule.needs[1:] for rule in rules() if rule.needs[0] == "iam:PassRole"]
+    each = [one for needs in passing for one in product(*(need.split("|") for need in needs))]
+    return tuple(Run(_services(needs[0]), needs) for needs in (*each, *_ALSO))
 
 
 def as_json(knock: Knock) -> dict[str, Any]:
