@@ -307,6 +307,11 @@ class Grant(models.Model):
                 fields=["next_try_at"], condition=Q(state__in=["pending", "provisioning", "revoking"]), name="grant_due"
             ),
             models.Index(fields=["ends_at"], condition=Q(state="active"), name="grant_expiry"),
+            models.Index(
+                fields=["ends_at"],
+                condition=Q(state__in=["provisioning", "active", "revoking"]),
+                name="grant_in_aws",
+            ),
             models.Index(fields=["shared_key"], condition=Q(cleared_at=None), name="grant_in_shared"),
             models.Index(
                 fields=["identity"], condition=Q(state__in=["pending", "provisioning", "active"]), name="grant_live"

@@ -63,6 +63,7 @@ class Warrant(Authorization):
     objects = WarrantQuerySet.as_manager()
 
     class Meta:
+        indexes = [models.Index(fields=["made_at"], name="warrant_made")]
         triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update)]
 
     def __str__(self) -> str:

@@ -50,8 +50,9 @@ ROUND_FOR = 120  # seconds, and what is left has the first turn in the next roun
 BACKOFF, BACKOFF_CAP = timedelta(seconds=10), timedelta(minutes=5)
 LOOK_AGAIN = timedelta(minutes=10)  # at what was found gone, or kept by another, while its row says the same
 CLOSED_FOR = timedelta(days=7)  # so long after a warrant allowed it last is it asked whether what is said to be gone is
+LONGEST = timedelta(days=30)  # older warrants are not gone through for that
 CLOSED_BATCH = 5  # of those in a round
-CLOSED_AGAIN = timedelta(hours=6)
+CLOSED_LISTED, CLOSED_AGAIN = timedelta(minutes=5), timedelta(hours=6)
 LOCK_WAIT_MS = 5_000  # a worker that holds the object longer may be the one that is stuck
 POLLS = (1, 2, 4, 8)  # seconds between looks at a removal under way
 
@@ -81,12 +82,14 @@ class Ender:
         self._ledger_path = ledger_path
         self._tries: dict[str, _Try] = {}
         self._untold: list[tuple[Entry, Proof]] = []
+        self._closed: list[str] = []
+        self._listed_at: datetime | None = None
 
     def round(self) -> Report:
         """End what is overdue by the database; by the ledger where there is none."""
         now = timezone.now()
         try:
-            overdue, closed, forgotten = _overdue(now), _closed(now), self._forgotten(now)
+            overdue, closed, forgotten = _overdue(now), self._said_to_be_gone(now), self._forgotten(now)
             overdue += forgotten
             self._know(*overdue, *closed)
             turn = [*self._whose_turn(overdue, BATCH, now), *self._whose_turn(closed, CLOSED_BATCH, now)]
@@ -138,6 +141,16 @@ class Ender:
         entries = {entry.reference: entry for entry in overdue_of(self._read_ledger() or (), now)}
         known = Grant.objects.filter(reference__in=list(entries)).values_list("reference", flat=True) if entries else ()
         return {reference: entries[reference] for reference in set(entries) - set(known)}
+
+    def _said_to_be_gone(self, now: datetime) -> list[str]:
+        """Listed now and then: that takes a second where there are many. What is overdue does not wait for it to work."""
+        if self._listed_at is None or self._listed_at <= now - CLOSED_LISTED:
+            self._listed_at = now
+            try:
+                self._closed = _closed(now)
+            except NO_DATABASE as error:
+                logger.warning("What is said to be gone cannot be listed: %s", error)
+        return self._closed
 
     def _know(self, *references: str) -> None:
         self._tries = {reference: self._tries.get(reference, _Try()) for reference in references}
@@ -237,8 +250,8 @@ def _over_at(entry: Entry, now: datetime) -> datetime:
 def _all_overdue(now: datetime) -> GrantQuerySet:
     """Also what no warrant allows any more, or ever did, though its row says so."""
     allowed = Warrant.objects.lasting(now - Grant.OVERRUN).filter(grant=OuterRef("pk"))
-    unwarranted = Q(state__in=IN_AWS, provisioner__gt="") & ~Exists(allowed)
-    return Grant.objects.filter(Q(pk__in=Grant.objects.overrun(now).values("pk")) | unwarranted)
+    overrun = Q(pk__in=Grant.objects.overrun(now).filter(state__in=IN_AWS).values("pk"))
+    return Grant.objects.filter(overrun | ~Exists(allowed), state__in=IN_AWS, provisioner__gt="")
 
 
 def _overdue(now: datetime) -> list[str]:
@@ -250,11 +263,11 @@ def _overdue(now: datetime) -> list[str]:
 def _closed(now: datetime) -> list[str]:
     """References of what is said to be gone, or never to have begun, and was allowed until a few days ago at most; the
     newest first. By what its warrant says, which no worker can change."""
-    lately = Warrant.objects.lasting(now - CLOSED_FOR).filter(grant=OuterRef("pk"))
+    lately = Warrant.objects.lasting(now - CLOSED_FOR).filter(made_at__gt=now - CLOSED_FOR - LONGEST)
     allowed = Warrant.objects.lasting(now - Grant.OVERRUN).filter(grant=OuterRef("pk"))
     said = Q(state__in={State.REVOKED, State.CANCELLED, State.FAILED}) | (Q(state=State.PENDING) & ~Exists(allowed))
     names = {name for _, name in registry.ENDERS}
-    rows = Grant.objects.filter(said, Exists(lately), provisioner__in=names)
+    rows = Grant.objects.filter(said, pk__in=lately.values("grant"), provisioner__in=names)
     return list(rows.order_by("-pk").values_list("reference", flat=True))
 
 
