@@ -2,8 +2,10 @@
 
 A statement's columns are those of `COLUMNS`, and its parameters `connection`, `now`, `key_age` and `unused` (intervals),
 and `concerns` (what `CONCERNS` says, as JSON).
-What people wrote or AWS shows is data in these statements, never part of them. Unknown is not unused, so a missing last
-use is never evidence here.
+What people wrote or AWS shows is data in these statements, never part of them. Unknown is not unused: a missing last use
+is evidence only of a role or user that is older than `unused` and whose account was just read whole, since AWS then says
+that there was none (IAM user guide, "Refine permissions using last accessed information": it looks back 400 days). The
+table `insights_latest` says of each account whether its latest reading was complete.
 """
 
 from __future__ import annotations
@@ -53,6 +55,16 @@ _HOLDS_PRIVILEGED = """EXISTS (
 # What a role or user `t` can do with all of its policies, where that was weighed; of groups and people it is not.
 _LEFT = """LEFT JOIN inventory_trust t ON t.principal_id = p.id AND t.holds <> '' AND t.holds = t.weighed
             AND t.privilege NOT IN ('admin', 'unknown')"""
+
+
+def _is_unused(name: str) -> str:
+    """Condition: this role or user was not used for so long, or never while AWS could have seen it."""
+    return f"""({name}.last_used_at < %(now)s - %(unused)s OR (
+        {name}.last_used_at IS NULL AND {name}.created_at < %(now)s - %(unused)s
+        AND NOT {name}.attributes @> '{{"is_portal": true}}'::jsonb
+        AND EXISTS (SELECT FROM insights_latest l WHERE l.resource_id = {name}.resource_id AND l.is_complete)
+        AND NOT EXISTS (
+            SELECT FROM inventory_actor s WHERE s.principal_id = {name}.id AND s.last_at > %(now)s - %(unused)s)))"""
 
 
 def _credential(kind: Finding.Kind, severity: str, what: str, where: str) -> str:
@@ -184,14 +196,32 @@ DETECTORS = (
         SELECT '{Finding.Kind.UNUSED}', 'principal:' || p.id,
             CASE WHEN {_HOLDS_PRIVILEGED} THEN {HIGH} ELSE {MEDIUM} END, p.resource_id, i.id, NULL::bigint, NULL::bigint,
             NULL::bigint, {_ANSWERS}, p.name,
-            format('%%s was last used on %%s, and keeps its access.', p.name, p.last_used_at::date),
-            jsonb_build_object('last used', p.last_used_at)
+            CASE WHEN p.last_used_at IS NULL
+                THEN format('%%s was never used, as far as AWS keeps track, and keeps its access.', p.name)
+                ELSE format('%%s was last used on %%s, and keeps its access.', p.name, p.last_used_at::date) END,
+            jsonb_build_object('last used', p.last_used_at, 'made', p.created_at)
         FROM inventory_principal p
         LEFT JOIN inventory_identity i ON i.id = p.identity_id
         LEFT JOIN inventory_resource r ON r.id = p.resource_id
         WHERE p.connection_id = %(connection)s AND p.kind IN ('iam_role', 'iam_user') AND p.ended_at IS NULL
-            AND NOT p.is_reserved AND p.last_used_at < %(now)s - %(unused)s AND EXISTS (
+            AND NOT p.is_reserved AND {_is_unused("p")} AND EXISTS (
                 SELECT FROM inventory_assignment a WHERE a.principal_id = p.id AND upper_inf(a.period))""",
+    # Whoever holds a permission set acts as one role in its account: AWS says when any of them last did, not which.
+    f"""
+        SELECT '{Finding.Kind.UNUSED}', 'entitlement:' || e.id,
+            CASE WHEN e.privilege IN ('admin', 'privileged', 'unknown') THEN {HIGH} ELSE {MEDIUM} END, e.resource_id,
+            NULL::bigint, e.id, NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_here("r.owner_id")}), e.name,
+            format('%%s in %%s is held, and nobody %%s.', e.name, r.name, CASE WHEN p.last_used_at IS NULL
+                THEN 'has used it, as far as AWS keeps track' ELSE 'has used it since ' || p.last_used_at::date END),
+            jsonb_build_object('last used', p.last_used_at, 'role', p.name, 'made', p.created_at)
+        FROM inventory_entitlement e
+        JOIN inventory_resource r ON r.id = e.resource_id
+        JOIN inventory_principal p ON p.resource_id = e.resource_id AND p.is_reserved AND p.ended_at IS NULL
+            AND left(p.name, -17) = 'AWSReservedSSO_' || e.name AND p.name ~ '_[0-9a-f]{{16}}$'
+        WHERE e.connection_id = %(connection)s AND e.kind = 'permission_set' AND e.ended_at IS NULL AND NOT e.is_ours
+            AND {_is_unused("p")} AND EXISTS (
+                SELECT FROM inventory_assignment a
+                WHERE a.entitlement_id = e.id AND upper_inf(a.period) AND a.is_standing)""",
     f"""
         SELECT '{Finding.Kind.OUTSIDE}', 'drift:' || d.id, CASE WHEN d.is_critical THEN {CRITICAL} ELSE {HIGH} END,
             COALESCE(e.resource_id, p.resource_id), p.identity_id, e.id, NULL::bigint, NULL::bigint,

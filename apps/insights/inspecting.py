@@ -151,9 +151,10 @@ def _compare(connection: Connection, now: datetime) -> _Found:
             return sorted(pk for (pk,) in cursor.fetchall())
 
         run("DROP TABLE IF EXISTS insights_seen, insights_latest")
-        number = run(_SEEN)
         run(_LATEST)
-        run("ANALYZE insights_seen, insights_latest")
+        run("ANALYZE insights_latest")
+        number = run(_SEEN)
+        run("ANALYZE insights_seen")
         reopened = keys(_REOPEN) + keys(_TAKE_BACK)
         opened = keys(_OPEN)
         run(_CHANGE)

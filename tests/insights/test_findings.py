@@ -261,6 +261,45 @@ def test_unused_is_what_is_known_to_be_unused(estate: Estate) -> None:
     assert estate.look() == [Kind.UNUSED]
 
 
+def test_never_used_is_a_finding_where_aws_could_have_seen_it(estate: Estate) -> None:
+    """A role, a user and what people hold, which is used through the role that Identity Center makes for it."""
+    set_ = EntitlementFactory(
+        connection=estate.connection, resource=estate.account, kind="permission_set", name="Read", privilege="read"
+    )
+    person = PrincipalFactory(connection=estate.connection)
+    behind = PrincipalFactory(
+        connection=estate.connection,
+        resource=estate.account,
+        iam_role=True,
+        name=f"AWSReservedSSO_Read_{'0' * 16}",
+        is_reserved=True,
+    )
+    user = estate.user()
+    for holder in (estate.role, user, person):
+        holder.assignments.create(
+            connection=estate.connection, entitlement=set_, period=(ago(300), None), is_standing=holder is person
+        )
+    aged = Principal.objects.filter(pk__in=[estate.role.pk, user.pk, behind.pk])
+    aged.update(created_at=ago(91))
+    assert estate.look() == []  # its account was not read
+    estate.scan("incomplete")
+    assert estate.look() == []
+    estate.scan()
+    assert estate.look() == [Kind.UNUSED] * 3
+    assert sorted(Finding.objects.values_list("what", flat=True)) == [
+        "Read in production is held, and nobody has used it, as far as AWS keeps track.",
+        "deploy was never used, as far as AWS keeps track, and keeps its access.",
+        "etl was never used, as far as AWS keeps track, and keeps its access.",
+    ]
+    seen = {"connection": estate.connection, "external_id": "AROA1", "first_at": ago(1), "last_at": ago(1)}
+    estate.role.actors.create(**seen)  # a trail saw it
+    user.attributes = {"is_portal": True}  # we leave its last use empty ourselves
+    user.save()
+    Principal.objects.filter(pk=behind.pk).update(created_at=ago(89))
+    estate.scan()
+    assert estate.look() == []
+
+
 def test_a_machine_is_unowned_until_somebody_answers_for_it(estate: Estate) -> None:
     Identity.objects.filter(pk=estate.machine.pk).update(owner=None)
     assert estate.look() == [Kind.UNOWNED]
