@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from django.db import models, transaction
+from django.db import OperationalError, models, transaction
 
 from apps.audit import services as audit
+from apps.core.locks import is_held
 
 M = TypeVar("M", bound=models.Model)
 
@@ -26,6 +27,19 @@ class Conflict(Exception):
     def __init__(self, obj: models.Model, now: str) -> None:
         self.obj, self.now = obj, now
         super().__init__(f"This is {now.lower()} now: somebody else was faster. Look at it again before you decide.")
+
+
+class Held(Conflict):
+    """Another session holds the row and was not waited for any longer."""
+
+    def __init__(self, obj: models.Model) -> None:
+        super().__init__(obj, "held")
+
+    def __str__(self) -> str:
+        return (
+            "Another process holds this at the moment, so nothing was changed. Try again. If it stays so, tell whoever "
+            "runs Gatehouse."
+        )
 
 
 def can_move(obj: models.Model, to: str) -> bool:
@@ -54,7 +68,7 @@ def move(
     was = obj.state  # type: ignore[attr-defined]
     with transaction.atomic():
         rows = type(obj)._default_manager.filter(pk=obj.pk, state=was, **(expect or {}))
-        if not rows.update(state=to, **fields):
+        if not _update(obj, rows, state=to, **fields):
             raise Conflict(obj, _state_now(obj))
         for name, value in {"state": to, **fields}.items():
             setattr(obj, name, value)
@@ -97,6 +111,15 @@ def move_many(
             for obj in locked
         )
     return locked
+
+
+def _update(obj: models.Model, rows: models.QuerySet[M], **fields: Any) -> int:
+    try:
+        return rows.update(**fields)
+    except OperationalError as error:
+        if is_held(error):
+            raise Held(obj) from error
+        raise
 
 
 def _state_now(obj: models.Model) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from apps.connectors import registry
 from apps.connectors.base import Provisioner, Target, Window
 from apps.grants import narrowing, warrants
-from apps.grants.models import Grant, State, StopWrite
+from apps.grants.models import Grant, State, Stop, StopWrite
 from apps.inventory.models import Assignment, Entitlement, Principal
 
 
@@ -42,7 +42,8 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
             own = grant.reference if grant.is_alone_in_aws else ""
             rows.setdefault((grant.principal_id, grant.entitlement_id, own), []).append(grant)
     held = _held_by({grant.principal_id for grants in rows.values() for grant in grants})
-    windows = [*(_window(grants, held) for grants in rows.values()), *_stops_in(shared_key)]
+    stopped = _stopped_in(shared_key)
+    windows = [*(_window(grants, held, stopped) for grants in rows.values()), *_stops_in(shared_key)]
     return narrowing.strictest(_writer_of(shared_key, rows), windows) if why_narrow else windows
 
 
@@ -58,6 +59,15 @@ def _stops_in(shared_key: str) -> list[Window]:
     """What emergency stops deny in this object, whoever holds it and however they came to it."""
     said = StopWrite.objects.said_in(shared_key).with_names()
     return [Window(target, row.stop.ordered_at, is_open=False) for row in said for target in row.targets()]
+
+
+def _stopped_in(shared_key: str) -> set[int]:
+    """Grants of this object in the scope of a stop, whatever their own rows say: it bites before it is said in them, and
+    where somebody holds them."""
+    found: set[int] = set()
+    for stop in Stop.objects.in_force().with_names():
+        found.update(Grant.objects.filter(stop.covers(), shared_key=shared_key).values_list("pk", flat=True))
+    return found
 
 
 def window_for(target: Target, windows: Iterable[Window]) -> Window | None:
@@ -112,8 +122,8 @@ def target_for(principal: Principal, entitlement: Entitlement) -> Target:
     )
 
 
-def _window(grants: list[Grant], held: Mapping[int, list[_Held]]) -> Window:
-    open_ends = [_end_of(grant) for grant in grants if is_open(grant)]
+def _window(grants: list[Grant], held: Mapping[int, list[_Held]], stopped: Collection[int]) -> Window:
+    open_ends = [_end_of(grant) for grant in grants if grant.pk not in stopped and is_open(grant)]
     ended = [grant.revoking_at or grant.created_at for grant in grants]
     return Window(
         target=target_of(grants[-1]),

@@ -473,6 +473,18 @@ def test_the_clock_has_a_lost_lifting_done(system: System, erin: User, frank: Us
     assert ("apps.grants.tasks.lift_stop", (stop.pk,)) in [(name, tuple(args)) for name, args, *_ in enqueued.calls]
 
 
+def test_nothing_is_lifted_before_all_that_it_ends_was_ended(system: System, erin: User, frank: User) -> None:
+    """A grant whose row was held while it was ordered, say: it would come to life again."""
+    stop = stop_alice(system, erin)
+    grant = system.active(who=system.bob)
+    Grant.objects.filter(pk=grant.pk).update(identity=system.alice.identity)
+    assert lift(stop, erin, frank).is_in_force
+    assert not stop.lift_problem
+    periodic.end_stopped()
+    provisioning.lift_stop(stop.pk)
+    assert not Stop.objects.in_force().exists()
+
+
 def test_whoever_has_no_passkey_is_told_what_it_takes(system: System, erin: User) -> None:
     with pytest.raises(services.NotPossible, match="Add one in your settings"):
         stops.propose_lift(stop_alice(system, erin), by=erin, reason="The laptop was found.", signed={})

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.connectors.base import Target, Window
 from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.grants import services, warrants
-from apps.grants.models import EndReason, Grant, Scope, State
+from apps.grants.models import EndReason, Grant, Scope, State, Stop
 from apps.grants.services import stops
 from apps.grants.windows import is_held_standing, is_open, target_for, target_of, window_for, windows_of
 from apps.inventory.models import Assignment, Connection, Entitlement, Principal, Resource
@@ -245,3 +245,14 @@ def test_a_stop_is_said_as_a_deny_since_it_was_ordered(system: System, clock: An
     clock.shift(HOUR)
     [said] = windows_of(stop.writes.get().shared_key)
     assert (said.is_open, said.not_after, said.target.principal_external_id) == (False, START, "*")
+
+
+def test_a_stop_bites_before_the_rows_of_what_it_ends_say_so(system: System) -> None:
+    """They may be held by somebody, or have been issued while it was ordered."""
+    hers, his = system.active(), system.active(system.bob)
+    Stop.objects.create(scope="person", identity=system.alice.identity, reason="Why.", ordered_by=UserFactory())
+    windows = {window.target.principal_name: window for window in windows_of(hers.shared_key)}
+    assert not windows["alice"].is_open
+    assert windows["alice"].not_after < START + timedelta(minutes=1)
+    assert windows["bob"].is_open
+    assert his.state == State.ACTIVE

@@ -14,6 +14,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from apps.core import database_roles
+from apps.core.lifecycle import Held
 from apps.core.locks import Taken, exclusive
 from apps.core.privileges import ROLES, TABLES
 from apps.grants import periodic, provisioning, services
@@ -161,6 +162,8 @@ def test_one_row_that_is_held_keeps_no_other_open(system: System) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '500ms'")
         periodic.expire()
+        with pytest.raises(Held, match="Another process holds this"):
+            services.end(held, by=held.requested_by, reason=EndReason.DONE)
         with connection.cursor() as cursor:
             cursor.execute("RESET lock_timeout")
     for grant, state in ((held, State.ACTIVE), (other, State.REVOKING)):

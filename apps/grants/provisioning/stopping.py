@@ -129,9 +129,9 @@ def _postpone(row: StopWrite, error: Exception) -> None:
 @transaction.atomic
 def lift_stop(stop_id: int) -> None:
     """Lift a stop that two administrators signed may go. What is said to be signed and is not is an alarm, and has to be
-    said anew. The clock then has it written out of AWS."""
+    said anew. The clock then has it written out of AWS; what it was to end and has not is ended before."""
     stop = Stop.objects.to_lift().with_names().select_for_update(of=("self",)).filter(pk=stop_id).first()
-    if stop is None:
+    if stop is None or Grant.objects.live().filter(stop.covers()).exists():
         return
     now = timezone.now()
     try:
