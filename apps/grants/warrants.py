@@ -159,10 +159,7 @@ def _require_fitting(grant: Grant) -> None:
         raise InvalidWarrant("Holder and access are not of one place.")
     if entitlement.is_ours or principal.is_reserved or entitlement.ended_at or principal.ended_at:
         raise InvalidWarrant("This is not there to be given, or its holder is not.")
-    if (
-        principal.kind == Principal.Kind.IAM_USER
-        and Principal.objects.matched_by_rule().filter(pk=principal.pk).exists()
-    ):
+    if Principal.objects.matched_by_rule().filter(pk=principal.pk).exists():
         raise InvalidWarrant("Only a rule says whose login this is. An administrator confirms it first.")
 
 

@@ -1,5 +1,6 @@
 """What a grant rests on: the exact thing that was allowed, by rules that still say so, with the yes that it needs."""
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -88,9 +89,15 @@ def test_a_warrant_says_exactly_what_may_be_provisioned_in_words_that_never_chan
         "requester": str(alice.user_id),  # type: ignore[union-attr]
     }
     assert grant.warrant.spec == spec
-    assert grant.warrant.digest == warrants.digest(dict(reversed(spec.items())))
+    assert grant.warrant.digest == warrants.digest(spec)
     longer = {**spec, "extends": grant.reference, "seconds": 5400 + 600}
     assert warrants.spec_of_extension(grant, timedelta(minutes=10)) == longer
+
+
+def test_a_digest_is_of_all_that_is_said_in_whatever_order() -> None:
+    digest = warrants.digest({"ticket": "INC-1", "seconds": 60})
+    assert digest == warrants.digest({"seconds": 60, "ticket": "INC-1"})
+    assert digest == hashlib.sha256(b'{"seconds":60,"ticket":"INC-1"}').hexdigest()
 
 
 def test_privileged_access_is_opened_by_another_persons_passkey(system: System, key: SoftKey) -> None:
