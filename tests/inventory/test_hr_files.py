@@ -177,6 +177,8 @@ def test_a_last_day_that_is_taken_back_brings_back_whom_the_directory_still_list
             "Line 2: '31/03/2026' is not a day. Write it as 2026-03-31.",
         ),
         (b"email,last day\nalice@example.com,9999-12-31\n", "is not a day"),
+        (b"email,last day\nalice@example.com,20991231\n", "'20991231' is not a day. Write it as 2026-03-31."),
+        (b"email,last day\nalice@example.com,2099-W01-1\n", "'2099-W01-1' is not a day. Write it as 2026-03-31."),
         (b"email,title\nalice@example.com," + b"x" * 300 + b"\n", "Line 2: the title is longer than 200"),
         (b"email,title\nalice@example.com," + b"x" * 200_000 + b"\n", "it is not CSV"),
         (

@@ -108,8 +108,14 @@ def read(connection: Connection, lines: Iterable[str]) -> Plan:
 
 
 def leaves_at(last_day: str) -> datetime | None:
-    """The instant after the last day, in UTC."""
-    return datetime.combine(date.fromisoformat(last_day) + timedelta(days=1), time(), UTC) if last_day else None
+    """The instant after the last day, in UTC. Raises ValueError where the day is not written as 2026-03-31: days are
+    compared as they are written."""
+    if not last_day:
+        return None
+    day = date.fromisoformat(last_day)
+    if day.isoformat() != last_day:
+        raise ValueError(f"{last_day} is another way to write {day}")
+    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 class _Sheet:
