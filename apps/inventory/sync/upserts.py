@@ -69,7 +69,7 @@ def known(rows: QuerySet[Any], *keys: str) -> dict[Any, Known]:
 def one_of(rows: QuerySet[Any], keys: Iterable[str]) -> QuerySet[Any]:
     """Those with one of these external ids, however many: one parameter, where `__in` would make one of each."""
     column = f'"{rows.model._meta.db_table}"."external_id"'
-    among = f"{column} IN (SELECT jsonb_array_elements_text(%s))"
+    among = f"{column} = ANY(ARRAY(SELECT jsonb_array_elements_text(%s)))"  # an array is looked up in the index
     return rows.extra(where=[among], params=[json.dumps([*keys])])  # noqa: S610  our own table's name
 
 
@@ -144,7 +144,7 @@ def _defaults(model: type[models.Model], named: Collection[str]) -> dict[str, An
     fills itself are left to it."""
     blank = model()
     fields = [one for one in model._meta.concrete_fields if not one.primary_key and one.column not in named]
-    values = {one.column: (one, one.pre_save(blank, add=True)) for one in fields}
+    values = {str(one.column): (one, one.pre_save(blank, add=True)) for one in fields}
     return {
         column: one.get_db_prep_save(value, database)
         for column, (one, value) in values.items()
@@ -191,7 +191,8 @@ def point(
 
 _POINT = """
     UPDATE "{table}" t SET "{column}_id" = p.target, "{column}_source" = p.source
-    FROM sync_pointing p WHERE t.id = p.id AND t."{column}_source" = p.was
+    FROM sync_pointing p
+    WHERE t.id = p.id AND t."{column}_source" = p.was AND t.id = ANY(ARRAY(SELECT id FROM sync_pointing))
 """
 
 
