@@ -76,6 +76,16 @@ def test_it_is_checked_against_what_the_object_would_say_with_it(system: System)
     assert lines["bob"].not_after == other.ends_at
 
 
+def test_nobody_elses_row_is_touched(system: System) -> None:
+    extension, other = extended(system.active()), system.active(who=system.bob)
+    before = Grant.objects.filter(pk=other.pk).values("ends_at", "not_after", "narrowed_at").get()
+    system.world.script("enforce", fake.lost_response())
+    for _ in range(2):
+        carry_out(extension)
+        assert Grant.objects.filter(pk=other.pk).values("ends_at", "not_after", "narrowed_at").get() == before
+    assert extension.applied_at
+
+
 @pytest.mark.parametrize("operation", ["check", "enforce"])
 def test_why_aws_has_no_room_is_kept_and_told_once(system: System, clock: Any, operation: str) -> None:
     grant = system.active()
@@ -199,6 +209,23 @@ def test_what_was_ended_meanwhile_is_refused_and_stays_ended(system: System) -> 
     assert not extension.applied_at
     grant.refresh_from_db()
     assert grant.ends_at == START + HOUR
+
+
+def test_what_was_ended_is_not_even_asked_for_while_another_grant_gives_the_same(system: System) -> None:
+    grant = system.active()
+    extension = extended(grant)
+    system.active(duration=4 * HOUR)
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    calls = len(system.world.calls)
+    assert carry_out(extension).problem == "It was over before it could be extended."
+    assert len(system.world.calls) == calls
+
+
+def test_a_row_without_an_end_is_not_extended(system: System) -> None:
+    grant = system.active()
+    extension = extended(grant)
+    Grant.objects.filter(pk=grant.pk).update(ends_at=None)
+    assert carry_out(extension).problem == "It was over before it could be extended."
 
 
 def test_trouble_refuses_nothing_and_is_tried_again_in_a_minute(system: System) -> None:
