@@ -60,8 +60,8 @@ def test_what_a_turn_writes_falls_on_its_own_grant(two: tuple[Grant, Grant]) -> 
     turn = turns.take_over(mine)
     assert turn
     turn.save(problem="It is throttled.")
-    turns.postpone(turn, Throttled("Slow down. " * 99))
-    assert row_of(mine)["problem"] == ("Slow down. " * 99)[:1000]
+    turns.postpone(turn, Throttled("Slow down." * 101))
+    assert row_of(mine)["problem"] == ("Slow down." * 101)[:1000]
     turns.leave_for_later(mine, "it is not tidied up", Throttled("Slow down."))
     assert row_of(mine)["next_try_at"] == timezone.now() + MINUTE
     assert row_of(other) == before
