@@ -89,8 +89,9 @@ class AssignmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class CredentialRecord:
-    """A long-lived secret of a principal, never the secret itself. `kind`: password, access_key, mfa, root_key.
+    """A long-lived secret of a principal, never the secret itself.
 
+    `kind`: password, access_key, mfa, root_key, certificate.
     `external_id` names it among the same principal's secrets of its kind.
     """
 

@@ -13,6 +13,7 @@ from apps.connectors.aws.connector import AwsConnector
 from apps.connectors.aws.reading import Reading
 from apps.connectors.base import AccountRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.connectors.errors import ConnectorError, Denied, Gone, Unproven
+from apps.inventory.models.access import STATIC
 from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust, whole
 
 ACCOUNT = AccountRecord("111122223333", "production")
@@ -439,6 +440,21 @@ def test_the_roots_secrets_belong_to_a_principal_of_its_own(stubs: Stubs) -> Non
     assert (root.kind, root.external_id) == ("iam_root", "arn:aws:iam::111122223333:root")
     assert root.last_used_at == datetime(2030, 12, 1, tzinfo=UTC)
     assert {(c.kind, c.is_active) for c in scan.credentials} == {("password", True), ("mfa", True), ("root_key", True)}
+
+
+def test_signing_certificates_are_credentials() -> None:
+    arn = "arn:aws:iam::111122223333:user/a"
+    made = "2021-01-01T00:00:00+00:00"
+    cells = {
+        "cert_1_active": "true",
+        "cert_1_last_rotated": made,
+        "cert_2_active": "false",
+        "cert_2_last_rotated": "N/A",
+    }
+    report = credentials.Report(rows={arn: credentials.Row(arn, {"user": "a", **cells})})
+    (found,) = credentials.records_of(report, [arn])
+    assert (found.kind, found.is_active, found.created_at) == ("certificate", True, datetime.fromisoformat(made))
+    assert found.kind in STATIC
 
 
 def test_waiting_for_the_report_has_an_end(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:

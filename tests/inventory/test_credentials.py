@@ -33,11 +33,11 @@ def has(principal: Principal, kind: str, **fields: Any) -> Credential:
 
 
 def test_keys_and_passwords_that_work_count_and_nothing_else(user: Principal) -> None:
-    key, password = has(user, "access_key"), has(user, "password")
+    key, password, certificate = has(user, "access_key"), has(user, "password"), has(user, "certificate")
     has(user, "mfa")
     has(user, "access_key", is_active=False)
     has(user, "access_key", ended_at=NOW)
-    assert {*Credential.objects.static()} == {key, password}
+    assert {*Credential.objects.static()} == {key, password, certificate}
 
 
 def test_a_root_password_counts_once_it_is_known_to_be_one(user: Principal) -> None:
@@ -65,7 +65,9 @@ def test_stale_is_old_or_known_to_be_unused(
 
 def test_the_page_counts_lists_and_filters(client: Client, user: Principal) -> None:
     client.force_login(UserFactory(auditor=True))
-    assert "Zero static credentials" in client.get("/credentials/").content.decode()
+    page = client.get("/credentials/").content.decode()
+    assert "Zero static credentials" in page
+    assert "Not read, so not counted" in page
     has(user, "access_key", external_id="AKIAOLD", created_at=NOW - timedelta(days=200))
     has(user, "password", external_id="password")
     page = client.get("/credentials/").content.decode()

@@ -1,4 +1,5 @@
-"""Long-lived secrets of an account's users and of its root: passwords, MFA, access keys. Never the secrets themselves.
+"""Long-lived secrets of an account's users and of its root: passwords, MFA, access keys, signing certificates. Never the
+secrets themselves. What a user has for one service alone (CodeCommit, Keyspaces, Bedrock) is in no report, and not read.
 
 From the credential report (AWS makes a new one at most every four hours) and, for users with an active key, from
 ListAccessKeys, because the report does not name keys.
@@ -104,6 +105,7 @@ def records_of(report: Report, known_arns: Iterable[str]) -> list[CredentialReco
     for arn, row in report.rows.items():
         if row.is_root or arn in known:
             records.extend(_password_and_mfa(row))
+            records.extend(_certificates(row))
             if arn not in report.keys:
                 records.extend(_unnamed_keys(row))
     for arn, keys in report.keys.items():
@@ -123,6 +125,21 @@ def _password_and_mfa(row: Row) -> Iterable[CredentialRecord]:
         )
     if row.has("mfa_active"):
         yield CredentialRecord(row.arn, "mfa", "mfa")
+
+
+def _certificates(row: Row) -> Iterable[CredentialRecord]:
+    """X.509 certificates that sign requests to old interfaces of AWS. The report does not say when they were last used."""
+    for number in (1, 2):
+        created_at = row.at(f"cert_{number}_last_rotated")
+        is_active = row.has(f"cert_{number}_active")
+        if created_at or is_active:
+            yield CredentialRecord(
+                principal_external_id=row.arn,
+                kind="certificate",
+                external_id=f"certificate-{number}",
+                is_active=is_active,
+                created_at=created_at,
+            )
 
 
 def _unnamed_keys(row: Row) -> Iterable[CredentialRecord]:

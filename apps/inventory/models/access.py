@@ -278,8 +278,8 @@ class Assignment(models.Model):
 
 class CredentialQuerySet(models.QuerySet["Credential"]):
     def static(self) -> CredentialQuerySet:
-        """What opens AWS until somebody takes it away: keys and console passwords that work now. AWS does not say whether
-        a root user has a password, so only one that was used counts."""
+        """What opens AWS until somebody takes it away: keys, certificates and console passwords that work now. AWS does not
+        say whether a root user has a password, so only one that was used counts."""
         working = self.filter(ended_at=None, is_active=True, kind__in=STATIC)
         root = Principal.objects.filter(pk=OuterRef("principal"), kind=Principal.Kind.IAM_ROOT)
         return working.exclude(Exists(root), kind="password", last_used_at=None)
@@ -294,13 +294,15 @@ def is_stale(made_before: datetime, used_before: datetime) -> Q:
 
 
 class Credential(models.Model):
-    """A long-lived secret of a principal: a console password, an access key, an MFA device. Never the secret itself."""
+    """A long-lived secret of a principal: a console password, an access key, a signing certificate, an MFA device. Never
+    the secret itself."""
 
     class Kind(models.TextChoices):
         PASSWORD = "password", "Console password"
         ACCESS_KEY = "access_key", "Access key"
         MFA = "mfa", "MFA device"
         ROOT_KEY = "root_key", "Root access key"
+        CERTIFICATE = "certificate", "Signing certificate"
 
     principal = models.ForeignKey(Principal, models.CASCADE, related_name="credentials")
     kind = models.CharField(max_length=12, choices=Kind.choices)
@@ -331,4 +333,9 @@ class Credential(models.Model):
 
 
 # What lets somebody in until somebody takes it away.
-STATIC = (Credential.Kind.ACCESS_KEY, Credential.Kind.PASSWORD, Credential.Kind.ROOT_KEY)
+STATIC = (
+    Credential.Kind.ACCESS_KEY,
+    Credential.Kind.PASSWORD,
+    Credential.Kind.ROOT_KEY,
+    Credential.Kind.CERTIFICATE,
+)

@@ -20,7 +20,7 @@ from apps.inventory.views.common import account_asked, connections_of, freshness
 
 @require_safe
 def credentials(request: HttpRequest) -> HttpResponse:
-    """Every key and password that works now, the oldest first."""
+    """Every key, certificate and password that works now, the oldest first."""
     user, now = visitor(request), timezone.now()
     made_before, used_before = now - timedelta(days=settings.STALE_KEY_DAYS), now - timedelta(days=settings.UNUSED_DAYS)
     visible = Credential.objects.static()
