@@ -217,6 +217,7 @@ def test_an_entitlement_says_what_it_allows_and_why(cast):
     page = signed_in(cast["alice"]).get(page_of(f"Admin@{PROD}", Entitlement)).content.decode()
     assert "Can do everything in the account." in page
     assert "Because of this statement" in page
+    assert "policies of the organization (SCP, RCP) take away is not counted" in page
 
 
 def test_holders_name_the_group_they_hold_it_through(cast):
