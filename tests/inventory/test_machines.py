@@ -253,6 +253,34 @@ def test_a_condition_that_strangers_can_meet_is_no_limit(condition):
         assert "name no organization, account or network" in sign.evidence
 
 
+OURS = {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}
+
+
+@pytest.mark.parametrize(
+    ("keeps_out", "denial"),
+    [
+        (True, {"Condition": OURS}),
+        (True, {"Condition": {**OURS, "BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}}),
+        (True, {"Condition": {"StringNotEqualsIfExists": {"aws:PrincipalOrgID": "o-1"}}, "Action": "sts:*"}),
+        (True, {"Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::999900001111:role/x"}}}),
+        (True, {"Condition": {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}, "Principal": {"AWS": ["*"]}}),
+        (False, {"Condition": {**OURS, "Bool": {"aws:SecureTransport": "false"}}}),
+        (False, {"Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/x"}}}),
+        (False, {"Condition": {"StringNotLike": {"aws:PrincipalOrgID": ["o-1", "*"]}}}),
+        (False, {"Condition": {"ForAnyValue:StringNotLike": {"aws:PrincipalOrgPaths": "o-1/*"}}}),
+        (False, {"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}),
+        (False, {"Condition": {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}}),
+        (False, {"Condition": OURS, "Principal": {"AWS": "999900001111"}}),
+        (False, {"Condition": OURS, "Action": "sts:TagSession"}),
+        (False, {"Condition": OURS, "Effect": "Allow"}),
+    ],
+)
+def test_a_denial_of_everybody_else_keeps_strangers_out(keeps_out, denial):
+    trust = role(allow("*"), {**allow("*"), "Effect": "Deny", **denial})
+    concerns = {concern for sign in classify(trust, [], {PROD}).signs for concern in sign.concerns}
+    assert concerns == (set() if keeps_out else {Concern.ANYBODY})
+
+
 def test_every_class_that_a_role_shows_is_kept_with_its_statement():
     signs = classify(
         role(

@@ -148,14 +148,17 @@ def _of_role(record: PrincipalRecord, known_accounts: Collection[str]) -> list[S
         sign._replace(statement=statement.sid or f"statement {statement.index + 1}")
         for statement in statements
         if trusts.lets_in(statement)
-        for sign in _signs(statement, record.account_id, known_accounts)
+        for sign in _signs(statement, statements, record.account_id, known_accounts)
     ]
     return signs or [Sign(Classification.CLOSED, "Its trust policy lets nobody assume it.")]
 
 
-def _signs(statement: Statement, account_id: str, known_accounts: Collection[str]) -> Iterator[Sign]:
+def _signs(
+    statement: Statement, beside: Sequence[Statement], account_id: str, known_accounts: Collection[str]
+) -> Iterator[Sign]:
+    """What one statement shows, among those `beside` it, which may forbid what it allows."""
     if "NotPrincipal" in statement.raw:
-        yield _of_anybody("Its trust policy names who may not assume it, so everybody else may", statement)
+        yield _of_anybody("Its trust policy names who may not assume it, so everybody else may", statement, beside)
     principals = statement.raw.get("Principal")
     if isinstance(principals, str):
         principals = {"AWS": principals}
@@ -166,7 +169,11 @@ def _signs(statement: Statement, account_id: str, known_accounts: Collection[str
     for provider in _listed(principals.get("Federated")):
         yield _of_federation(provider, statement)
     for named in _listed(principals.get("AWS")):
-        yield _of_aws(named, account_id, known_accounts, statement)
+        found = ACCOUNT_ID.match(named)
+        if found or UNIQUE_ID.match(named):
+            yield _of_aws(named, found, account_id, known_accounts, statement)
+        else:
+            yield _of_anybody("Its trust policy lets anybody in any AWS account assume it", statement, beside)
 
 
 def _of_service(service: str, statement: Statement) -> Sign:
@@ -266,13 +273,12 @@ def _about_audience(statement: Statement) -> list[Concern]:
     return [Concern.OTHER_AUDIENCE] if is_other else []
 
 
-def _of_aws(named: str, account_id: str, known_accounts: Collection[str], statement: Statement) -> Sign:
-    if UNIQUE_ID.match(named):
+def _of_aws(
+    named: str, found: re.Match[str] | None, account_id: str, known_accounts: Collection[str], statement: Statement
+) -> Sign:
+    if found is None:
         sentence = f"Its trust policy names {named}, a principal that was deleted."
         return Sign(Classification.ORPHAN, sentence, HIGH, (Concern.DELETED,))
-    found = ACCOUNT_ID.match(named)
-    if found is None:
-        return _of_anybody("Its trust policy lets anybody in any AWS account assume it", statement)
     is_whole = bool(WHOLE_ACCOUNT.match(named))
     if found[1] == account_id:
         who = "everybody whom the policies of its own account let" if is_whole else f"{named} of its own account"
@@ -286,8 +292,8 @@ def _of_aws(named: str, account_id: str, known_accounts: Collection[str], statem
     return Sign(Classification.THIRD_PARTY, sentence, HIGH, (Concern.NO_EXTERNAL_ID,) if is_open else ())
 
 
-def _of_anybody(sentence: str, statement: Statement) -> Sign:
-    if trusts.keeps_strangers_out(statement):
+def _of_anybody(sentence: str, statement: Statement, beside: Sequence[Statement]) -> Sign:
+    if trusts.keeps_strangers_out(statement, beside):
         return Sign(Classification.ANYBODY, f"{sentence} under conditions.", MEDIUM)
     none = " Its conditions name no organization, account or network." if statement.conditions else ""
     return Sign(Classification.ANYBODY, f"{sentence}.{none}", HIGH, (Concern.ANYBODY,))

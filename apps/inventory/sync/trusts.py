@@ -7,7 +7,7 @@ also true for a request that carries no such key (IAM user guide, "Condition ope
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 
 from apps.connectors.aws.policy.documents import Condition, Statement
@@ -72,17 +72,44 @@ KEEPING_OUT: dict[str, tuple[set[str], Callable[[str], bool]]] = {
     "aws:userid": (TEXTS, _is_of_a_principal),
     "aws:sourceip": ({"ipaddress"}, _is_a_network),
 }
+NEGATED = {
+    "stringnotequals": "stringequals",
+    "stringnotequalsignorecase": "stringequalsignorecase",
+    "stringnotlike": "stringlike",
+    "arnnotequals": "arnequals",
+    "arnnotlike": "arnlike",
+    "notipaddress": "ipaddress",
+}
+WAYS_IN = ("sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity")
 
 
-def keeps_strangers_out(statement: Statement) -> bool:
-    """Whether a condition surely limits who may come in to an organization, an account, a principal or a network."""
-    return any(map(_keeps_strangers_out, statement.conditions))
+def keeps_strangers_out(statement: Statement, denials: Iterable[Statement] = ()) -> bool:
+    """Whether who may come in is surely limited to an organization, an account, a principal or a network: by a condition of
+    the statement, or by one of the denials, which then forbids everybody else what the statement allows."""
+    asked = [action for action in WAYS_IN if statement.is_about(action)]
+    return any(
+        _is_narrow(one, one.operator.lower().removeprefix("foranyvalue:")) for one in statement.conditions
+    ) or any(_denies_strangers(denial) and all(map(denial.is_about, asked)) for denial in denials)
 
 
-def _keeps_strangers_out(condition: Condition) -> bool:
+def _denies_strangers(denial: Statement) -> bool:
+    """Whether all that it asks is true for everybody but those whom narrow conditions name."""
+    named = denial.raw.get("Principal")
+    listed = named.get("AWS") if isinstance(named, Mapping) else named
+    left = [one for one in denial.conditions if (one.key, one.values) != ("aws:principalisawsservice", ("false",))]
+    is_about_all = listed == "*" or (isinstance(listed, list) and "*" in listed)
+    return denial.effect == "Deny" and is_about_all and bool(left) and all(map(_is_narrow_negated, left))
+
+
+def _is_narrow_negated(condition: Condition) -> bool:
+    """`ForAnyValue:` is false for a request without the key, which then is not denied; the others are true for it."""
+    operator = condition.operator.lower().removeprefix("forallvalues:").removesuffix("ifexists")
+    return operator in NEGATED and _is_narrow(condition, NEGATED[operator])
+
+
+def _is_narrow(condition: Condition, operator: str) -> bool:
     operators, is_narrow = KEEPING_OUT.get(condition.key, (set(), bool))
-    is_meant = condition.operator.lower().removeprefix("foranyvalue:") in operators
-    return is_meant and bool(condition.values) and all(map(is_narrow, condition.values))
+    return operator in operators and bool(condition.values) and all(map(is_narrow, condition.values))
 
 
 def limits(statement: Statement, is_meant: Callable[[str], bool]) -> list[Limit]:
