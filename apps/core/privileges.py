@@ -183,7 +183,8 @@ TABLES: Mapping[str, Table] = {
     # Stops narrow. Differences are what comparisons found; people say what of it may stay for a time.
     "grants.Stop": {
         "web": f"{_may_set(*SAY_IT_MAY_GO)}, INSERT",
-        "worker": _may_set(*SAY_IT_MAY_GO, "lift_problem", "lifted_at", "lifted_by_id"),  # on two signatures
+        # On two signatures. The shell in a worker's environment orders one while the web is down.
+        "worker": f"{_may_set(*SAY_IT_MAY_GO, 'lift_problem', 'lifted_at', 'lifted_by_id')}, INSERT",
         "broker": READ,
         "ender": READ,
     },

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
+from django.core.management import call_command
 from django.db import transaction
 from django.db.utils import ProgrammingError
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.grants import provisioning
-from apps.grants.models import Drift, Exodus, Grant, Reconciliation, Scope, State, Stop, StopWrite
+from apps.grants.models import Drift, Exodus, Grant, Reconciliation, Scope, State, Stop, StopWrite, Warrant
 from apps.grants.provisioning.ender import Ender
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
@@ -54,6 +57,14 @@ def test_web_and_worker_can_stop_everything_between_them(acting: Acting, system:
     assert row.cleared_at is not None
 
 
+def test_the_shell_of_a_worker_stops_everything_while_the_web_is_down(acting: Acting, system: System) -> None:
+    erin, grant = UserFactory(administrator=True), system.active()
+    with acting("worker"):
+        call_command("revoke_all", "--yes", "--by", erin.email, "--reason", WHY, stdout=io.StringIO())
+    grant.refresh_from_db()
+    assert grant.state == State.REVOKED
+
+
 def test_a_web_process_cannot_say_that_a_stop_was_read_back_or_make_one_vanish(acting: Acting, system: System) -> None:
     system.active()
     stop = stops.order(scope=Scope.ALL, reason=WHY, by=UserFactory(administrator=True), step_up=PASSKEY)
@@ -77,6 +88,23 @@ def test_the_ender_can_do_its_work_and_lift_nothing(acting: Acting, system: Syst
         refused(lambda: StopWrite.objects.update(read_at=timezone.now()))
     assert AuditEvent.objects.get(event="grants.grant.ended_by_ender").actor_name == "the ender"
     assert not system.world.assignments
+
+
+def test_a_stolen_worker_keeps_the_ender_from_nothing_that_its_warrant_does_not_allow(
+    acting: Acting, system: System
+) -> None:
+    gone, later = system.active(), system.active(who=system.bob)
+    now = timezone.now()
+    far = now + timedelta(days=300)
+    with acting("worker"):
+        Grant.objects.filter(pk=gone.pk).update(
+            state=State.REVOKED, end_reason="done", revoked_at=now, receipt=[{"what": "It is gone, honestly."}]
+        )
+        Grant.objects.filter(pk=later.pk).update(ends_at=far, not_after=far, claimed_at=far)
+        refused(lambda: Warrant.objects.filter(grant=later).update(made_at=far))
+        refused(lambda: Warrant.objects.filter(grant=gone)._raw_delete("default"))
+    with time_machine.travel(now + timedelta(hours=3), tick=False), acting("ender"):
+        assert set(Ender().round().ended) == {gone.number, later.number}
 
 
 NEVER = datetime(2999, 1, 1, tzinfo=UTC)
