@@ -104,7 +104,7 @@ def hold(system: System) -> Iterator[Any]:
                 ):
                     try:
                         with web.transaction():
-                            web.execute(statement)  # type: ignore[arg-type]
+                            web.execute(statement)
                             taken.append(statement)
                     except psycopg.errors.InsufficientPrivilege:
                         continue

@@ -50,7 +50,9 @@ def note_denied(grants: Sequence[Grant], windows: Sequence[Window], proof: Proof
         if grant.promise.denies and window is not None and not window.is_open:
             denied.append(grant)
     with transaction.atomic():
-        fresh = Grant.objects.undenied().filter(pk__in=[grant.pk for grant in denied]).select_for_update(skip_locked=True)
+        fresh = (
+            Grant.objects.undenied().filter(pk__in=[grant.pk for grant in denied]).select_for_update(skip_locked=True)
+        )
         mine = set(fresh.values_list("pk", flat=True))
         Grant.objects.filter(pk__in=mine).update(denied_at=proof.read_at, receipt=appended([plain(proof)]))
         audit.record_all(
