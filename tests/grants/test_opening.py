@@ -254,8 +254,8 @@ def test_an_end_that_cannot_be_narrowed_now_is_tried_in_a_minute(system: System)
 
 
 def test_only_the_one_that_was_asked_about_is_said_to_be_narrowed(system: System) -> None:
-    grant, other = unnarrowed(system), system.active(system.bob)
-    Grant.objects.filter(pk=other.pk).update(narrowed_at=None, not_after=START + 2 * HOUR)
+    grant, other = system.active(), system.active(system.bob)
+    Grant.objects.update(narrowed_at=None, not_after=START + 2 * HOUR)
     provisioning.narrow(grant.pk)
     other.refresh_from_db()
     assert (other.narrowed_at, other.not_after) == (None, START + 2 * HOUR)
