@@ -27,9 +27,9 @@ def the_rules_say_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.grants.warrants.ask_rules_again", lambda *_: None)
 
 
-def extended(grant: Grant) -> Extension:
+def extended(grant: Grant, longer: timedelta = HOUR) -> Extension:
     """A decision, not carried out yet."""
-    return services.extend(grant, longer=HOUR, by=grant.requested_by, authority=YES)
+    return services.extend(grant, longer=longer, by=grant.requested_by, authority=YES)
 
 
 def carry_out(extension: Extension) -> Extension:
@@ -84,6 +84,22 @@ def test_nobody_elses_row_is_touched(system: System) -> None:
         carry_out(extension)
         assert Grant.objects.filter(pk=other.pk).values("ends_at", "not_after", "narrowed_at").get() == before
     assert extension.applied_at
+
+
+@pytest.mark.parametrize(("longer", "is_given"), [(HOUR, True), (6 * HOUR, False)])
+def test_a_worker_asks_the_rules_in_force_for_as_long_as_it_becomes(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch, longer: timedelta, is_given: bool
+) -> None:
+    """A row says that the rules give it for eight hours at once."""
+    grant = system.active()
+    extension = extended(grant, longer)
+    monkeypatch.undo()  # now they are asked
+    clock.move_to(START)
+    carry_out(extension)
+    assert (extension.applied_at is not None, extension.refused_at is not None) == (is_given, not is_given)
+    assert system.can_use(at=START + HOUR) is is_given
+    if not is_given:
+        assert told(grant, "grants.grant.warrant_refused") == {"problem": extension.problem}
 
 
 @pytest.mark.parametrize("operation", ["check", "enforce"])
