@@ -1,0 +1,202 @@
+"""The ender beside workers that lie and a database that has forgotten: it goes by warrants, by AWS, and by the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from apps.grants import ledger, provisioning, services
+from apps.grants.models import Drift, EndReason, Grant, Reconciliation, State, Warrant
+from apps.grants.provisioning import ender as module
+from apps.grants.provisioning.ender import Ender
+from apps.inventory.models import Assignment
+from tests.grants.system import YES, System
+
+LATE = timedelta(hours=1, minutes=3)  # after a grant of an hour should have ended
+
+
+@pytest.mark.parametrize("state", [State.PROVISIONING, State.ACTIVE, State.REVOKING])
+def test_a_row_that_says_later_than_its_warrant_is_not_believed(system: System, clock: Any, state: State) -> None:
+    grant = system.active()
+    clock.shift(timedelta(hours=2, minutes=33))
+    far = timezone.now() + timedelta(days=300)
+    reason = EndReason.DONE if state == State.REVOKING else ""
+    Grant.objects.filter(pk=grant.pk).update(
+        state=state, ends_at=far, not_after=far, claimed_at=far, created_at=far, revoking_at=far, end_reason=reason
+    )
+    assert Ender().round().ended == [grant.number]
+
+
+def test_what_was_begun_late_and_extended_has_all_its_time(system: System, clock: Any) -> None:
+    grant = system.issue()
+    clock.shift(timedelta(hours=1, minutes=14))
+    provisioning.provision(grant.pk)
+    for _ in range(2):
+        grant.refresh_from_db()
+        extension = services.extend(grant, longer=timedelta(hours=1), by=grant.requested_by, authority=YES)
+        provisioning.extend(extension.pk)
+    grant.refresh_from_db()
+    clock.move_to(grant.ends_at)
+    assert Ender().round().overdue == 0
+    clock.shift(timedelta(minutes=2))
+    assert Ender().round().ended == [grant.number]
+
+
+def test_an_extension_that_nobody_carried_out_gives_no_time(system: System, clock: Any) -> None:
+    grant = system.active()
+    services.extend(grant, longer=timedelta(hours=3), by=grant.requested_by, authority=YES)
+    clock.shift(timedelta(hours=2, minutes=33))
+    far = timezone.now() + timedelta(days=300)
+    Grant.objects.filter(pk=grant.pk).update(ends_at=far, not_after=far)
+    assert Ender().round().ended == [grant.number]
+
+
+@pytest.mark.parametrize("seconds", ["1e400", -5, None, 10**30, {"a": 1}, "9" * 20])
+def test_a_warrant_that_names_no_sensible_time_gives_none(system: System, clock: Any, seconds: Any) -> None:
+    grant, warrant = system.active(), system.active(who=system.bob).warrant
+    grant.warrant.delete()
+    spec = {**warrant.spec, "seconds": seconds}
+    facts = {"digest": warrant.digest, "requester": warrant.requester, "verdict": warrant.verdict}
+    Warrant.objects.create(grant=grant, spec=spec, **facts)
+    clock.shift(timedelta(minutes=33))
+    report = Ender().round()
+    assert (report.source, report.ended) == ("database", [grant.number])
+
+
+def test_a_row_that_lies_keeps_nothing_for_others(system: System, clock: Any) -> None:
+    first, liar = system.active(), system.active()
+    clock.shift(timedelta(hours=3))
+    far = timezone.now() + timedelta(days=300)
+    Grant.objects.filter(pk=liar.pk).update(ends_at=far, not_after=far)
+    assert Ender().round().ended == [first.number]
+
+
+@pytest.mark.parametrize("state", [State.REVOKED, State.CANCELLED, State.FAILED, State.PENDING])
+def test_what_is_said_to_be_gone_is_looked_at(system: System, clock: Any, state: State) -> None:
+    grant = system.active()
+    clock.shift(timedelta(hours=3))
+    Grant.objects.filter(pk=grant.pk).update(
+        state=state, end_reason=EndReason.DONE, revoked_at=timezone.now(), receipt=[{"what": "It is gone, honestly."}]
+    )
+    report = Ender().round()
+    assert (report.overdue, report.ended) == (0, [grant.number])
+    assert not system.world.assignments
+
+
+def test_of_what_is_said_to_be_gone_few_are_looked_at_and_each_has_its_turn(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSED_BATCH", 2)
+    for name in ("zoe", "yan", "xia"):
+        grant = system.active(who=system.person(name))
+        services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    system.run_clock()
+    ender = Ender()
+
+    def looks() -> int:
+        system.world.calls.clear()
+        assert ender.round().overdue == 0
+        return len(system.world.calls_of("look"))
+
+    assert [looks() for _ in range(3)] == [2, 1, 0]
+    clock.shift(module.CLOSED_AGAIN)
+    assert [looks() for _ in range(3)] == [2, 1, 0]
+    clock.shift(module.CLOSED_FOR + timedelta(hours=3))
+    assert looks() == 0
+
+
+def test_what_came_back_for_a_known_reason_stays(system: System, clock: Any) -> None:
+    """Ended grants of what is held again: by another grant, all the time, or as somebody said that it may stay."""
+    for who in (system.alice, system.bob, system.person("zoe")):
+        grant = system.active(who=who)
+        services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    system.run_clock()
+    system.active()
+    system.holds(system.bob, system.read)
+    system.world.assign("zoe", system.read.external_id)
+    drift = came_back(grant)
+    ender = Ender()
+    assert ender.round().ended == []
+    assert {who for who, _ in system.world.assignments} == {"alice", "bob", "zoe"}
+    drift.accepted_until = timezone.now() + timedelta(minutes=5)
+    drift.save()
+    clock.shift(timedelta(minutes=10))
+    assert ender.round().ended == [grant.number]
+
+
+def came_back(grant: Grant) -> Drift:
+    """A comparison found it, and somebody said that it may stay for an hour."""
+    now = timezone.now()
+    run = Reconciliation.objects.create(connection=grant.connection, started_at=now, next_at=now, beat_at=now)
+    return Drift.objects.create(
+        connection=grant.connection,
+        kind=Drift.Kind.RESURRECTED,
+        key="k",
+        grant=grant,
+        what="It came back.",
+        first_seen_at=now,
+        seen_at=now,
+        seen_in=run,
+        accepted_until=now + timedelta(hours=1),
+        accepted_by=grant.requested_by,
+        accepted_reason="It is needed.",
+    )
+
+
+def test_what_somebody_comes_to_need_while_we_wait_for_the_lock_stays(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.active()
+    clock.shift(LATE)
+    later = system.issue()
+
+    @contextmanager
+    def taken_by_a_worker(_: Any) -> Iterator[None]:
+        provisioning.provision(later.pk)
+        yield
+
+    monkeypatch.setattr(module, "_alone_if_possible", taken_by_a_worker)
+    assert Ender().round().ended == []
+    assert system.can_use()
+
+
+def test_a_row_that_breaks_stops_no_other(system: System, clock: Any) -> None:
+    broken, fine = system.active(), system.active(who=system.bob)
+    clock.shift(LATE)
+    Grant.objects.filter(pk=broken.pk).update(provisioner="nonsense")
+    report = Ender().round()
+    assert report.ended == [fine.number]
+    assert len(report.unproven) == 1
+
+
+# What the database forgot
+
+
+def test_what_only_the_ledger_remembers_is_ended(system: System, clock: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    lost, known = system.active(), system.active(who=system.bob)
+    ledger.write(path, timezone.now())
+    Grant.objects.filter(pk=lost.pk).delete()
+    assert Ender(path).round().ended == []
+    clock.shift(LATE)
+    assert set(Ender(path).round().ended) == {lost.number, known.number}
+
+
+def test_what_only_the_ledger_remembers_stays_while_a_grant_needs_it(
+    system: System, clock: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    lost = system.active()
+    ledger.write(path, timezone.now())
+    Grant.objects.filter(pk=lost.pk).delete()
+    Assignment.objects.all().delete()
+    clock.shift(LATE)
+    system.active()
+    assert Ender(path).round().ended == []
+    assert system.can_use()
