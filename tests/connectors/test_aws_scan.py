@@ -13,7 +13,10 @@ from apps.connectors.aws.connector import AwsConnector
 from apps.connectors.aws.reading import Reading
 from apps.connectors.base import AccountRecord, EntitlementRecord, PrincipalRecord, Scan
 from apps.connectors.errors import ConnectorError, Denied, Gone, Unproven
+from apps.inventory.models import Principal
 from apps.inventory.models.access import STATIC
+from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync.oddities import Oddities
 from tests.connectors.conftest import CONFIG, HUB, QUIET, READ, Org, Stubs, trust, whole
 
 ACCOUNT = AccountRecord("111122223333", "production")
@@ -191,8 +194,12 @@ def test_managers_and_scim_ownership_come_from_the_directory(stubs: Stubs) -> No
     list(identity_center._read_people(stubs.api, identity_center.Instance("arn", "d-1"), read))
     (alice,) = read.scan.principals
     assert (alice.manager_external_id, alice.department, alice.is_externally_owned) == ("u-2", "Ops", True)
-    assert alice.name.startswith("alice  xxx")
-    assert len(alice.name) == 256
+    odd = Oddities()
+    odd.kept([alice], Principal, ["idc_user"])
+    assert [*odd.names_cleaned.values(), *odd.names_cut.values()] == [1, 1]
+    name = as_rows.principal(alice, None)["name"]
+    assert name.startswith("alice xxx")
+    assert len(name) == 256
 
 
 def test_a_part_that_fails_makes_the_scan_incomplete_and_the_rest_is_kept(stubs: Stubs) -> None:

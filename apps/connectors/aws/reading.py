@@ -82,8 +82,8 @@ def _each_once(assignments: Sequence[AssignmentRecord]) -> list[AssignmentRecord
 
 
 def written(text: Any) -> str:
-    """A name exactly as somebody outside wrote it: what takes it in cleans, cuts and counts it."""
-    return str(text or "")
+    """A name as somebody outside wrote it, bounded and no more: the inventory cleans and cuts it, and counts what it cut."""
+    return str(text or "")[:LONGEST_DESCRIPTION]
 
 
 def name(text: Any) -> str:
