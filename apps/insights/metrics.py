@@ -73,7 +73,9 @@ def _standing(now: datetime) -> Iterator[Metric]:
         "Age of the removal of ours that is open longest; 0 when none is.",
         labels=["provisioner"],
     )
-    longest.add_metric(["all"], measures.age(measures.oldest(row.oldest_ending_at for row in rows), now).total_seconds())
+    longest.add_metric(
+        ["all"], measures.age(measures.oldest(row.oldest_ending_at for row in rows), now).total_seconds()
+    )
     for row in rows:
         longest.add_metric([row.provisioner], measures.age(row.oldest_ending_at, now).total_seconds())
     yield longest

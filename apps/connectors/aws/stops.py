@@ -1,10 +1,10 @@
 """The organization's stop: one service control policy that was deployed beforehand, attached to the organization's root.
 
-Attaching it is the whole stop: one call, and no administrator of a member account can undo it. Whom it denies is written in
-the policy itself; ours (deploy/aws/organization.yaml) names the roles of just-in-time access, so that other standing access,
-Gatehouse's own roles and break-glass go on. It does not bind the management account, nor service-linked roles (AWS
-Organizations user guide, "SCP evaluation"). The ender role may attach it and nobody in Gatehouse may take it off. Unverified
-live.
+Attaching it is the whole stop: one call, and no administrator of a member account can undo it. Whom it denies is written
+in the policy itself; ours (deploy/aws/organization.yaml) names the roles of just-in-time access, so that other standing
+access, Gatehouse's own roles and break-glass go on. It does not bind the management account, nor service-linked roles (AWS
+Organizations user guide, "SCP evaluation"). The ender role may attach it and nobody in Gatehouse may take it off.
+Unverified live.
 """
 
 from __future__ import annotations
