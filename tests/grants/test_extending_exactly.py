@@ -99,6 +99,7 @@ def test_a_worker_asks_the_rules_in_force_for_as_long_as_it_becomes(
     assert (extension.applied_at is not None, extension.refused_at is not None) == (is_given, not is_given)
     assert system.can_use(at=START + HOUR) is is_given
     if not is_given:
+        assert extension.problem == "By the rules in force this takes more than was given. Ask again."
         assert told(grant, "grants.grant.warrant_refused") == {"problem": extension.problem}
 
 

@@ -150,9 +150,7 @@ def test_the_holder_hears_ten_minutes_before_the_end_and_once(company: Company, 
     assert told("grants.grant.ending_soon") == {"Alice": ["Read in production ends at 10:00 UTC on 22 November"]}
 
 
-def test_everybody_hears_however_many_end_at_once(
-    company: Company, clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everybody_hears_however_many_end_at_once(company: Company, clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic, "BATCH", 1)
     active(company)
     company.active(company.bob, company.read)
