@@ -82,7 +82,7 @@ def _each_once(assignments: Sequence[AssignmentRecord]) -> list[AssignmentRecord
 
 
 def written(text: Any) -> str:
-    """A name as somebody outside wrote it, bounded and no more: the inventory cleans and cuts it, and counts what it cut."""
+    """A name as somebody outside wrote it, bounded and no more: the inventory cleans and cuts it, and counts that."""
     return str(text or "")[:LONGEST_DESCRIPTION]
 
 
