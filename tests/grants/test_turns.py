@@ -37,7 +37,9 @@ def row_of(grant: Grant) -> dict[str, Any]:
     return Grant.objects.values().get(pk=grant.pk)
 
 
-@pytest.mark.parametrize("change", [{"state": State.ACTIVE, "active_at": START}, {"attempt": 2}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"state": State.ACTIVE, "active_at": START}, {"attempt": 2}], ids=["moved on", "taken over"]
+)
 def test_a_turn_is_over_when_its_grant_moved_on_whatever_others_do(
     two: tuple[Grant, Grant], change: dict[str, Any]
 ) -> None:
