@@ -122,6 +122,17 @@ def test_a_removal_that_takes_long_is_asked_for_once(system: System, clock: Any)
     assert grant.removal_accepted_at == START
 
 
+def test_a_removal_that_did_not_happen_keeps_nobody_else_waiting(system: System) -> None:
+    grant = end(system.active())
+    system.world.script("close", fake.lies())
+    deprovision(grant)
+    assert (grant.state, grant.ticket, grant.sessions_until) == (State.REVOKING, {}, None)
+    other = system.active()
+    deprovision(grant)
+    assert (grant.state, system.can_use()) == (State.REVOKED, True)
+    assert other.number in said(grant)[-1]
+
+
 def test_what_was_asked_to_be_removed_is_read_back_whoever_claims_it_meanwhile(system: System) -> None:
     grant = end(system.active())
     system.world.script("close", fake.lost_response())
