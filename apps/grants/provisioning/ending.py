@@ -149,9 +149,9 @@ def _read_gone(turn: Turn) -> Proof:
 
 
 def _is_held_by_another(grant: Grant) -> bool:
-    """Whether another grant gives the same in an object of its own in AWS."""
-    mine = Grant.objects.filter(principal=grant.principal_id, entitlement=grant.entitlement_id, state=State.ACTIVE)
-    return mine.exclude(pk=grant.pk).exists()
+    """Whether another grant gives the same in an object of its own in AWS. This one is active no more."""
+    others = Grant.objects.filter(principal=grant.principal_id, entitlement=grant.entitlement_id, state=State.ACTIVE)
+    return others.exists()
 
 
 def _session_for(turn: Turn) -> timedelta | None:
