@@ -222,6 +222,16 @@ def test_sessions_are_counted_from_the_first_time_it_was_gone(system: System, cl
     ]
 
 
+def test_taking_it_out_of_the_shared_object_leaves_the_ends_of_others_in_it(system: System, clock: Any) -> None:
+    grant, other = end(system.active()), system.active(who=system.bob, duration=4 * HOUR)
+    deprovision(grant)
+    clock.shift(HOUR)
+    make_due()
+    provisioning.clear(grant.pk)
+    lines = system.world.guards[ACCOUNT]
+    assert {person: line.not_after for (person, _), line in lines.items()} == {"bob": other.ends_at}
+
+
 # ---- the inventory
 
 
