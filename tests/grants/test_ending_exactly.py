@@ -232,6 +232,17 @@ def test_taking_it_out_of_the_shared_object_leaves_the_ends_of_others_in_it(syst
     assert {person: line.not_after for (person, _), line in lines.items()} == {"bob": other.ends_at}
 
 
+def test_what_came_back_counts_as_being_removed_before_aws_has_answered(system: System, clock: Any) -> None:
+    grant = deprovision(end(system.active()))
+    system.world.assign("alice", system.read.external_id)
+    clock.shift(HOUR)
+    make_due()
+    system.world.script("close", fake.lost_request())
+    provisioning.clear(grant.pk)
+    grant.refresh_from_db()
+    assert grant.ticket["verb"] == "close"
+
+
 # ---- the inventory
 
 
