@@ -200,3 +200,17 @@ def test_what_only_the_ledger_remembers_stays_while_a_grant_needs_it(
     system.active()
     assert Ender(path).round().ended == []
     assert system.can_use()
+
+
+def test_an_older_ledgers_word_about_a_grant_that_the_database_knows_does_not_count(
+    system: System, clock: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    grant = system.active()
+    ledger.write(path, timezone.now())
+    extension = services.extend(grant, longer=timedelta(hours=1), by=grant.requested_by, authority=YES)
+    provisioning.extend(extension.pk)
+    clock.shift(LATE)
+    report = Ender(path).round()
+    assert (report.overdue, report.ended, report.unproven) == (0, [], {})
+    assert system.can_use()
