@@ -59,7 +59,7 @@ def _keep(rows: StopWriteQuerySet, **fields: Any) -> bool | None:
     not waited for."""
     try:
         with transaction.atomic():
-            mine = list(rows.select_for_update(of=("self",), nowait=True).values_list("pk", flat=True))
+            mine = list(rows.select_for_update(nowait=True).values_list("pk", flat=True))
             return bool(StopWrite.objects.filter(pk__in=mine).update(**fields))
     except OperationalError as error:
         if not is_held(error):
