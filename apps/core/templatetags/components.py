@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -51,7 +51,13 @@ EMPTY = mark_safe("")
 @register.simple_tag
 def icon(name: str, classes: str = "") -> SafeString:
     """A decorative icon of the sprite. A name outside static/icons.txt is a ValueError."""
-    return _icon(name, classes, static("dist/icons.svg"))
+    return _icon(name, classes, _sprite())
+
+
+@cache
+def _sprite() -> str:
+    """Where the icons are: the same for as long as a process lives, and asked for a hundred times a page."""
+    return static("dist/icons.svg")
 
 
 @lru_cache(maxsize=1024)
