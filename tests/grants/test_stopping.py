@@ -200,3 +200,60 @@ def test_an_object_that_no_grant_is_known_in_is_done(system: System, erin: User,
     system.active()
     row = write(stop)
     assert (row.read_at, row.proof) == (START, "No grant is known in this object any more.")
+
+
+# Lifting
+
+
+@pytest.fixture
+def frank(db: None) -> User:
+    return UserFactory(name="Frank", administrator=True)
+
+
+def test_a_lifted_stop_says_who_and_when_and_is_written_out_at_once(
+    system: System, erin: User, frank: User, clock: Any
+) -> None:
+    stop, other = (order(erin, Scope.ACCOUNT, subject=system.account) for _ in range(2))
+    lifting.propose(stop, erin)
+    lifting.second(stop, frank)
+    late = {"next_try_at": START + timedelta(days=1), "problem": "AWS was down.", "problem_count": 7}
+    StopWrite.objects.update(**late)
+    clock.shift(5 * SECOND)
+    Stop.objects.filter(pk=stop.pk).update(lift_problem="Not signed.")
+    provisioning.lift_stop(stop.pk)
+    stop.refresh_from_db()
+    assert (stop.lifted_at, stop.lifted_by, stop.lift_problem) == (START + 5 * SECOND, frank, "")
+    due = set(stop.writes.values_list("next_try_at", "problem", "problem_count"))
+    assert due == {(START + 5 * SECOND, "", 0)}
+    assert set(other.writes.values_list("problem", flat=True)) == {"AWS was down."}
+    data = told("grants.stop.lifted")
+    assert data == {"proposed_by": "Erin", "lifted_by": "Frank", "reason": lifting.FOUND}
+    assert AuditEvent.objects.get(event="grants.stop.lifted").subject == f"grants.stop:{stop.pk}"
+
+
+def test_a_lift_that_is_not_signed_has_to_be_said_anew(system: System, erin: User, frank: User) -> None:
+    stop, other = order(erin), order(erin, Scope.ACCOUNT, subject=system.account)
+    for one in (stop, other):
+        lifting.propose(one, erin)
+    lifting.second(stop, frank)
+    Stop.objects.filter(pk=stop.pk).update(lift_consent={"expires": "never", "assertion": {}})
+    provisioning.lift_stop(stop.pk)
+    stop.refresh_from_db()
+    other.refresh_from_db()
+    assert stop.is_in_force and stop.lift_problem
+    said = (stop.lift_proposed_at, stop.lift_proposed_by, stop.lift_asked_at, stop.lift_asked_by)
+    assert said == (None, None, None, None)
+    assert (stop.lift_proposal, stop.lift_consent) == ({}, {})
+    data = told("grants.stop.lift_refused")
+    assert data == {"proposed_by": "Erin", "asked_by": "Frank", "problem": stop.lift_problem}
+    assert AuditEvent.objects.get(event="grants.stop.lift_refused").subject == f"grants.stop:{stop.pk}"
+    assert other.lift_proposed_by == erin
+
+
+def test_only_the_stop_that_was_asked_about_is_lifted(system: System, erin: User, frank: User) -> None:
+    stop, other = order(erin), order(erin, Scope.ACCOUNT, subject=system.account)
+    for one in (stop, other):
+        lifting.propose(one, erin)
+        lifting.second(one, frank)
+    provisioning.lift_stop(other.pk)
+    assert list(Stop.objects.in_force()) == [stop]
