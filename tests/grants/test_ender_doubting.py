@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,60 @@ def test_of_what_is_said_to_be_gone_few_are_looked_at_and_each_has_its_turn(
         return len(system.world.calls_of("look"))
 
     assert [looks() for _ in range(3)] == [2, 1, 0]
+    clock.shift(module.LOOK_AGAIN)
+    assert looks() == 0
     clock.shift(module.CLOSED_AGAIN)
     assert [looks() for _ in range(3)] == [2, 1, 0]
     clock.shift(module.CLOSED_FOR + timedelta(hours=3))
     assert looks() == 0
+
+
+def test_what_is_overdue_and_found_gone_is_looked_at_again_soon(system: System, clock: Any) -> None:
+    system.active()
+    clock.shift(LATE)
+    system.world.assignments.clear()
+    ender = Ender()
+    assert ender.round().ended == []
+    clock.shift(module.LOOK_AGAIN)
+    system.world.calls.clear()
+    ender.round()
+    assert len(system.world.calls_of("look")) == 1
+
+
+def test_what_is_said_to_be_gone_is_listed_every_five_minutes(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[object] = []
+    monkeypatch.setattr(module, "_closed", lambda now: listed.append(now) or [])
+    ender = Ender()
+    for shift in (timedelta(0), module.CLOSED_LISTED - timedelta(seconds=1), timedelta(seconds=1)):
+        clock.shift(shift)
+        ender.round()
+    assert len(listed) == 2
+
+
+def test_nobody_else_keeps_or_explains_what_a_grant_has_for_itself_alone(system: System, clock: Any) -> None:
+    first = system.active()
+    system.active()
+    shared, now = ledger.entry_of(first), timezone.now()
+    assert module._is_kept(shared, now)
+    Assignment.objects.update(is_standing=True)
+    assert module._is_explained(shared, now)
+    alone = replace(shared, is_alone=True)
+    assert not module._is_kept(alone, now)
+    assert not module._is_explained(alone, now)
+
+
+@pytest.mark.parametrize(("minutes", "ends"), [(151, False), (153, True)])
+def test_a_row_that_lies_has_what_its_warrant_gives_and_two_minutes(
+    system: System, clock: Any, minutes: int, ends: bool
+) -> None:
+    """An hour in which it may begin, an hour to hold it, and a quarter of an hour more for each."""
+    grant = system.active()
+    far = timezone.now() + timedelta(days=300)
+    Grant.objects.filter(pk=grant.pk).update(ends_at=far, not_after=far)
+    clock.shift(timedelta(minutes=minutes))
+    assert bool(Ender().round().ended) is ends
 
 
 def test_what_came_back_for_a_known_reason_stays(system: System, clock: Any) -> None:

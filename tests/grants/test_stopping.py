@@ -240,7 +240,7 @@ def test_a_lift_that_is_not_signed_has_to_be_said_anew(system: System, erin: Use
     provisioning.lift_stop(stop.pk)
     stop.refresh_from_db()
     other.refresh_from_db()
-    assert stop.is_in_force and stop.lift_problem
+    assert stop.is_in_force and stop.lift_problem == "What was signed cannot be read."
     said = (stop.lift_proposed_at, stop.lift_proposed_by, stop.lift_asked_at, stop.lift_asked_by)
     assert said == (None, None, None, None)
     assert (stop.lift_proposal, stop.lift_consent) == ({}, {})
