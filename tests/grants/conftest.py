@@ -5,6 +5,14 @@ from tests.grants.system import START, System
 
 
 @pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited, in order; nobody really waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
     """A clock that stands still until a test moves it; nobody really sleeps."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)

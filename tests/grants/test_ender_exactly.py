@@ -29,14 +29,6 @@ LATE = START + HOUR + timedelta(minutes=2)  # when the workers should have ended
 
 
 @pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited, in order; nobody really waits."""
-    waited: list[float] = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
-
-
-@pytest.fixture
 def now(sleeps: list[float]) -> Iterator[Any]:
     with time_machine.travel(LATE, tick=False) as traveller:
         yield traveller

@@ -21,14 +21,6 @@ NOW = START + timedelta(microseconds=250_000)
 
 
 @pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited, in order; nobody really waits."""
-    waited: list[float] = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
-
-
-@pytest.fixture
 def world(sleeps: list[float]) -> Iterator[fake.World]:
     with small_world() as made, time_machine.travel(NOW, tick=False):
         yield made

@@ -129,32 +129,27 @@ def _password_and_mfa(row: Row) -> Iterable[CredentialRecord]:
 
 def _certificates(row: Row) -> Iterable[CredentialRecord]:
     """X.509 certificates that sign requests to old interfaces of AWS. The report does not say when they were last used."""
-    for number in (1, 2):
-        created_at = row.at(f"cert_{number}_last_rotated")
-        is_active = row.has(f"cert_{number}_active")
-        if created_at or is_active:
-            yield CredentialRecord(
-                principal_external_id=row.arn,
-                kind="certificate",
-                external_id=f"certificate-{number}",
-                is_active=is_active,
-                created_at=created_at,
-            )
+    return _numbered(row, "cert", kind="certificate", name="certificate")
 
 
 def _unnamed_keys(row: Row) -> Iterable[CredentialRecord]:
     """Keys that only the report knows: inactive ones, and those of the root."""
+    return _numbered(row, "access_key", kind="root_key" if row.is_root else "access_key", name="key")
+
+
+def _numbered(row: Row, column: str, *, kind: str, name: str) -> Iterable[CredentialRecord]:
+    """The two of a kind that the report has columns for."""
     for number in (1, 2):
-        created_at = row.at(f"access_key_{number}_last_rotated")
-        is_active = row.has(f"access_key_{number}_active")
+        created_at = row.at(f"{column}_{number}_last_rotated")
+        is_active = row.has(f"{column}_{number}_active")
         if created_at or is_active:
             yield CredentialRecord(
                 principal_external_id=row.arn,
-                kind="root_key" if row.is_root else "access_key",
-                external_id=f"key-{number}",
+                kind=kind,
+                external_id=f"{name}-{number}",
                 is_active=is_active,
                 created_at=created_at,
-                last_used_at=row.at(f"access_key_{number}_last_used_date"),
+                last_used_at=row.at(f"{column}_{number}_last_used_date"),
             )
 
 

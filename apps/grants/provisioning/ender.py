@@ -118,7 +118,7 @@ class Ender:
         if entries is None:
             return Report("nothing")
         overdue = {entry.reference: entry for entry in overdue_of(entries, now)}
-        self._know(*sorted(overdue, key=lambda one: _over_at(overdue[one], now)))
+        self._know(*sorted(overdue, key=lambda one: _over_at(overdue[one])))
         report = Report("ledger", overdue=len(overdue))
         turn = self._whose_turn(list(self._tries), BATCH, now)
         self._go_through(report, {one: partial(overdue.__getitem__, one) for one in turn}, None)
@@ -243,8 +243,8 @@ def _is_overrun(entry: Entry, now: datetime) -> bool:
     return is_over or is_stuck
 
 
-def _over_at(entry: Entry, now: datetime) -> datetime:
-    return min((at for at in (entry.end, entry.revoking_at) if at is not None), default=now)
+def _over_at(entry: Entry) -> datetime:
+    return min(at for at in (entry.end, entry.revoking_at) if at is not None)  # what is overdue has one of them
 
 
 def _all_overdue(now: datetime) -> GrantQuerySet:

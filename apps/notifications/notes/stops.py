@@ -7,71 +7,36 @@ from collections.abc import Iterator
 from apps.audit.models import AuditEvent
 from apps.grants.models import Grant, Stop
 from apps.notifications.notes.base import Note, Teller, administrators, quoted, row, sentences
-from apps.users.models import User
 
 
 def ordered(event: AuditEvent) -> Iterator[Note]:
     """Also whoever ordered it: it could have been somebody else."""
-    stop = _stop(event)
-    if stop is None:
-        return
-    for user in _overseeing(stop):
-        yield Note(
-            to=user,
-            even_own=True,
-            title=f"{event.actor_name} stopped access: {stop.title}",
-            text=sentences(
-                quoted(stop.reason), f"{stop.count} grants end. See where AWS denies it, and where not yet."
-            ),
-            url=stop.get_absolute_url(),
-        )
+    if stop := _stop(event):
+        title = f"{event.actor_name} stopped access: {stop.title}"
+        said = f"{stop.count} grants end. See where AWS denies it, and where not yet."
+        yield from _notes(stop, title, quoted(stop.reason), said, even_own=True)
 
 
 def lift_proposed(event: AuditEvent) -> Iterator[Note]:
     """A second administrator is asked."""
     stop = _stop(event)
-    if stop is None or not stop.is_in_force:
-        return
-    for user in _overseeing(stop):
-        yield Note(
-            to=user,
-            title=f"{event.actor_name} proposes to lift {stop}",
-            text=sentences(quoted(stop.lift_reason), "It takes a second administrator."),
-            url=stop.get_absolute_url(),
-        )
+    if stop and stop.is_in_force:
+        title = f"{event.actor_name} proposes to lift {stop}"
+        yield from _notes(stop, title, quoted(stop.lift_reason), "It takes a second administrator.")
 
 
 def lifted(event: AuditEvent) -> Iterator[Note]:
-    stop = _stop(event)
-    if stop is None:
-        return
-    for user in _overseeing(stop):
-        yield Note(
-            to=user,
-            title=f"{stop.lifted_by} lifted {stop}",
-            text=sentences(
-                quoted(stop.lift_reason), "New access can be asked for again. Nothing that ended came back."
-            ),
-            url=stop.get_absolute_url(),
-        )
+    if stop := _stop(event):
+        said = "New access can be asked for again. Nothing that ended came back."
+        yield from _notes(stop, f"{stop.lifted_by} lifted {stop}", quoted(stop.lift_reason), said)
 
 
 def lift_refused(event: AuditEvent) -> Iterator[Note]:
     """Somebody said that two administrators signed, and they did not."""
-    stop = _stop(event)
-    if stop is None:
-        return
-    for user in _overseeing(stop):
-        yield Note(
-            to=user,
-            even_own=True,
-            title=f"{stop} was not lifted: its signatures do not hold",
-            text=sentences(
-                str(event.data.get("problem", "")),
-                "Who signed is not who they are said to be, or signed something else. Look who it was.",
-            ),
-            url=stop.get_absolute_url(),
-        )
+    if stop := _stop(event):
+        title = f"{stop} was not lifted: its signatures do not hold"
+        said = "Who signed is not who they are said to be, or signed something else. Look who it was."
+        yield from _notes(stop, title, str(event.data.get("problem", "")), said, even_own=True)
 
 
 def ended_by_ender(event: AuditEvent) -> Iterator[Note]:
@@ -105,7 +70,9 @@ def _stop(event: AuditEvent) -> Stop | None:
     return row(event, Stop.objects.with_names())
 
 
-def _overseeing(stop: Stop) -> list[User]:
-    """Administrators, without the person whom the stop is about."""
+def _notes(stop: Stop, title: str, *said: str, even_own: bool = False) -> Iterator[Note]:
+    """For administrators, without the person whom the stop is about."""
     about = stop.identity.user_id if stop.identity else None
-    return [user for user in administrators() if user.pk != about]
+    for user in administrators():
+        if user.pk != about:
+            yield Note(to=user, even_own=even_own, title=title, text=sentences(*said), url=stop.get_absolute_url())
