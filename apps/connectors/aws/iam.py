@@ -43,9 +43,8 @@ TIER_PATH = "/jit/tier/"  # roles that a broker lets people into
 RESERVED_PATH = "/aws-reserved/"
 SERVICE_PATH = "/aws-service-role/"
 
-FURTHEST_END = timedelta(
-    hours=26
-)  # of a grant from now: the longest that a rule can give, what opening it takes, clocks
+# Of a grant, from now: the longest that a rule can give, what opening it takes, clocks that differ.
+FURTHEST_END = timedelta(hours=26)
 
 _OUR_SID = re.compile(r"(Allow|Deny)[0-9a-f]{12}")
 

@@ -87,9 +87,8 @@ def order(
         },
     )
     _wake(writes)  # before the removals that end_many enqueues: one write denies what they then clean up
-    end_many(
-        live, reason=EndReason.EMERGENCY, by=by, note=stop.number, skip_locked=True
-    )  # no word of why: holders read it
+    # The note has no word of why: holders read it.
+    end_many(live, reason=EndReason.EMERGENCY, by=by, note=stop.number, skip_locked=True)
     return stop
 
 
