@@ -15,7 +15,7 @@ from apps.inventory.models.holders import Identity, Principal
 class CorrelationQuerySet(models.QuerySet["Correlation"]):
     def present(self) -> CorrelationQuerySet:
         """About IAM users that are still there."""
-        return self.filter(principal__ended_at=None)
+        return self.filter(principal__kind=Principal.Kind.IAM_USER, principal__ended_at=None)
 
     def waiting(self, at: datetime | None = None) -> CorrelationQuerySet:
         """The queue: nobody said anything yet, or "not now" has run out."""

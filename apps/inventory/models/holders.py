@@ -212,7 +212,7 @@ class Identity(models.Model):
         """What it is in words: as a person said, else as AWS shows."""
         said = self.said
         value = (said.classification if said else "") or self.classification
-        return str(dict(Classification.choices).get(value, value))
+        return str(Classification(value).label) if value in Classification else value
 
     @property
     def answerer(self) -> Identity | None:
@@ -277,6 +277,7 @@ class Principal(models.Model):
             models.Index(
                 "connection", Upper("name"), condition=Q(ended_at=None, kind="iam_user"), name="principal_iam_user"
             ),
+            models.Index(fields=["id"], condition=Q(kind="iam_root"), name="principal_iam_root"),
             models.Index("connection", KeyTextTransform("unique_id", "attributes"), name="principal_by_unique_id"),
         ]
 
