@@ -99,6 +99,11 @@ def connections_of(user: User) -> list[Connection]:
     return [me.connection] if me else []
 
 
+def who(*paths: str) -> list[str]:
+    """For `only()`: what a list prints of the identities that it names, and of nobody it need load more."""
+    return [f"{path}__{name}" for path in paths for name in ("kind", "name", "ended_at")]
+
+
 def account_asked(request: HttpRequest) -> Resource | None:
     """The account that a list is narrowed to by `?account=`, if there is one that this user may look at."""
     key = key_of(request.GET.get("account", ""))

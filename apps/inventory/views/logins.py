@@ -21,9 +21,10 @@ from apps.inventory.models import Assignment, Correlation, Credential, Principal
 from apps.inventory.models.access import PRIVILEGED
 from apps.inventory.services.logins import MOST_AT_ONCE
 from apps.inventory.sync.correlation import RULES, Rule
-from apps.inventory.views.common import manager_only, part, refused, try_to, user_of
+from apps.inventory.views.common import manager_only, part, refused, try_to, user_of, who
 
 SHOWS = {"": "waiting", "later": "put_off", "decided": "decided"}
+OWN = "rule", "decision", "decided_at", "until", "note"
 SAID = {
     "person": "{principal} is a login of {whose}.",
     "machine": "{principal} is a machine.",
@@ -116,9 +117,12 @@ def _list(request: HttpRequest) -> dict[str, Any]:
         found = found.filter(principal__name__icontains=query)
     if request.GET.get("rule"):
         found = found.filter(rule=request.GET["rule"][:20])
-    held = Credential.objects.filter(ended_at=None, is_active=True).order_by("kind", "pk")
-    shown = found.select_related("principal__resource", "proposed", "person", "decided_by").prefetch_related(
-        Prefetch("principal__credentials", held, to_attr="held")
+    held = Credential.objects.filter(ended_at=None, is_active=True).order_by("kind", "pk").only("principal", "kind")
+    principal = "principal__name", "principal__resource__name", "principal__resource__external_id"
+    shown = (
+        found.select_related("principal__resource", "proposed", "person", "decided_by")
+        .only(*OWN, *principal, *who("proposed", "person"), "decided_by__name")
+        .prefetch_related(Prefetch("principal__credentials", held, to_attr="held"))
     )
     counts, proposing = _counts()
     return {
