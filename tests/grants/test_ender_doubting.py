@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.grants import ledger, provisioning, services
@@ -60,14 +61,19 @@ def test_an_extension_that_nobody_carried_out_gives_no_time(system: System, cloc
 
 @pytest.mark.parametrize("seconds", ["1e400", -5, None, 10**30, {"a": 1}, "9" * 20])
 def test_a_warrant_that_names_no_sensible_time_gives_none(system: System, clock: Any, seconds: Any) -> None:
-    grant, warrant = system.active(), system.active(who=system.bob).warrant
-    grant.warrant.delete()
-    spec = {**warrant.spec, "seconds": seconds}
-    facts = {"digest": warrant.digest, "requester": warrant.requester, "verdict": warrant.verdict}
-    Warrant.objects.create(grant=grant, spec=spec, **facts)
+    grant, _ = system.active(), system.active(who=system.bob)
+    warrant_for(grant, seconds)
     clock.shift(timedelta(minutes=33))
     report = Ender().round()
     assert (report.source, report.ended) == ("database", [grant.number])
+
+
+def warrant_for(grant: Grant, seconds: Any) -> None:
+    """Give it another one that allows it for so long."""
+    warrant = Warrant.objects.get(grant=grant)
+    warrant.delete()
+    facts = {"digest": warrant.digest, "requester": warrant.requester, "verdict": warrant.verdict}
+    Warrant.objects.create(grant=grant, spec={**warrant.spec, "seconds": seconds}, **facts)
 
 
 def test_a_row_that_lies_keeps_nothing_for_others(system: System, clock: Any) -> None:
@@ -138,6 +144,70 @@ def test_what_is_said_to_be_gone_is_listed_every_five_minutes(
     assert len(listed) == 2
 
 
+def test_what_is_overdue_does_not_wait_for_a_list_of_what_is_gone(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any) -> Any:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    grant = system.active()
+    clock.shift(LATE)
+    monkeypatch.setattr(module, "_closed", fail)
+    report = Ender().round()
+    assert (report.source, report.ended) == ("database", [grant.number])
+
+
+def test_what_was_allowed_for_a_month_is_looked_at_for_a_week_after_it(system: System, clock: Any) -> None:
+    grant, month = system.active(), timedelta(days=30)
+    warrant_for(grant, int(month.total_seconds()))
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    system.run_clock()
+    clock.shift(module.CLOSED_FOR + month - timedelta(minutes=1))
+    assert module._closed(timezone.now()) == [grant.reference]
+    clock.shift(timedelta(minutes=2))
+    assert module._closed(timezone.now()) == []
+
+
+def test_dated_policies_take_up_no_place_among_what_is_looked_at(system: System, clock: Any) -> None:
+    grant = system.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    system.run_clock()
+    assert module._closed(timezone.now()) == [grant.reference]
+    Grant.objects.filter(pk=grant.pk).update(provisioner="iam_timeboxed_policy")
+    assert module._closed(timezone.now()) == []
+
+
+def test_standing_access_that_is_removed_is_left_to_the_remover(system: System, clock: Any) -> None:
+    user = system.alice.identity.user  # type: ignore[union-attr]
+    found = services.remove_standing(system.holds(system.bob, system.read), by=user, reason="Not needed.")
+    clock.shift(LATE)
+    assert Ender().round().overdue == 0
+    assert found.state == State.REVOKING
+
+
+@pytest.mark.parametrize(
+    ("is_kept", "fields"),
+    [
+        (True, {}),
+        (True, {"state": State.PROVISIONING, "ticket": {"verb": "open"}}),
+        (False, {"state": State.PROVISIONING, "ticket": {}}),  # AWS was not asked yet
+        (False, {"state": State.PENDING}),
+        (False, {"state": State.REVOKING, "end_reason": EndReason.DONE}),
+    ],
+)
+def test_what_is_overdue_is_kept_by_what_else_is_open_for_the_same(
+    system: System, clock: Any, django_assert_num_queries: Any, is_kept: bool, fields: dict[str, Any]
+) -> None:
+    overdue, other = system.active(), system.active(duration=timedelta(hours=2))
+    elsewhere = ledger.entry_of(system.active(who=system.bob))
+    Grant.objects.filter(pk=other.pk).update(**fields)
+    clock.shift(LATE)
+    entry = ledger.entry_of(overdue)
+    with django_assert_num_queries(1):
+        assert module._is_kept(entry, timezone.now()) is is_kept
+    assert not module._is_kept(elsewhere, timezone.now())
+
+
 def test_nobody_else_keeps_or_explains_what_a_grant_has_for_itself_alone(system: System, clock: Any) -> None:
     first = system.active()
     system.active()
@@ -155,10 +225,11 @@ def test_a_row_that_lies_has_what_its_warrant_gives_and_two_minutes(
     system: System, clock: Any, minutes: int, ends: bool
 ) -> None:
     """An hour in which it may begin, an hour to hold it, and a quarter of an hour more for each."""
-    grant = system.active()
+    grant, pending = system.active(), system.issue(who=system.bob)
     far = timezone.now() + timedelta(days=300)
     Grant.objects.filter(pk=grant.pk).update(ends_at=far, not_after=far)
     clock.shift(timedelta(minutes=minutes))
+    assert module._closed(timezone.now()) == ([pending.reference] if ends else [])
     assert bool(Ender().round().ended) is ends
 
 
@@ -200,21 +271,27 @@ def came_back(grant: Grant) -> Drift:
     )
 
 
+@pytest.mark.parametrize("is_same", [True, False])
 def test_what_somebody_comes_to_need_while_we_wait_for_the_lock_stays(
-    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch, is_same: bool
 ) -> None:
-    system.active()
+    """By another grant, or by this one, to which a worker that holds the lock gives a later end."""
+    grant = system.active()
     clock.shift(LATE)
     later = system.issue()
 
     @contextmanager
     def taken_by_a_worker(_: Any) -> Iterator[None]:
-        provisioning.provision(later.pk)
+        if is_same:
+            end = timezone.now() + timedelta(minutes=20)
+            Grant.objects.filter(pk=grant.pk).update(ends_at=end, not_after=end)
+        else:
+            provisioning.provision(later.pk)
         yield
 
     monkeypatch.setattr(module, "_alone_if_possible", taken_by_a_worker)
     assert Ender().round().ended == []
-    assert system.can_use()
+    assert not system.world.calls_of("close")
 
 
 def test_a_row_that_breaks_stops_no_other(system: System, clock: Any) -> None:

@@ -272,17 +272,15 @@ def _closed(now: datetime) -> list[str]:
 
 
 def _rows(turn: Sequence[str]) -> GrantQuerySet:
-    rows = Grant.objects.with_names().select_related("principal__resource", "assignment")
-    return rows.filter(reference__in=turn)
+    return Grant.objects.with_names().select_related("principal__resource").filter(reference__in=turn)
 
 
 def _is_kept(entry: Entry, now: datetime) -> bool:
-    """Another grant needs the same access, is not over itself, and rests on a warrant: a row alone keeps nothing."""
+    """A grant needs the same access, is not over, and rests on a warrant: a row alone keeps nothing."""
     if entry.is_alone:
         return False
-    others = Grant.objects.filter(COMMITTED, **_pair_of(entry)).exclude(state=State.REVOKING)
-    others = others.exclude(reference=entry.reference).exclude(pk__in=_all_overdue(now).values("pk"))
-    return any(is_open(other) for other in others.with_names().select_related("warrant"))
+    held = Grant.objects.filter(COMMITTED, **_pair_of(entry)).exclude(pk__in=_all_overdue(now).values("pk"))
+    return any(is_open(grant) for grant in held.with_names().select_related("warrant"))
 
 
 def _is_explained(entry: Entry, now: datetime) -> bool:
