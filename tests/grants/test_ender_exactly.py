@@ -21,6 +21,7 @@ from apps.grants import ledger, services
 from apps.grants.models import EndReason, Grant, State
 from apps.grants.provisioning import ender as module
 from apps.grants.provisioning.ender import Ender, overdue_of
+from apps.inventory.models import Entitlement, Principal
 from tests.grants.lines import WORLD, entry, small_world
 from tests.grants.system import START, System
 
@@ -230,10 +231,17 @@ def test_a_removal_that_takes_longer_is_not_proven(ender: Ender, world: fake.Wor
     assert sleeps == [1, 2, 4, 8]
 
 
-def test_a_removal_that_failed_says_what_aws_said(ender: Ender, world: fake.World) -> None:
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (fake.fails_late("AWS had enough."), "alice holds Read AWS had enough."),
+        (fake.raises(Denied("")), "Denied"),  # it had no words
+    ],
+)
+def test_a_removal_that_failed_says_why(ender: Ender, world: fake.World, fault: Any, why: str) -> None:
     LINES.append(entry())
-    world.script("close", fake.fails_late("AWS had enough."))
-    assert ender.round_without_database().unproven == {"G-alice": "alice holds Read AWS had enough."}
+    world.script("close", fault)
+    assert ender.round_without_database().unproven == {"G-alice": why}
 
 
 # ---- with the database
@@ -253,8 +261,8 @@ def test_by_the_database_too_what_is_over_longest_is_ended_first(
     late, over = START + 9 * HOUR, START + HOUR
     clock.move_to(START + 2 * HOUR)
     run_late(
-        {"ends_at": over + 40 * SECOND, "not_after": over + 50 * SECOND},
-        {"ends_at": over + 60 * SECOND, "not_after": over + 30 * SECOND},
+        {"ends_at": over + 60 * SECOND, "not_after": over + 50 * SECOND},
+        {"ends_at": over + 30 * SECOND, "not_after": over + 60 * SECOND},
         {
             "state": State.REVOKING,
             "end_reason": "done",
@@ -269,7 +277,10 @@ def test_by_the_database_too_what_is_over_longest_is_ended_first(
 
 
 def test_a_batch_of_rows_is_one_query(system: System, django_assert_num_queries: Any) -> None:
+    """Also of those whose account is their holder's."""
     references = [grant.reference for grant in (system.active(), system.active(who=system.bob))]
+    Entitlement.objects.update(resource=None)
+    Principal.objects.update(resource=system.account)
     with django_assert_num_queries(1):
         entries = [ledger.entry_of(grant) for grant in module._rows(references)]
     assert {one.reference for one in entries} == set(references)
