@@ -48,7 +48,7 @@ def findings(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(owner=me)
     order = ("-closed_at", "-pk") if show == "closed" else ("-severity", "pk")
     context = {
-        "page": paging.page(rows.with_names(), request.GET, order=order),
+        "page": paging.page(rows.listed(), request.GET, order=order),
         "counts": _counts(visible.to_do(now)),
         "kinds": Finding.Kind.choices,
         "severities": Severity.choices,
