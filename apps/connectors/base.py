@@ -384,3 +384,19 @@ class Examiner(Protocol):
 
     def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
         """Read the shared object of `target` as the reader, and compare it with what `enforce` writes for `windows`."""
+
+
+@runtime_checkable
+class EndsTwice(Protocol):
+    """A provisioner that has the provider take its access away at the end, beside what the shared object denies then.
+
+    `enforce` writes that second end too, for its own target alone. It belongs to one pair, so here it is read and written
+    without the shared object: neither waits for the other, and no Deny depends on it.
+    """
+
+    def examine_second_end(self, window: Window) -> Examination:
+        """Read the second end of an open window as the reader, and compare it with what `enforce` writes. One that comes
+        earlier only narrows, and is no difference."""
+
+    def write_second_end(self, window: Window) -> Proof:
+        """Write the second end of an open window, and read it back. Raises `Unproven` when the read-back differs."""

@@ -24,10 +24,11 @@ from apps.connectors.fake_world import Fault, Line, Pair, world
 
 
 class FakeProvisioner(FakeRemover):
-    """Like `idc_assignment`: an assignment, ended by a dated Deny in a guard that all grants of an account share."""
+    """Like `idc_assignment`: an assignment, ended by a dated Deny in a guard that all grants of an account share, and once
+    more by a schedule of its own."""
 
     promise = Promise(
-        ends_by="A dated Deny in the fake system's guard ends it, whether or not Gatehouse runs.",
+        ends_by="A dated Deny in the fake system's guard ends it, then its scheduler, whether or not Gatehouse runs.",
         ends_early_by="The Deny's date moves into the past, then the assignment is deleted.",
         read_back_by="The guard, and the assignments.",
         survives="Nothing.",
@@ -64,6 +65,7 @@ class FakeProvisioner(FakeRemover):
         self._require_room(windows)
         lines = _lines(windows)
         read = self.world.write_lines("guard", target.account_id, lines, fault)
+        self._keep_second_end(target, windows, fault)
         self.world.end(call, fault)
         if read != lines:
             raise Unproven(f"The guard of account {target.account_id} is not what was written.")
@@ -90,6 +92,27 @@ class FakeProvisioner(FakeRemover):
         )
         return Examination(self._proof_of(target, found), weaker, stricter, differences=_differences(weaker, stricter))
 
+    def examine_second_end(self, window: Window) -> Examination:
+        call, fault = self.world.begin("examine_second_end", window.target)
+        pair = pair_of(window.target)
+        found = self.world.read_lines("second end", "|".join(pair), fault).get(pair)
+        self.world.end(call, fault)
+        is_late = found is None or found.ends > max(whole_second(window.not_after), self.world.now())
+        weaker = (window,) if is_late else ()
+        proof = Proof(f"The schedule for {window.target.principal_name} was read", self.world.now())
+        return Examination(proof, weaker, differences=_differences(weaker, ()))
+
+    def write_second_end(self, window: Window) -> Proof:
+        call, fault = self.world.begin("write_second_end", window.target)
+        if fault.error and not fault.happens:
+            raise fault.error
+        lines = _lines([window])
+        read = self.world.write_lines("second end", "|".join(pair_of(window.target)), lines, fault)
+        self.world.end(call, fault)
+        if read != lines:
+            raise Unproven(f"The schedule for {window.target.principal_name} is not what was written.")
+        return Proof(f"The scheduler ends it for {window.target.principal_name}", self.world.now(), _facts(lines))
+
     def open(self, target: Target) -> Ticket:
         call, fault = self.world.begin("open", target)
         if not (fault.error and not fault.happens):
@@ -111,6 +134,12 @@ class FakeProvisioner(FakeRemover):
     def _proof_of(self, target: Target, found: Mapping[Pair, Line]) -> Proof:
         what = f"The guard of account {target.account_id} was read: {len(found)} lines"
         return Proof(what, self.world.now(), _facts(found))
+
+    def _keep_second_end(self, target: Target, windows: Sequence[Window], fault: Fault) -> None:
+        """Of this target alone. While it is being ended it is left as it is."""
+        mine = [window for window in windows if pair_of(window.target) == pair_of(target)]
+        if all(window.is_open for window in mine):
+            self.world.write_lines("second end", "|".join(pair_of(target)), _lines(mine), fault)
 
     def _require_room(self, windows: Sequence[Window]) -> None:
         if len(windows) > self.world.guard_capacity:

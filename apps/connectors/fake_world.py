@@ -149,9 +149,9 @@ class World:
         self.assignments: dict[Pair, dict[str, Any]] = {}
         self.guards: dict[str, dict[Pair, Line]] = defaultdict(dict)  # account → what is denied from when
         self.policies: dict[str, dict[Pair, Line]] = defaultdict(dict)  # principal → its dated policy document
-        self.schedules: dict[str, dict[Pair, Line]] = defaultdict(
-            dict
-        )  # membership → when the system ends it by itself
+        self.schedules: dict[str, dict[Pair, Line]] = defaultdict(dict)  # membership → when the system ends it
+        # The same for an assignment. `can_use` never asks it: what the guard should deny may not hide behind it.
+        self.second_ends: dict[str, dict[Pair, Line]] = defaultdict(dict)
         self.unguarded_accounts: set[str] = set()  # accounts where nobody installed the guard
         self.is_stopped = False  # somebody threw the one switch that stops everybody
         self.guard_capacity = 27
@@ -356,7 +356,8 @@ class World:
         return record
 
     def _store(self, kind: str) -> dict[str, dict[Pair, Line]]:
-        return {"guard": self.guards, "policy": self.policies, "schedule": self.schedules}[kind]
+        stores = {"guard": self.guards, "policy": self.policies, "schedule": self.schedules}
+        return {**stores, "second end": self.second_ends}[kind]
 
     def _is_held(self, pair: Pair, at: datetime) -> bool:
         """Assigned, and not taken away by a schedule by then."""

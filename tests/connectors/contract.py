@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from apps.connectors.base import Proof, Provisioner, Remover, Target, Ticket, Window
+from apps.connectors.base import EndsTwice, Proof, Provisioner, Remover, Target, Ticket, Window
 from apps.connectors.errors import Refused
 
 START = datetime(2031, 3, 5, 9, 0, tzinfo=UTC)
@@ -207,6 +207,55 @@ class ProvisionerContract:
         assert proof.facts
         assert proof.read_at.tzinfo is not None
         assert bench.provisioner.look(bench.alice).proof.what
+
+
+class EndsTwiceContract:
+    """Beside what the shared object denies, each pair has an end of its own, which is compared and written by itself."""
+
+    def test_what_was_enforced_differs_in_nothing(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END), Window(bench.bob, END))
+        found = ender(bench).examine_second_end(Window(bench.alice, END))
+        assert found.is_enforced and found.differences == ()
+        assert found.proof.what
+
+    def test_what_was_never_written_shows_and_is_written(self, bench: Bench) -> None:
+        window = Window(bench.alice, END)
+        found = ender(bench).examine_second_end(window)
+        assert found.weaker == (window,) and found.differences
+        assert ender(bench).write_second_end(window).what
+        assert ender(bench).examine_second_end(window).differences == ()
+
+    def test_a_later_one_shows_and_is_brought_forward(self, bench: Bench) -> None:
+        window = Window(bench.alice, END)
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, END + SECOND)])
+        assert ender(bench).examine_second_end(window).weaker == (window,)
+        ender(bench).write_second_end(window)
+        assert ender(bench).examine_second_end(window).differences == ()
+        assert ender(bench).examine_second_end(Window(bench.alice, END - SECOND)).weaker
+
+    def test_an_earlier_one_only_narrows_and_is_no_difference(self, bench: Bench) -> None:
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, END - SECOND)])
+        assert ender(bench).examine_second_end(Window(bench.alice, END)).differences == ()
+
+    def test_writing_it_changes_neither_the_shared_object_nor_anybody_elses(self, bench: Bench) -> None:
+        opened(bench, Window(bench.alice, END), Window(bench.bob, END))
+        bench.provisioner.enforce(bench.bob, [Window(bench.alice, END), Window(bench.bob, END)])
+        ender(bench).write_second_end(Window(bench.alice, END + timedelta(hours=1)))
+        assert not bench.can_use(bench.alice, END)
+        assert ender(bench).examine_second_end(Window(bench.bob, END)).differences == ()
+
+    def test_while_it_is_being_ended_it_stays_and_goes_when_it_is_cleared(self, bench: Bench) -> None:
+        window = Window(bench.alice, END)
+        bench.provisioner.enforce(bench.alice, [window])
+        bench.provisioner.enforce(bench.alice, [Window(bench.alice, START, is_open=False)])
+        assert ender(bench).examine_second_end(window).differences == ()
+        bench.provisioner.enforce(bench.alice, [])
+        assert ender(bench).examine_second_end(window).weaker == (window,)
+
+
+def ender(bench: Bench) -> EndsTwice:
+    assert isinstance(bench.provisioner, EndsTwice)
+    return bench.provisioner
 
 
 class RemoverContract:

@@ -21,6 +21,7 @@ from tests.connectors.contract import (
     SECOND,
     START,
     Bench,
+    EndsTwiceContract,
     ProvisionerContract,
     RemoverBench,
     RemoverContract,
@@ -53,7 +54,7 @@ def copies_in(world: World) -> Callable[[Target], int]:
     return lambda target: int((target.principal_external_id, target.entitlement_external_id) in world.assignments)
 
 
-class TestFakeProvisioner(ProvisionerContract):
+class TestFakeProvisioner(ProvisionerContract, EndsTwiceContract):
     @pytest.fixture
     def bench(self, world: World) -> Bench:
         config = {"world": world.name}

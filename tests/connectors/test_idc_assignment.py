@@ -18,9 +18,9 @@ from apps.connectors.aws import session as aws_session
 from apps.connectors.aws.idc_assignment import IdcAssignment
 from apps.connectors.aws.policy.evaluator import Outcome, evaluate
 from apps.connectors.base import Target, Ticket, Window
-from apps.connectors.errors import Busy, Gone, Refused, Throttled, Unproven
+from apps.connectors.errors import Busy, Denied, Gone, Refused, Throttled, Unproven
 from tests.connectors.conftest import CONFIG, HUB, RESTING, Org, Stubs
-from tests.connectors.contract import END, SECOND, START, Bench, ProvisionerContract, settle
+from tests.connectors.contract import END, SECOND, START, Bench, EndsTwiceContract, ProvisionerContract, settle
 from tests.connectors.killing import KilledContract, deaths_of, dying
 from tests.connectors.scheduler import Scheduler
 
@@ -82,7 +82,7 @@ def crowd(base: Target, size: int = 40) -> Sequence[Window]:
     ]
 
 
-class TestIdcAssignment(ProvisionerContract, KilledContract):
+class TestIdcAssignment(ProvisionerContract, EndsTwiceContract, KilledContract):
     @pytest.fixture
     def bench(self, org: Org) -> Bench:
         org.add_guard()
@@ -159,15 +159,6 @@ def test_the_schedule_of_an_older_grant_does_not_end_a_newer_one(org: Org, alice
     assert org.assignments("Admin") == [org.people["alice"]]
 
 
-def test_while_it_is_being_ended_the_schedule_stays_and_goes_when_it_is_cleared(org: Org, alice: Target) -> None:
-    provisioner = IdcAssignment(CONFIG)
-    provisioner.enforce(alice, [Window(alice, END)])
-    provisioner.enforce(alice, [Window(alice, START, is_open=False)])
-    assert starts(org) == [END]
-    provisioner.enforce(alice, [])
-    assert starts(org) == []
-
-
 def test_enforcing_for_one_leaves_the_schedule_of_another(org: Org, alice: Target) -> None:
     bob, provisioner = real_target(org, "bob"), IdcAssignment(CONFIG)
     both = [Window(alice, END), Window(bob, END + SECOND)]
@@ -176,6 +167,48 @@ def test_enforcing_for_one_leaves_the_schedule_of_another(org: Org, alice: Targe
     assert sorted(starts(org)) == [END, END + SECOND]
     provisioner.enforce(bob, both[:1])
     assert starts(org) == [END]
+
+
+WRITTEN = ("GroupName", "Name", "ScheduleExpression", "FlexibleTimeWindow", "StartDate", "EndDate", "Target", "State")
+
+
+@pytest.mark.parametrize("tampered", ["gone", "disabled", "later", "another call", "over too soon"])
+def test_a_schedule_that_would_not_delete_the_assignment_shows_and_is_written_again(
+    org: Org, alice: Target, tampered: str
+) -> None:
+    provisioner, window = IdcAssignment(CONFIG), Window(alice, END)
+    provisioner.enforce(alice, [window])
+    provisioner.open(alice)
+    scheduler = Scheduler(org.aws, [HUB])
+    ((_, found),) = scheduler.stored()
+    kept = {name: found[name] for name in WRITTEN}
+    changes: dict[str, dict[str, Any]] = {
+        "disabled": {"State": "DISABLED"},
+        "later": {"StartDate": END + SECOND},
+        "another call": {"Target": {**kept["Target"], "Input": "{}"}},
+        "over too soon": {"EndDate": END},
+    }
+    client = scheduler.client(HUB, "scheduler")
+    if tampered == "gone":
+        client.delete_schedule(GroupName="jit", Name=kept["Name"])
+    else:
+        client.update_schedule(**{**kept, **changes[tampered]})
+    guarded = provisioner.examine(alice, [window])
+    assert guarded.differences == () and guarded.stricter == (), "the guard is judged without the schedule"
+    versions = org.iam(org.account_id).list_policy_versions
+    before = versions(PolicyArn=guard.arn_in(provisioner._reader, org.account_id))["Versions"]
+    assert provisioner.examine_second_end(window).weaker == (window,)
+    provisioner.write_second_end(window)
+    assert provisioner.examine_second_end(window).differences == ()
+    assert versions(PolicyArn=guard.arn_in(provisioner._reader, org.account_id))["Versions"] == before
+    scheduler.run(END)
+    assert org.assignments("Admin") == []
+
+
+def test_a_schedule_that_cannot_be_read_is_not_said_to_be_gone(stubs: Stubs) -> None:
+    stubs.refuse("scheduler", "get_schedule", "AccessDeniedException", 403)
+    with pytest.raises(Denied):
+        stubbed(stubs).examine_second_end(Window(target(), END))
 
 
 def test_ending_needs_no_scheduler(org: Org) -> None:

@@ -98,13 +98,7 @@ class GroupMembership:
         return self._bring_forward(ending, mine)
 
     def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
-        ending, mine = self._kind(target).ending(target), self._window_of(target, windows)
-        found = schedules.read(self._reader, ending)
-        proof = Proof(f"Schedule {ending.name} was read.", datetime.now(UTC), {"is_there": found is not None})
-        if mine is None or not mine.is_open:
-            return Examination(proof)
-        wrong = schedules.weaknesses(self._reader, ending, mine.not_after, found)
-        return Examination(proof, weaker=(mine,) if wrong else (), differences=wrong)
+        return schedules.examine(self._reader, self._kind(target).ending(target), self._window_of(target, windows))
 
     def open(self, target: Target) -> Ticket:
         """Reads first: a second membership would be one too many to take away."""

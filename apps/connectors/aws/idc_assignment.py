@@ -93,6 +93,12 @@ class IdcAssignment(AccountAssignment):
     def examine(self, target: Target, windows: Sequence[Window]) -> Examination:
         return examine_guard(self._reader, target, windows)
 
+    def examine_second_end(self, window: Window) -> Examination:
+        return schedules.examine(self._reader, self._ending(window.target), window)
+
+    def write_second_end(self, window: Window) -> Proof:
+        return schedules.write(self._reader, self._writer, self._ending(window.target), window.not_after)
+
     def open(self, target: Target) -> Ticket:
         """Reads first: Identity Center has no request token, so a second create would be a second request."""
         if self._is_present(target):
@@ -120,11 +126,13 @@ class IdcAssignment(AccountAssignment):
         mine = _window_of(target, windows)
         if guard.is_stop(target) or (mine and not mine.is_open):
             return None
-        names = self._facts(target)
-        ending = schedules.Ending(self._reader.hub_id, schedules.name_of("assignment", *names.values()), DELETE, names)
         if mine is None:
-            return schedules.remove(self._reader, self._writer, ending)
-        return schedules.write(self._reader, self._writer, ending, mine.not_after)
+            return schedules.remove(self._reader, self._writer, self._ending(target))
+        return self.write_second_end(mine)
+
+    def _ending(self, target: Target) -> schedules.Ending:
+        names = self._facts(target)
+        return schedules.Ending(self._reader.hub_id, schedules.name_of("assignment", *names.values()), DELETE, names)
 
     def _require_reachable(self, target: Target) -> None:
         """A delegated administrator cannot assign anything into the management account."""

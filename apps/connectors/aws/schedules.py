@@ -21,7 +21,7 @@ from typing import Any
 
 from apps.connectors.aws.guard import stamp
 from apps.connectors.aws.session import Api
-from apps.connectors.base import Proof, whole_second
+from apps.connectors.base import Examination, Proof, Window, whole_second
 from apps.connectors.errors import Gone, Refused, Unproven
 
 EVERY = "rate(15 minutes)"
@@ -112,6 +112,23 @@ def read(reader: Api, ending: Ending) -> dict[str, Any] | None:
         return reader.call(ending.account_id, "scheduler", "get_schedule", **_words(reader, ending))
     except Gone:
         return None
+
+
+def examine(reader: Api, ending: Ending, window: Window | None) -> Examination:
+    """The schedule of one window, as AWS shows it now. What is not open needs none."""
+    found = read(reader, ending)
+    start = (found or {}).get("StartDate")
+    facts = {
+        "account": ending.account_id,
+        "is_there": found is not None,
+        "state": (found or {}).get("State", ""),
+        "starts_at": stamp(start) if start else "",
+    }
+    proof = Proof(f"Schedule {ending.name} was read.", datetime.now(UTC), facts)
+    if window is None or not window.is_open:
+        return Examination(proof)
+    wrong = weaknesses(reader, ending, window.not_after, found)
+    return Examination(proof, weaker=(window,) if wrong else (), differences=wrong)
 
 
 def weaknesses(reader: Api, ending: Ending, at: datetime, found: Mapping[str, Any] | None) -> tuple[str, ...]:
