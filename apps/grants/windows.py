@@ -25,16 +25,22 @@ class _Held:
 
 
 def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant | None = None) -> list[Window]:
-    """The union of live grants for each (principal, entitlement), and a date in the past for those that ended. Read under
-    the object's lock, so that the last writer wrote the latest truth.
+    """What the object must say: what was `decided_in` it. Read under the object's lock, so that the last writer wrote the
+    latest truth.
 
-    `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object. Where a stop is in
-    force, and the object is a guard, it also denies what no row names. While the database may have forgotten something
-    the object keeps all that it denies in AWS, and nothing leaves it.
+    `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object. While the database may
+    have forgotten something the object keeps all that it denies in AWS, and nothing leaves it.
     """
     why_narrow = narrowing.reason()
     if why_narrow and without:
         raise narrowing.OnlyNarrowing(why_narrow)
+    windows = decided_in(shared_key, opening=opening, without=without)
+    return narrowing.strictest(_writer_of(shared_key, opening), windows) if why_narrow else windows
+
+
+def decided_in(shared_key: str, *, opening: Grant | None = None, without: Grant | None = None) -> list[Window]:
+    """What the rows alone say: the union of live grants for each (principal, entitlement), and a date in the past for those
+    that ended. Where a stop is in force, and the object is a guard, it also denies what no row names."""
     rows: dict[tuple[Any, ...], list[Grant]] = {}
     grants = Grant.objects.sharing(shared_key, opening).with_names().select_related("warrant").order_by("pk")
     for grant in grants:
@@ -43,14 +49,14 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
             rows.setdefault((grant.principal_id, grant.entitlement_id, own), []).append(grant)
     held = _held_by({grant.principal_id for grants in rows.values() for grant in grants})
     stopped = _stopped_in(shared_key)
-    windows = [*(_window(grants, held, stopped) for grants in rows.values()), *_stops_in(shared_key)]
-    return narrowing.strictest(_writer_of(shared_key, rows), windows) if why_narrow else windows
+    return [*(_window(grants, held, stopped) for grants in rows.values()), *_stops_in(shared_key)]
 
 
-def _writer_of(shared_key: str, rows: Mapping[Any, list[Grant]]) -> Provisioner | None:
+def _writer_of(shared_key: str, opening: Grant | None) -> Provisioner | None:
     """What writes the object; None when nothing is said in it."""
-    for grants in rows.values():
-        return provisioner_of(grants[0])
+    grant = Grant.objects.sharing(shared_key, opening).with_names().order_by("pk").first()
+    if grant:
+        return provisioner_of(grant)
     stop = StopWrite.objects.said_in(shared_key).first()
     return registry.provisioner(stop.connection.kind, stop.provisioner, stop.connection.config) if stop else None
 

@@ -148,9 +148,11 @@ class Drift(models.Model):
         TAMPERED = "tampered", "Tampered"
         RESURRECTED = "resurrected", "Came back"
         MISSING = "missing", "Missing"
+        UNSCHEDULED = "unscheduled", "Unscheduled"
         UNINTENDED = "unintended", "Unintended"
 
-    REPAIRED = (Kind.ROGUE, Kind.TAMPERED, Kind.RESURRECTED, Kind.MISSING)  # by itself, each of them by narrowing
+    # by itself, each of them by narrowing
+    REPAIRED = (Kind.ROGUE, Kind.TAMPERED, Kind.RESURRECTED, Kind.MISSING, Kind.UNSCHEDULED)
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="drifts")
     kind = models.CharField(max_length=12, choices=Kind.choices)

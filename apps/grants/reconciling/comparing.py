@@ -104,11 +104,12 @@ def compare(connection_id: int) -> Reconciliation:
     """
     from apps.grants.reconciling.holdings import compare_ended, compare_held
     from apps.grants.reconciling.objects import compare_objects
+    from apps.grants.reconciling.second_ends import compare_second_ends
     from apps.grants.reconciling.strangers import compare_strangers
 
     comparison = Comparison(_begin(Connection.objects.get(pk=connection_id)))
     try:
-        for step in (compare_objects, compare_held, compare_ended, compare_strangers):
+        for step in (compare_objects, compare_second_ends, compare_held, compare_ended, compare_strangers):
             step(comparison)
     except Exception as error:
         comparison.problems.append(f"It broke off: {type(error).__name__}.")

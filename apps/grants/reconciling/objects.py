@@ -39,8 +39,8 @@ def _compare_object(comparison: Comparison, first: Grant) -> None:
         return
     with exclusive("shared", key), budget.purpose("grant"):  # removals may wait for this lock
         found = provisioner.examine(target, windows_of(key))
-        moving = _moving(key, comparison.now)
-    late = [window for window in found.weaker if _pair(window) not in moving]
+        moving = moving_in(key, comparison.now)
+    late = [window for window in found.weaker if pair_of(window) not in moving]
     if late or found.is_wider:
         _tell(comparison, first, found, is_critical=True)
     elif found.differences and not _only_moves(found, moving):
@@ -50,10 +50,10 @@ def _compare_object(comparison: Comparison, first: Grant) -> None:
 def _only_moves(found: Examination, moving: set[Pair]) -> bool:
     """Whether all of it is about grants whose own turn writes it in a moment."""
     touched = [*found.weaker, *found.stricter]
-    return bool(touched) and all(_pair(window) in moving for window in touched)
+    return bool(touched) and all(pair_of(window) in moving for window in touched)
 
 
-def _moving(key: str, now: datetime) -> set[Pair]:
+def moving_in(key: str, now: datetime) -> set[Pair]:
     """The pairs whose row and whose line in AWS may differ for a moment, because somebody is at it."""
     recently = now - SETTLE
     grants: GrantQuerySet = Grant.objects.filter(shared_key=key)
@@ -71,7 +71,8 @@ def _moving(key: str, now: datetime) -> set[Pair]:
     return set(rows.values_list("principal__external_id", "entitlement__external_id"))
 
 
-def _pair(window: Window) -> Pair:
+def pair_of(window: Window) -> Pair:
+    """Who it is about, and what, by the names that AWS has for them."""
     return window.target.principal_external_id, window.target.entitlement_external_id
 
 

@@ -10,21 +10,21 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget
-from apps.connectors.base import Proof
+from apps.connectors.base import EndsTwice, Proof
 from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
 from apps.grants import narrowing
 from apps.grants.models import Drift, Grant
 from apps.grants.provisioning.turns import BACKOFF_CAP, HANDOVER, Turn, plain, whole_now
-from apps.grants.windows import windows_of
+from apps.grants.windows import decided_in, window_for, windows_of
 
 logger = logging.getLogger(__name__)
 
 
 @budget.purpose("revoke")
 def repair(drift_id: int) -> None:
-    """Write what was decided about one difference: a shared object as the rows say, or a removal once more. Tried again
-    until AWS shows it."""
+    """Write what was decided about one difference: a shared object or a second end as the rows say, or a removal once more.
+    Tried again until AWS shows it."""
     now = timezone.now()
     mine = Drift.objects.unwritten(now).filter(pk=drift_id)
     if not mine.update(next_try_at=now + HANDOVER):
@@ -54,6 +54,19 @@ def _write_again(drift: Drift) -> Proof:
         return turn.provisioner.enforce(turn.target, windows)
 
 
+def _schedule_again(drift: Drift) -> Proof:
+    """The second end of one pair, and nothing else, from the rows as they are now: what the shared object denies does not
+    depend on it, so neither waits for the other."""
+    assert drift.grant is not None  # it is known by the grant that it ends
+    turn = Turn(Grant.objects.with_names().get(pk=drift.grant.pk))
+    key = turn.grant.shared_key
+    with exclusive("shared", key):
+        window = window_for(turn.target, decided_in(key))
+        if window is None or not window.is_open or not isinstance(turn.provisioner, EndsTwice):
+            return Proof("Nothing is open any more that this would end.", whole_now())
+        return turn.provisioner.write_second_end(window)
+
+
 def _remove_again(drift: Drift) -> Proof:
     """What came back goes again, denied first, by what removed it before."""
     assert drift.grant is not None  # what came back is known by the grant that it came with
@@ -79,4 +92,5 @@ def _remove_again(drift: Drift) -> Proof:
 _REPAIRS = {
     Drift.Kind.TAMPERED: _write_again,
     Drift.Kind.RESURRECTED: _remove_again,
+    Drift.Kind.UNSCHEDULED: _schedule_again,
 }

@@ -118,6 +118,7 @@ _REPAIRS: dict[Drift.Kind, Callable[[Drift], Grant | None]] = {
     Drift.Kind.ROGUE: _remove,
     Drift.Kind.RESURRECTED: _remove,
     Drift.Kind.MISSING: _end_missing,
+    Drift.Kind.UNSCHEDULED: _write_again,
 }
 
 
