@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from django.db import connection as database
 
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
-from apps.connectors.aws.policy.knocks import Knock
+from apps.connectors.aws.policy.knocks import ASSUME, Knock
 from apps.inventory.models import Assignment, Entitlement, Principal, Trust
 from apps.inventory.models import Knock as KnockRow
 from apps.inventory.models.access import AssignmentQuerySet
@@ -127,24 +127,45 @@ def _boundaries(principals: Sequence[Face]) -> dict[tuple[int | None, str], list
     return {(account, arn): [knocking.from_json(line, pk) for line in lines] for account, arn, pk, lines in found}
 
 
-def of_sets(sets: Mapping[int, tuple[str, str]]) -> dict[Node, steps.Holder]:
-    """Permission sets by key, as (name, account), whose holders act as a role that Identity Center made. One query. As far
-    as it takes to assume roles: what services they could make run something is left out, and so is which policy says what,
-    since most say the same, which is read once."""
+class Said(NamedTuple):
+    """What a permission set says about assuming roles. `asks`: the ARNs that it lets its holders try, as patterns."""
+
+    acts_as: str = ""
+    knocks: Sequence[Knock] = ()
+    boundary: Sequence[Knock] | None = None
+    asks: Sequence[str] = ()
+
+
+def said_by_sets(sets: Iterable[int]) -> dict[int, Said]:
+    """Of permission sets by key, those that say anything. One query. What services they could make run something is left
+    out, and so is which policy says what, since most say the same, which is read once."""
     with database.cursor() as cursor:
         cursor.execute(
-            """SELECT entitlement_id, acts_as, lines::text, boundary::text
-               FROM unnest(%s::bigint[]) pk JOIN inventory_knock ON entitlement_id = pk""",
+            """SELECT k.* FROM unnest(%s::bigint[]) pk CROSS JOIN LATERAL (
+                   SELECT entitlement_id, acts_as, lines::text, boundary::text FROM inventory_knock
+                   WHERE entitlement_id = pk AND (lines <> '[]' OR acts_as <> '' OR boundary IS NOT NULL) OFFSET 0
+               ) k""",
             [f"{{{','.join(map(str, sets))}}}"],  # as text, since psycopg takes long for thousands
         )
-        said = {pk: rest for pk, *rest in cursor.fetchall()}
-    read = cache(lambda stored: [knocking.from_json(line) for line in json.loads(stored)])
-    found: dict[Node, steps.Holder] = {}
-    for pk, (name, account) in sets.items():
-        acts_as, lines, boundary = said.get(pk, ("", "[]", None))
-        caller = trusts.of_permission_set(name, account, acts_as)
-        found["set", pk] = steps.Holder(caller, read(lines), None if boundary is None else read(boundary))
-    return found
+        rows = cursor.fetchall()
+    return {pk: _said(*row) for pk, *row in rows}
+
+
+def _said(acts_as: str, lines: str, boundary: str | None) -> Said:
+    knocks, asks = _read(lines)
+    return Said(acts_as, knocks, None if boundary is None else _read(boundary)[0], asks)
+
+
+@lru_cache(maxsize=1024)
+def _read(lines: str) -> tuple[tuple[Knock, ...], tuple[str, ...]]:
+    knocks = tuple(map(knocking.from_json, json.loads(lines)))
+    return knocks, tuple(knocking.asks(knocks, ASSUME))
+
+
+def as_holder(name: str, account: str, said: Said) -> steps.Holder:
+    """Whoever holds the permission set of that name in the account with that number: they act as a role that Identity
+    Center made."""
+    return steps.Holder(trusts.of_permission_set(name, account, said.acts_as), said.knocks, said.boundary)
 
 
 def of_set(entitlement: Entitlement, said: KnockRow | None) -> steps.Holder:

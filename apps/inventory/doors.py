@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from django.db import connection as database
 
 from apps.connectors.aws.policy import steps, trusts
+from apps.inventory.approaches import Circle
 from apps.inventory.callers import Face
 from apps.inventory.models.access import HEAVIEST_FIRST
 
@@ -30,7 +31,7 @@ _FIND = """
         SELECT DISTINCT t.resource_id IS DISTINCT FROM %(first)s::bigint AS is_away,
                array_position(%(weights)s::text[], t.privilege::text) AS weight, t.principal_id, t.resource_id
         FROM asked CROSS JOIN LATERAL (SELECT * FROM inventory_trust t WHERE t.keys && asked.keys OFFSET 0) t
-        WHERE (NOT is_account OR {reached}) AND (%(only)s::bigint IS NULL OR t.resource_id = %(only)s::bigint)
+        WHERE (NOT is_account OR {reached}) AND (%(only)s::bigint IS NULL OR t.resource_id = %(only)s::bigint) AND {leads}
     )
     SELECT p.id, p.name, p.external_id, coalesce(p.attributes ->> 'boundary', ''), r.id, r.name, r.external_id, t.keys,
            t.lines::text, t.is_fixed, t.privilege, t.privilege_reason
@@ -45,6 +46,12 @@ _FIND = """
     ORDER BY f.is_away, f.weight, f.principal_id
     LIMIT %(most)s
 """
+_LEADS = """(
+    t.resource_id = %(first)s::bigint OR t.arn = ANY(%(via)s::text[]) OR t.resource_id = ANY(ARRAY(
+        SELECT id FROM inventory_resource
+        WHERE connection_id = %(connection)s AND external_id = ANY(%(via_accounts)s::text[])
+    ))
+)"""
 
 
 class Role(NamedTuple):
@@ -82,9 +89,11 @@ def letting_in(
     first: int | None,
     only: int | None,
     most: int,
+    towards: Circle | None = None,
 ) -> list[Role]:
     """Roles that trust one of these names, or one of these accounts and have an ARN like one of `patterns`: those in the
-    account `first`, then the most powerful; with `only`, in that account alone."""
+    account `first`, then the most powerful; with `only`, in that account alone; with `towards`, those of that circle and of
+    the account `first` alone."""
     every = "*" in patterns or len(patterns) > MOST_PATTERNS
     params: dict[str, Any] = {
         "connection": connection,
@@ -95,9 +104,12 @@ def letting_in(
         "only": only,
         "weights": [str(weight) for weight in HEAVIEST_FIRST],
         "most": most,
+        "via": towards.arns if towards else [],
+        "via_accounts": [*towards.accounts] if towards else [],
     }
+    narrowed = {"reached": "true" if every else "t.arn ~ %(like)s", "leads": _LEADS if towards else "true"}
     with database.cursor() as cursor:
-        cursor.execute(_FIND.format(reached="true" if every else "t.arn ~ %(like)s"), params)
+        cursor.execute(_FIND.format(**narrowed), params)
         return [*map(Role._make, cursor.fetchall())]
 
 

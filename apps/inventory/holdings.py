@@ -3,13 +3,13 @@ those that a page prints are loaded as models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from django.db import connection as database
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
-from apps.inventory.models import Assignment, Identity, Path
+from apps.inventory.models import Assignment, Identity, Path, Resource
 from apps.inventory.models.access import DOCUMENTS
 
 _NOW = DateTimeTZRange()
@@ -33,7 +33,13 @@ _HELD = """
     FROM held h
     JOIN inventory_entitlement e ON e.id = h.entitlement_id
     LEFT JOIN inventory_resource r ON r.id = e.resource_id
+    {where}
     ORDER BY h.via_id NULLS FIRST, e.name, h.id
+"""
+_INSIDE = """
+    WHERE e.resource_id = %(account)s OR e.kind = 'permission_set' AND e.resource_id = ANY(ARRAY(
+        SELECT id FROM inventory_resource WHERE connection_id = %(connection)s AND external_id = ANY(%(others)s)
+    ))
 """
 
 
@@ -71,10 +77,19 @@ class Light(NamedTuple):
         return _NOW
 
 
-def light_paths_of(identity: Identity) -> list[Light]:
-    """Every path of `Assignment.objects.paths_of`, what is held directly first, by name. One query."""
+def light_paths_of(
+    identity: Identity, account: Resource | None = None, others: Collection[str] | None = None
+) -> list[Light]:
+    """Every path of `Assignment.objects.paths_of`, what is held directly first, by name. With `account` only those there,
+    and the permission sets in the accounts with the numbers `others`. One query."""
+    asked = {
+        "identity": identity.pk,
+        "account": account.pk if account else None,
+        "connection": identity.connection_id,
+        "others": [*(others or ())],
+    }
     with database.cursor() as cursor:
-        cursor.execute(_HELD, {"identity": identity.pk})
+        cursor.execute(_HELD.format(where=_INSIDE if account else ""), asked)
         return [*map(Light._make, cursor.fetchall())]
 
 

@@ -18,8 +18,9 @@ from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
 from apps.connectors.aws.policy.knocks import ASSUME
 from apps.core import words
-from apps.inventory import callers, doors, holdings
-from apps.inventory.callers import Node
+from apps.inventory import approaches, callers, doors, holdings
+from apps.inventory.approaches import Circle
+from apps.inventory.callers import Face, Node, Said
 from apps.inventory.doors import Role
 from apps.inventory.holdings import Light
 from apps.inventory.models import Entitlement, Identity, Principal, Resource
@@ -27,9 +28,10 @@ from apps.inventory.models.access import weight_of
 from apps.inventory.models.holders import CALLERS
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
-MOST_ROLES = 200  # that one level looks at, those in the account that is asked about first, then the most powerful
-MOST_PAIRS = 2_000  # of a holder and a role, compared at one level
-MOST_WALKED = 2_000  # chains that are looked at, wherever they lead
+MOST_STARTS = 500  # permission sets that are followed, those that say that a role may be assumed first
+MOST_ROLES = 200  # that are looked at, those in the account that is asked about first, then the most powerful
+MOST_PAIRS = 1_000  # of a holder and a role, compared
+MOST_WALKED = 1_000  # chains that are looked at, wherever they lead
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,41 @@ class Found:
 
 def find(identity: Identity, account: Resource | None = None, *, now: datetime | None = None) -> Found:
     """Every path of `identity` into `account`, or into all of them."""
-    search = _Search(identity, holdings.light_paths_of(identity), account, now or timezone.now())
+    search = _Search(identity, account, now or timezone.now())
     search.go()
     paths = sorted(search.paths(), key=lambda path: path.order)
     is_traced = hasattr(identity.connection, "tracing")
     return Found(paths, search.is_cut, is_traced, search.starts)
+
+
+class _Frontier:
+    """Who moves next, found by the names under which a trust could let them in."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, list[Node]] = defaultdict(list)
+        self.accounts: dict[str, list[Node]] = defaultdict(list)  # of those whose policies let them try
+        self.patterns: dict[str, None] = {}  # on what they may
+        self.account_of: dict[Node, str] = {}
+        self.asking: set[Node] = set()
+
+    def add(self, node: Node, account: str, names: Iterable[str], asks: Iterable[str]) -> None:
+        self.account_of[node] = account
+        for name in names:
+            if name == trusts.ANYBODY or "*" not in name:  # no trust names a part of a name
+                self.named[name].append(node)
+        if asks:
+            self.asking.add(node)
+            self.accounts[account].append(node)
+            self.patterns |= dict.fromkeys(asks)
+
+    def knocking_at(self, role: Role) -> Iterator[Node]:
+        """Those whom the role's trust could let in, each once: in another account only who may try."""
+        nodes = dict.fromkeys(
+            node for key in role.keys for by in (self.named, self.accounts) if key in by for node in by[key]
+        )
+        for node in nodes:
+            if node in self.asking or self.account_of[node] == role.account_id:
+                yield node
 
 
 @dataclass
@@ -196,77 +228,123 @@ class _Search:
     """One walk along trusts, from what an identity holds."""
 
     identity: Identity
-    held: Sequence[Light]
     account: Resource | None
     now: datetime
     is_cut: bool = False
+    roles: int = 0  # looked at so far
+    pairs: int = 0
+    held: Sequence[Light] = ()
+    circles: Sequence[Circle | None] = (None,) * DEPTH  # who can be on the way, by the steps that are left
     hops: dict[Node, list[Hop]] = field(default_factory=lambda: defaultdict(list))
     starts: dict[Node, list[Light | None]] = field(default_factory=lambda: defaultdict(list))
     names: dict[Node, str] = field(default_factory=dict)
+    holders: dict[Node, steps.Holder] = field(default_factory=dict)
+    sets: dict[int, tuple[str, str]] = field(default_factory=dict)
+    said: Mapping[int, Said] = field(default_factory=dict)
 
     def go(self) -> None:
         frontier = self.begin()
-        seen = {*frontier}
-        for level in range(DEPTH):
-            is_last = level == DEPTH - 1
-            reached = self.step(frontier, only_here=is_last)
+        seen = {*frontier.account_of}
+        for left in reversed(range(DEPTH)):
+            reached = self.step(frontier, left)
             fresh = [role for pk, role in reached.items() if ("principal", pk) not in seen]
-            if is_last or not fresh:
+            if not left or not fresh:
                 return
-            self.names |= {("principal", role.pk): role.name for role in fresh}
-            frontier = callers.of_principals([role.face for role in fresh])
-            seen |= {*frontier}
+            if self.roles == MOST_ROLES:
+                self.is_cut = True
+                return
+            frontier = self.of_principals([(role.face, role.name) for role in fresh])
+            seen |= {*frontier.account_of}
 
-    def begin(self) -> dict[Node, steps.Holder]:
+    def begin(self) -> _Frontier:
         """What the identity acts as: a role for each permission set it holds, and its own users and roles."""
-        sets: dict[int, tuple[str, str]] = {}
-        for path in self.held:
-            if path.kind == Entitlement.Kind.PERMISSION_SET and path.account_id:
-                self.starts["set", path.entitlement_id].append(path)
-                sets[path.entitlement_id] = (path.name, path.account_id)
+        if self.account:
+            self.circles = approaches.leading_to(self.account, DEPTH)
+        circle = self.circles[-1]
+        self.held = (
+            holdings.light_paths_of(self.identity, self.account, circle.every_account)
+            if circle
+            else holdings.light_paths_of(self.identity)
+        )
         mine = Principal.objects.present().filter(identity=self.identity, kind__in=CALLERS).exclude(resource=None)
         principals = list(mine.select_related("resource"))
         for principal in principals:
             self.starts["principal", principal.pk] = [None]
-        self.names |= {("set", pk): name for pk, (name, _) in sets.items()}
-        self.names |= {("principal", principal.pk): principal.name for principal in principals}
-        return {**callers.of_sets(sets), **callers.of_principals([*map(callers.face_of, principals)])}
+        frontier = self.of_principals([(callers.face_of(principal), principal.name) for principal in principals])
+        self.add_sets(frontier, circle)
+        return frontier
 
-    def step(self, frontier: Mapping[Node, steps.Holder], *, only_here: bool) -> dict[int, Role]:
-        """Note every hop from the frontier; returns the roles they lead to."""
-        named, accounts, patterns = _knockers(frontier)
-        by_key = {**named, **accounts}
+    def add_sets(self, frontier: _Frontier, circle: Circle | None) -> None:
+        """The permission sets that could lead anywhere: those that ask first, then the most powerful."""
+        weights: dict[int, int] = {}
+        for path in self.held:
+            if path.kind == Entitlement.Kind.PERMISSION_SET and path.account_id:
+                self.starts["set", path.entitlement_id].append(path)
+                named = trusts.set_key(path.name, path.account_id)
+                if circle is None or circle.has(path.account_id, [named]):
+                    self.sets[path.entitlement_id] = (path.name, path.account_id)
+                    weights[path.entitlement_id] = weight_of(path.privilege)
+        self.said = callers.said_by_sets(self.sets)
+        nothing = Said()
+        order = sorted(self.sets, key=lambda pk: (not self.said.get(pk, nothing).asks, weights[pk]))
+        self.is_cut |= len(order) > MOST_STARTS
+        for pk in order[:MOST_STARTS]:
+            name, account = self.sets[pk]
+            said = self.said.get(pk, nothing)
+            caller = trusts.of_permission_set(name, account, said.acts_as)
+            frontier.add(("set", pk), account, trusts.names_for(caller), said.asks)
+
+    def of_principals(self, faces: Sequence[tuple[Face, str]]) -> _Frontier:
+        frontier = _Frontier()
+        found = callers.of_principals([face for face, _ in faces])
+        self.holders |= found
+        self.names |= {("principal", face.pk): name for face, name in faces}
+        for node, holder in found.items():
+            asks = knocking.asks(holder.knocks, ASSUME)
+            frontier.add(node, holder.caller.account_id, trusts.names_for(holder.caller), asks)
+        return frontier
+
+    def holder(self, node: Node) -> steps.Holder:
+        """Of permission sets only those that are asked about are put together."""
+        if node not in self.holders:
+            self.names[node], account = self.sets[node[1]]
+            self.holders[node] = callers.as_holder(self.names[node], account, self.said.get(node[1], Said()))
+        return self.holders[node]
+
+    def step(self, frontier: _Frontier, left: int) -> dict[int, Role]:
+        """Note every hop from the frontier, after which so many are left; returns the roles they lead to."""
         reached: dict[int, Role] = {}
-        pairs = 0
-        for role in self.candidates(named, accounts, patterns, only_here=only_here):
-            for node in dict.fromkeys(node for key in role.keys for node in by_key.get(key, ())):
-                pairs += 1
-                if pairs > MOST_PAIRS:
+        for role in self.candidates(frontier, left):
+            target = role.target
+            for node in frontier.knocking_at(role):
+                self.pairs += 1
+                if self.pairs > MOST_PAIRS:
                     self.is_cut = True
                     return reached
-                holder = frontier[node]
-                step = steps.assume(holder, role.target, self.now)
+                holder = self.holder(node)
+                step = steps.assume(holder, target, self.now)
                 if step is not None:
                     self.hops[node].append(Hop(node, self.names[node], holder.caller.account_id, role, step))
                     reached[role.pk] = role
         return reached
 
-    def candidates(
-        self, named: Iterable[str], accounts: Iterable[str], patterns: Sequence[str], *, only_here: bool
-    ) -> list[Role]:
+    def candidates(self, frontier: _Frontier, left: int) -> list[Role]:
         """The roles that could let somebody of the frontier in, each once, at most so many."""
         here = self.account.pk if self.account else None
+        most = MOST_ROLES - self.roles
         found = doors.letting_in(
             self.identity.connection_id,
-            named=named,
-            accounts=accounts,
-            patterns=patterns,
+            named=frontier.named,
+            accounts=frontier.accounts,
+            patterns=[*frontier.patterns],
             first=here,
-            only=here if only_here else None,
-            most=MOST_ROLES + 1,
+            only=None if left else here,
+            most=most + 1,
+            towards=self.circles[left - 1] if left else None,
         )
-        self.is_cut |= len(found) > MOST_ROLES
-        return found[:MOST_ROLES]
+        self.is_cut |= len(found) > most
+        self.roles += min(len(found), most)
+        return found[:most]
 
     def paths(self) -> Iterator[AccessPath]:
         """All that is held where it is asked about, then all chains that lead there, the short ones first."""
@@ -296,21 +374,3 @@ class _Search:
                     longer.append(AccessPath(path.start, path.held, (*path.hops, hop)))
                     yield longer[-1]
             queue = longer
-
-
-def _knockers(
-    frontier: Mapping[Node, steps.Holder],
-) -> tuple[dict[str, list[Node]], dict[str, list[Node]], list[str]]:
-    """Who is found by which name; who by which account, since their policies let them try; and on what they may."""
-    named: dict[str, list[Node]] = defaultdict(list)
-    accounts: dict[str, list[Node]] = defaultdict(list)
-    patterns: dict[str, None] = {}
-    for node, holder in frontier.items():
-        for key in trusts.names_for(holder.caller):
-            if key == trusts.ANYBODY or "*" not in key:  # no trust names a part of a name
-                named[key].append(node)
-        asked = knocking.asks(holder.knocks, ASSUME)
-        if asked:
-            accounts[holder.caller.account_id].append(node)
-            patterns |= dict.fromkeys(asked)
-    return named, accounts, [*patterns]

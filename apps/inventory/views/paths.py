@@ -75,7 +75,8 @@ def paths(request: HttpRequest, pk: int) -> HttpResponse:
             "inventory/paths.html",
             {**context, "reached": reached[:MOST_SHOWN], "reached_count": len(reached)},
         )
-    chosen = found.by_key(request.GET.get("without", "")[:12])
+    asked = request.GET.get("without", "")[:12]
+    chosen = found.by_key(asked) if asked else None
     remaining = found.without(chosen) if chosen else None
     kept = {path.key for path in remaining.paths} if remaining else set()
     context |= {

@@ -135,7 +135,12 @@ def keys_of(lines: Iterable[Line], services: Iterable[str] = ()) -> list[str]:
 def names_for(caller: Caller) -> list[str]:
     """The keys under which a trust could let this caller in, without the one of its account."""
     own = [caller.arn, ANYBODY, f"session:{caller.account_id}:{caller.session_name}"]
-    return [*own, f"sso:{caller.account_id}:{caller.permission_set}"] if caller.permission_set else own
+    return [*own, set_key(caller.permission_set, caller.account_id)] if caller.permission_set else own
+
+
+def set_key(name: str, account_id: str) -> str:
+    """The key under which a trust names whoever holds a permission set, whatever the rest of its role's ARN is."""
+    return f"sso:{account_id}:{name}"
 
 
 def entries(lines: Sequence[Line], caller: Caller, now: datetime) -> list[Entry]:
@@ -193,7 +198,7 @@ def _keys(name: str) -> list[str]:
     if session := _SESSION.fullmatch(name):
         return [f"session:{session[2]}:{session[3]}"]
     if sso := _SSO_ROLE.fullmatch(name):
-        return [name, f"sso:{sso[1]}:{sso[2]}"]
+        return [name, set_key(sso[2], sso[1])]
     account = _ACCOUNT.fullmatch(name)
     return [account[1] if account else name]
 
