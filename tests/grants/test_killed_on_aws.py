@@ -14,8 +14,9 @@ import time_machine
 from django.utils import timezone
 
 from apps.connectors.base import Target
-from apps.grants import periodic, provisioning, services
-from apps.grants.models import EndReason, Extension, Grant, State
+from apps.grants import periodic, provisioning, reconciling, services
+from apps.grants.models import Drift, EndReason, Extension, Grant, Reconciliation, State
+from apps.grants.services import drift as deciding
 from apps.inventory.models import Connection
 from apps.users.models import User
 from tests.connectors import test_iam_jit_role as jit
@@ -28,6 +29,7 @@ from tests.connectors.conftest import (  # noqa: F401  fixtures
     org,
 )
 from tests.connectors.killing import Death, deaths_of, dying
+from tests.connectors.scheduler import Scheduler
 from tests.factories.inventory import ConnectionFactory, EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import YES, make_due
@@ -228,6 +230,46 @@ def test_killed_while_extending(desk: Desk) -> None:
         assert grant.ends_at == before + timedelta(minutes=5)
         assert desk.can_use(grant, grant.ends_at - timedelta(seconds=1)), f"not extended after dying {death}"
         assert not desk.can_use(grant, grant.ends_at)
+
+
+@pytest.mark.parametrize("case", [permission_set], indirect=True, ids=["permission_set"])
+def test_killed_while_a_schedule_that_somebody_deleted_is_written_again(desk: Desk, org: Org) -> None:  # noqa: F811
+    grant = desk.issue()
+    provisioning.provision(grant.pk)
+    long_ago = timezone.now() - timedelta(minutes=5)
+    Grant.objects.filter(pk=grant.pk).update(active_at=long_ago, narrowed_at=long_ago)
+    grant.refresh_from_db()
+    scheduler = Scheduler(org.aws, [HUB])
+    ((_, written),) = scheduler.stored()
+
+    def compare() -> Drift | None:
+        run = deciding.decide(reconciling.compare(desk.connection.pk))
+        assert run.state == Reconciliation.State.SETTLED, run.problems
+        return Drift.objects.open().filter(kind=Drift.Kind.UNSCHEDULED).first()
+
+    def deleted() -> Drift:
+        scheduler.client(HUB, "scheduler").delete_schedule(GroupName="jit", Name=written["Name"])
+        found = compare()
+        assert found and found.decided_at and found.grant == grant
+        return found
+
+    assert compare() is None  # the first one only reports
+    found = deleted()
+    deaths = every_death(lambda: reconciling.repair(found.pk))
+    assert {death.call for death in deaths} == {"scheduler:update_schedule", "scheduler:create_schedule"}
+    for death in (deaths[0], *(death for death in deaths if death.call.endswith("create_schedule"))):
+        drift = deleted()
+        with dying(death):
+            reconciling.repair(drift.pk)
+        if compare():  # it was not written, or nobody heard of it
+            Drift.objects.update(next_try_at=long_ago)
+            reconciling.repair(drift.pk)
+        ((_, again),) = scheduler.stored()
+        assert again["StartDate"] == written["StartDate"] == grant.ends_at.replace(microsecond=0), f"{death}"
+        assert desk.can_use(grant, timezone.now()), f"taken away by dying {death}"
+    assert compare() is None
+    scheduler.run(grant.ends_at)
+    assert org.assignments("Admin") == []
 
 
 def test_with_everything_of_ours_dead_it_ends_to_the_second(desk: Desk) -> None:
