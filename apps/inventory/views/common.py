@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from django.contrib import messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
@@ -147,16 +147,29 @@ class Holding:
     reason: Reason
 
 
-def reason_of(path: Path, reasons: dict[int, Reason]) -> Reason:
+class Row(Protocol):
+    """A path by its keys: the assignment's, and that of what would have to go for it to go."""
+
+    @property
+    def pk(self) -> int: ...
+    @property
+    def removable_id(self) -> int: ...
+    @property
+    def is_standing(self) -> bool: ...
+    @property
+    def is_ours(self) -> bool: ...
+
+
+def reason_of(path: Row, reasons: dict[int, Reason], *, is_baselined: bool) -> Reason:
     """Why this path is there: what an upper app says, or that it stood before Gatehouse came, or nobody knows."""
-    said = reasons.get(path.removable.pk) or reasons.get(path.assignment.pk)
+    said = reasons.get(path.removable_id) or reasons.get(path.pk)
     if said:
         return said
-    if path.assignment.entitlement.is_ours:
+    if path.is_ours:
         return OURS
-    if path.removable.is_standing and path.assignment.is_standing:
+    if path.is_standing:
         return STANDING
-    return UNINTENDED if path.assignment.connection.baselined_at else NOT_BASELINED
+    return UNINTENDED if is_baselined else NOT_BASELINED
 
 
 def part(request: HttpRequest, template: str, name: str) -> str:

@@ -86,7 +86,9 @@ def entitlement(request: HttpRequest, pk: int) -> HttpResponse:
         order = BY_NAME if count <= MOST_SORTED else AS_INDEXED
         context["page"] = paging.page(holders.with_names(), request.GET, order=order)
         reasons = extensions.reasons_for(context["page"].rows)
-        context["holders"] = [Holding(Path(one), reason_of(Path(one), reasons)) for one in context["page"].rows]
+        baselined = row.connection.baselined_at is not None
+        paths = [*map(Path, context["page"].rows)]
+        context["holders"] = [Holding(path, reason_of(path, reasons, is_baselined=baselined)) for path in paths]
         context["holder_count"] = count
         context["groups"] = list(
             Assignment.objects.open()

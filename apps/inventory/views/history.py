@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
 from apps.core import sheets
@@ -18,18 +20,20 @@ from apps.inventory import extensions, history, permissions
 from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
 from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
+from apps.inventory.models import Connection
 from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, user_of
 
 LAST_PAGE = 100_000
 GAP = timedelta(hours=36)  # readings further apart than this are worth a word
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
+class Row(NamedTuple):
+    """One line of the table. What is the same in many lines is written once: badges, and why it is there."""
 
     held: Held
     reason: Reason
+    why: str
+    risk: str
 
 
 @dataclass(frozen=True)
@@ -113,25 +117,38 @@ def _history(request: HttpRequest, row: history.Subject, listed: str) -> HttpRes
         "found": found,
         "change": change,
         "changes": [(name, name.title(), found.counts.get(name, 0)) for name in (BEGAN, ENDED, STAYED)],
-        "page": _page(request, _rows(found), number, shown),
+        "page": _page(request, _rows(found, row.connection), number, shown),
         "shown": shown,
     }
     return render(request, "inventory/history.html", context)
 
 
-def _rows(found: Found) -> list[Row]:
+def _rows(found: Found, connection: Connection) -> list[Row]:
     """Each path with why it was there, as far as anybody knows."""
-    assignments = {one.pk: one for held in found.rows for one in (held.path.assignment, held.path.removable)}
-    reasons = extensions.reasons_for(assignments.values())
-    return [Row(held, _reason(held, reasons)) for held in found.rows]
+    reasons = extensions.reasons_for({fact.pk: fact for held in found.rows for fact in held.facts()}.values())
+    why, risk = cache(_why), cache(_risk)
+    rows = []
+    for held in found.rows:
+        reason = _reason(held, reasons, connection)
+        rows.append(Row(held, reason, why(reason), risk(held.privilege, held.can_escalate, held.is_sensitive_read)))
+    return rows
 
 
-def _reason(held: Held, reasons: dict[int, Reason]) -> Reason:
+def _why(reason: Reason) -> str:
+    return render_to_string("inventory/why.html", {"reason": reason})
+
+
+def _risk(privilege: str, can_escalate: bool, is_sensitive_read: bool) -> str:
+    entitlement = {"privilege": privilege, "can_escalate": can_escalate, "is_sensitive_read": is_sensitive_read}
+    return render_to_string("inventory/risk.html", {"entitlement": entitlement})
+
+
+def _reason(held: Held, reasons: dict[int, Reason], connection: Connection) -> Reason:
     """Like for what is held now; but what ended before the baseline was never anybody's to decide about."""
-    baselined_at = held.path.assignment.connection.baselined_at
-    reason = reason_of(held.path, reasons)
-    if baselined_at and held.until and held.until <= baselined_at and held.path.removable.pk not in reasons:
-        return reason if held.path.assignment.entitlement.is_ours else NOT_BASELINED
+    baselined_at = connection.baselined_at
+    reason = reason_of(held, reasons, is_baselined=baselined_at is not None)
+    if baselined_at and held.until and held.until <= baselined_at and held.removable_id not in reasons:
+        return reason if held.is_ours else NOT_BASELINED
     return reason
 
 

@@ -105,7 +105,10 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
     reports = row.reports.present().order_by("name", "pk")
     context = {
         "identity": row,
-        "holdings": [Holding(path, reason_of(path, reasons)) for path in holdings.load(shown)],
+        "holdings": [
+            Holding(path, reason_of(path, reasons, is_baselined=row.connection.baselined_at is not None))
+            for path in holdings.load(shown)
+        ],
         "holding_count": len(held),
         "accounts": len({path.resource_id for path in paths} - {None}),
         "privileged": sum(path.privilege in PRIVILEGED for path in held),
