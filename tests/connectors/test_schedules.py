@@ -153,6 +153,38 @@ def test_a_schedule_that_reads_back_differently_is_unproven(stubs: Stubs, differ
         schedules.write(stubs.api, stubs.api, ENDING, AT)
 
 
+WEAK = {
+    "gone": None,
+    "disabled": {"State": "DISABLED"},
+    "later": {"StartDate": OTHER},
+    "over too soon": {"EndDate": AT},
+    "rarer": {"ScheduleExpression": "rate(1 days)"},
+    "another call": {"Target": {**TARGET, "Input": "{}"}},
+}
+AS_GOOD = {
+    "as it was written": {},
+    "earlier": {"StartDate": AT - timedelta(hours=1)},
+    "at once": {"StartDate": None},
+    "tried for longer": {"EndDate": None},
+    "described otherwise": {"Description": "Written by an older Gatehouse."},
+}
+
+
+@pytest.mark.parametrize(("changed", "is_weak"), [*((one, True) for one in WEAK), *((one, False) for one in AS_GOOD)])
+def test_only_what_would_not_end_it_in_time_is_a_weakness(stubs: Stubs, changed: str, is_weak: bool) -> None:
+    different = {**WEAK, **AS_GOOD}[changed]
+    found = None if different is None else shown(stubs, **different)
+    assert bool(schedules.weaknesses(stubs.api, ENDING, AT, found)) == is_weak
+
+
+def test_a_queue_that_was_set_up_since_is_no_weakness(stubs: Stubs) -> None:
+    found = shown(stubs)
+    queue = {"DeadLetterConfig": {"Arn": f"arn:aws:sqs:us-east-1:{HUB}:jit-dead"}}
+    assert not schedules.weaknesses(stubs.api, ENDING, AT, {**found, "Target": {**found["Target"], **queue}})
+    other = {**found["Target"], **queue, "RoleArn": TARGET["RoleArn"]}
+    assert schedules.weaknesses(stubs.api, ENDING, AT, {**found, "Target": other})
+
+
 def test_a_schedule_that_vanished_is_unproven(stubs: Stubs) -> None:
     stubs.answer("scheduler", "update_schedule", {"ScheduleArn": "arn:aws:scheduler:us-east-1:1:schedule/jit/x"})
     stubs.refuse("scheduler", "get_schedule", "ResourceNotFoundException", 404)
