@@ -11,15 +11,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging, words
-from apps.inventory import extensions, permissions, services
+from apps.inventory import extensions, inside, permissions, services
 from apps.inventory.forms import EnvironmentForm, OwnerForm
-from apps.inventory.models import Entitlement, Identity, Principal, Resource
+from apps.inventory.models import Entitlement, Resource
 from apps.inventory.models.access import PRIVILEGED, by_weight
 from apps.inventory.models.resources import ORGANIZATION, Environment
 from apps.inventory.views.common import (
     connections_of,
     freshness,
-    heaviest_first,
     manager_only,
     part,
     refused,
@@ -30,6 +29,7 @@ from apps.inventory.views.common import (
 )
 
 MOST_SHOWN = 15
+LONG = "documents", "privilege_statement"  # of an entitlement, and printed nowhere here
 
 
 @require_safe
@@ -60,13 +60,14 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
     """One account: what can be held there; for its owner, the machines inside and how it was read."""
     row = _load(request, pk)
     user = user_of(request)
-    here = Entitlement.objects.present().filter(resource=row, is_ours=False).select_related("group")
+    here = Entitlement.objects.present().filter(resource=row, is_ours=False)
+    counted = here.aggregate(all=Count("pk"), privileged=Count("pk", filter=Q(privilege__in=PRIVILEGED)))
     context: dict[str, Any] = {
         "account": row,
         "number": words.account_id(row.external_id),
-        "entitlements": list(here.order_by(by_weight("privilege"), "name", "pk")[:MOST_SHOWN]),
-        "entitlement_count": here.count(),
-        "privileged": here.filter(privilege__in=PRIVILEGED).count(),
+        "entitlements": list(here.defer(*LONG).order_by(by_weight("privilege"), "name", "pk")[:MOST_SHOWN]),
+        "entitlement_count": counted["all"],
+        "privileged": counted["privileged"],
         "tabs": extensions.tabs_of(request, row),
         "freshness": freshness([row.connection]),
         "is_confirmed": row.environment_source != ORGANIZATION,
@@ -79,12 +80,7 @@ def account(request: HttpRequest, pk: int) -> HttpResponse:
         ),
     }
     if context["can_view_contents"]:
-        inside = Principal.objects.filter(resource=row).values("identity")
-        machines = Identity.objects.present().machine().filter(pk__in=inside)
-        heaviest = heaviest_first(machines.select_related("owner", "successor", "correction"))
-        context["machines"] = list(heaviest[:MOST_SHOWN])
-        context["machine_count"] = machines.count()
-        context["unowned"] = machines.unowned().count()
+        context["machines"] = inside.machines_in(row, limit=MOST_SHOWN)
         context["scan"] = row.scans.order_by("-started_at").defer("would_end_rows").first()
     return render(request, "inventory/account.html", context)
 

@@ -121,13 +121,6 @@ def with_worst(identities: QuerySet[Identity]) -> QuerySet[Identity]:
     return identities.annotate(worst=Subquery(worst[:1]))
 
 
-def heaviest_first(identities: QuerySet[Identity]) -> QuerySet[Identity]:
-    """`with_worst`, in that order. Weighs everything that they hold: for the identities of one account, not for all."""
-    held = _held().annotate(weight=by_weight("entitlement__privilege"))
-    weight = Subquery(held.order_by("weight").values("weight")[:1])
-    return with_worst(identities).annotate(weight=weight).order_by("weight", "name", "pk")
-
-
 def _held() -> QuerySet[Assignment]:
     """What the identity of the outer query holds."""
     return Assignment.objects.open().filter(principal__identity=OuterRef("pk")).strangers_only()
