@@ -236,10 +236,14 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         """Who holds `entitlement` now: an assignment to it held directly, or a membership of a group that holds it (the
         row's own entitlement then names that group). One row for each removable path; a queryset, since a group can be
         large. Asks at once which groups those are, so that the rest is a walk in one index."""
-        held = self.model._default_manager.open().filter(entitlement=entitlement, principal__kind__in=GROUPS)
-        groups = list(held.values_list("principal_id", flat=True))
+        groups = list(self.model._default_manager.groups_holding(entitlement).values_list("principal_id", flat=True))
         memberships = Entitlement.objects.filter(group__in=groups).values_list("pk", flat=True)
         return self.open().filter(entitlement__in=[entitlement.pk, *memberships]).exclude(principal__in=groups)
+
+    def groups_holding(self, entitlement: Entitlement) -> AssignmentQuerySet:
+        """The groups that hold `entitlement` now. No group is a member of one, so that nobody looks among its members."""
+        held = self.open().filter(entitlement=entitlement, principal__kind__in=GROUPS)
+        return held.none() if entitlement.group_id else held
 
 
 # What paths need of the rows around them, and what they do not.

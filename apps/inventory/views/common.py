@@ -12,6 +12,7 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.utils import timezone
 
 from apps.inventory import permissions, services
@@ -163,6 +164,11 @@ def reason_of(path: Row, reasons: dict[int, Reason], *, is_baselined: bool) -> R
     if path.is_standing:
         return STANDING
     return UNINTENDED if is_baselined else NOT_BASELINED
+
+
+def why(reason: Reason) -> str:
+    """The badge that says so. Many lines of a list say the same."""
+    return render_to_string("inventory/why.html", {"reason": reason})
 
 
 def part(request: HttpRequest, template: str, name: str) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
 
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST, require_safe
@@ -12,12 +15,10 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.core import paging
 from apps.inventory import extensions, permissions
 from apps.inventory.forms import OwnerForm
-from apps.inventory.models import Assignment, Entitlement, Path
+from apps.inventory.models import Assignment, Entitlement, Principal
 from apps.inventory.models.access import Privilege, by_weight
-from apps.inventory.models.holders import GROUPS
 from apps.inventory.models.resources import Environment
 from apps.inventory.views.common import (
-    Holding,
     account_asked,
     connections_of,
     freshness,
@@ -27,11 +28,16 @@ from apps.inventory.views.common import (
     set_owner,
     user_of,
     visitor,
+    why,
 )
 
 MOST_BROUGHT = 50
 MOST_SORTED = 2000  # holders; more are shown in the order of an index, which costs the same for any number
 BY_NAME, AS_INDEXED = ("principal__name", "pk"), ("entitlement_id", "principal_id", "pk")
+# what is printed of what a group brings
+BROUGHT = [f"entitlement__{name}" for name in ("name", "privilege", "can_escalate", "is_sensitive_read")] + [
+    f"entitlement__resource__{name}" for name in ("name", "external_id")
+]
 SHORT_LINES = 25  # a longer statement is folded
 
 
@@ -81,29 +87,89 @@ def entitlement(request: HttpRequest, pk: int) -> HttpResponse:
         "owner_form": OwnerForm(initial={"owner": row.owner.email if row.owner else ""}, connection=row.connection),
     }
     if context["can_view_holders"]:
-        holders = Assignment.objects.holders_of(row)
-        count = holders.count()
-        order = BY_NAME if count <= MOST_SORTED else AS_INDEXED
-        context["page"] = paging.page(holders.with_names(), request.GET, order=order)
-        reasons = extensions.reasons_for(context["page"].rows)
-        baselined = row.connection.baselined_at is not None
-        paths = [*map(Path, context["page"].rows)]
-        context["holders"] = [Holding(path, reason_of(path, reasons, is_baselined=baselined)) for path in paths]
-        context["holder_count"] = count
-        context["groups"] = list(
-            Assignment.objects.open()
-            .filter(entitlement=row, principal__kind__in=GROUPS)
-            .select_related("principal")
-            .order_by("principal__name", "pk")[:MOST_BROUGHT]
-        )
+        context |= _holders(request, row)
     context["statement"] = _text(row.privilege_statement) if row.privilege_statement else ""
     context["statement_is_short"] = context["statement"].count("\n") < SHORT_LINES
     context["documents"] = [{"name": one["name"], "text": _text(one["document"])} for one in row.documents]
     if row.group:
-        brought = Assignment.objects.open().filter(principal=row.group).with_names()
-        context["brought"] = list(brought.order_by(by_weight("entitlement__privilege"), "pk")[:MOST_BROUGHT])
+        brought = Assignment.objects.open().filter(principal=row.group).select_related("entitlement__resource")
+        context["brought"] = list(
+            brought.only(*BROUGHT).order_by(by_weight("entitlement__privilege"), "pk")[:MOST_BROUGHT]
+        )
         context["brought_count"] = brought.count()
     return render(request, part(request, "inventory/entitlement.html", "holders"), context)
+
+
+class Holder(NamedTuple):
+    """Who holds it by one removable path: an assignment to it, or a membership of a group that holds it, which `what`
+    names. A plain row, with what a line prints."""
+
+    pk: int
+    principal_id: int
+    entitlement_id: int
+    is_standing: bool
+    since: datetime
+    what: str
+    is_ours: bool
+    login: str
+    login_kind: str
+    is_reserved: bool
+    identity_id: int | None
+    who: str | None
+    title: str | None
+    left_at: datetime | None
+
+    @property
+    def removable_id(self) -> int:
+        return self.pk
+
+    @property
+    def is_open(self) -> bool:
+        return True
+
+    @property
+    def period(self) -> DateTimeTZRange:
+        return DateTimeTZRange(self.since)
+
+    @property
+    def login_word(self) -> str:
+        return str(Principal.Kind(self.login_kind).label)
+
+
+COLUMNS = {
+    "pk": "pk",
+    "principal_id": "principal_id",
+    "entitlement_id": "entitlement_id",
+    "is_standing": "is_standing",
+    "period__startswith": "since",
+    "entitlement__name": "what",
+    "entitlement__is_ours": "is_ours",
+    "principal__name": "login",
+    "principal__kind": "login_kind",
+    "principal__is_reserved": "is_reserved",
+    "principal__identity": "identity_id",
+    "principal__identity__name": "who",
+    "principal__identity__title": "title",
+    "principal__identity__ended_at": "left_at",
+}
+
+
+def _holders(request: HttpRequest, row: Entitlement) -> dict[str, Any]:
+    """One page of them, how many there are, and the groups among them, whose members are told instead."""
+    holders = Assignment.objects.holders_of(row)
+    count = holders.count()
+    order = BY_NAME if count <= MOST_SORTED else AS_INDEXED
+    page = paging.page(holders.values(*COLUMNS), request.GET, order=order)
+    rows = [Holder(**{name: found[column] for column, name in COLUMNS.items()}) for found in page.rows]
+    reasons, told = extensions.reasons_for(rows), cache(why)
+    is_baselined = row.connection.baselined_at is not None
+    groups = Assignment.objects.groups_holding(row).select_related("principal").order_by("principal__name", "pk")
+    return {
+        "page": page,
+        "holders": [(one, told(reason_of(one, reasons, is_baselined=is_baselined))) for one in rows],
+        "holder_count": count,
+        "groups": list(groups[:MOST_BROUGHT]),
+    }
 
 
 @require_POST

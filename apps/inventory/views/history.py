@@ -21,7 +21,7 @@ from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
 from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
 from apps.inventory.models import Connection
-from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, user_of
+from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, user_of, why
 
 LAST_PAGE = 100_000
 GAP = timedelta(hours=36)  # readings further apart than this are worth a word
@@ -126,16 +126,12 @@ def _history(request: HttpRequest, row: history.Subject, listed: str) -> HttpRes
 def _rows(found: Found, connection: Connection) -> list[Row]:
     """Each path with why it was there, as far as anybody knows."""
     reasons = extensions.reasons_for({fact.pk: fact for held in found.rows for fact in held.facts()}.values())
-    why, risk = cache(_why), cache(_risk)
+    told, risk = cache(why), cache(_risk)
     rows = []
     for held in found.rows:
         reason = _reason(held, reasons, connection)
-        rows.append(Row(held, reason, why(reason), risk(held.privilege, held.can_escalate, held.is_sensitive_read)))
+        rows.append(Row(held, reason, told(reason), risk(held.privilege, held.can_escalate, held.is_sensitive_read)))
     return rows
-
-
-def _why(reason: Reason) -> str:
-    return render_to_string("inventory/why.html", {"reason": reason})
 
 
 def _risk(privilege: str, can_escalate: bool, is_sensitive_read: bool) -> str:
