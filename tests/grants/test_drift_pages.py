@@ -72,6 +72,20 @@ def test_what_is_missing_can_only_be_asked_for_again(compared: System, erin: Use
     assert f"{reverse('access:catalogue')}?q=Read" in detail
 
 
+def test_a_schedule_that_is_gone_is_told_by_its_own_name_and_by_whose_it_is(
+    compared: System, erin: User, clock
+) -> None:
+    grant = compared.active(duration=timedelta(hours=2))
+    clock.shift(timedelta(minutes=5))
+    compared.world.second_ends.clear()
+    compare(compared)
+    said = page(erin, kind="unscheduled")
+    assert f"at the end of {grant.number}" in said and "Being put right" in said
+    detail = page(erin, "drift:detail", only(Drift.Kind.UNSCHEDULED).pk)
+    assert "Unscheduled" in detail and grant.get_absolute_url() in detail
+    assert "Denies more" not in said + detail
+
+
 def test_hostile_names_are_only_text(compared: System, erin: User) -> None:
     compared.bob.name = "<script>alert(1)</script>"
     compared.bob.save()

@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from apps.connectors import fake_world as fake
 from apps.connectors.fake_world import Line
-from apps.grants import provisioning, reconciling, services
+from apps.grants import narrowing, provisioning, reconciling, services
 from apps.grants.models import Drift, EndReason, Grant, Reconciliation, State
 from apps.grants.services import drift as deciding
+from apps.grants.services import narrowing as trusting
 from tests.grants.system import ACCOUNT, System
 from tests.grants.test_drift import QUARTER, carry_out, compare, compared, known_administrator, only  # noqa: F401
 from tests.grants.test_narrowing import restore
@@ -297,10 +298,12 @@ def test_after_a_restore_the_rows_say_when_it_ends_and_the_guard_keeps_what_it_d
     """In AWS the guard denies Alice already: that is no reason to take the assignment away, and is kept."""
     pair = ("alice", compared.read.external_id)
     compared.world.guards[ACCOUNT][pair] = denied = Line(grant.created_at, True, False)
+    trusting.notice()
     restore()
     compare(compared)
     clock.shift(MINUTES)
     compare(compared)
+    assert narrowing.reason()
     assert not Drift.objects.filter(kind=Kind.UNSCHEDULED).exists()
     move(compared, HOURS)
     compare(compared)
