@@ -100,6 +100,11 @@ def test_what_a_service_does_for_somebody_is_not_their_own_need() -> None:
     assert not event.is_own
 
 
+def test_what_a_person_does_in_the_console_is_their_own_need() -> None:
+    event = parsed(userIdentity=session("deploy") | {"invokedBy": "signin.amazonaws.com"})
+    assert (event.is_own, event.invoked_by) == (True, "")
+
+
 def test_beginning_a_session_says_which_key_it_has_and_keeps_nothing_else_of_the_parameters() -> None:
     event = parsed(
         eventSource="sts.amazonaws.com",

@@ -37,6 +37,7 @@ _DENIED = re.compile(
     r"(?:Exception|Fault)?$"
 )
 _STARTS_SESSION = {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot"}
+_CONSOLE = "signin.amazonaws.com"  # a person at the console, which older records name as if it were a service
 _MAKES = {"CreateRole": "role", "CreateUser": "user", "CreateServiceLinkedRole": "role"}
 
 # What a change of access names, by service: ids and names alone, since other parameters can hold secrets.
@@ -64,7 +65,7 @@ def parse(document: Mapping[str, Any]) -> TrailEvent | None:
     asked, answered = _mapping(document.get("requestParameters")), _mapping(document.get("responseElements"))
     service = service_of(source)
     is_assume = name in _STARTS_SESSION and service == "sts"
-    invoked_by = _text(who.get("invokedBy"))
+    invoked_by = _text(who.get("invokedBy")).removeprefix(_CONSOLE)
     actor_id = _text(who.get("principalId"))
     actor_kind = _text(who.get("type"), 40) or ("AWSService" if invoked_by else "")
     made = _mapping(answered.get(_MAKES[name])) if name in _MAKES and service == "iam" else {}
