@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apps.grants.models import Grant
 from apps.inventory import paths as ways_in
-from apps.inventory.paths import AccessPath
+from apps.inventory.chains import AccessPath
 
 MOST_SAID = 50  # lines in a receipt; how many more there are is said
 

@@ -55,18 +55,21 @@ def face_of(principal: Principal) -> Face:
 # LATERAL and OFFSET 0: looks into indexes, whatever the planner expects of a list of keys.
 _SAID = """
     WITH held AS MATERIALIZED (
-        SELECT holder, a.entitlement_id, e.group_id
-        FROM unnest(%s::bigint[]) holder
+        SELECT holder, a.entitlement_id
+        FROM unnest(%(everybody)s::bigint[]) holder
         CROSS JOIN LATERAL (
             SELECT * FROM inventory_assignment a WHERE a.principal_id = holder AND upper_inf(a.period) OFFSET 0
         ) a
-        CROSS JOIN LATERAL (SELECT * FROM inventory_entitlement e WHERE e.id = a.entitlement_id OFFSET 0) e
     ), everything AS MATERIALIZED (
         SELECT holder, entitlement_id FROM held
         UNION ALL
-        SELECT held.holder, g.entitlement_id FROM held CROSS JOIN LATERAL (
-            SELECT * FROM inventory_assignment g WHERE g.principal_id = held.group_id AND upper_inf(g.period) OFFSET 0
+        SELECT held.holder, g.entitlement_id
+        FROM held
+        CROSS JOIN LATERAL (SELECT * FROM inventory_entitlement e WHERE e.id = held.entitlement_id OFFSET 0) e
+        CROSS JOIN LATERAL (
+            SELECT * FROM inventory_assignment g WHERE g.principal_id = e.group_id AND upper_inf(g.period) OFFSET 0
         ) g
+        WHERE held.holder = ANY(%(users)s::bigint[])
     )
     SELECT holder, k.entitlement_id, k.lines::text, k.runs
     FROM everything CROSS JOIN LATERAL (
@@ -82,7 +85,8 @@ def of_principals(principals: Sequence[Face]) -> dict[Node, steps.Holder]:
     runs: dict[int, set[str]] = defaultdict(set)
     read = cache(json.loads)
     with database.cursor() as cursor:
-        cursor.execute(_SAID, [f"{{{','.join(str(one.pk) for one in principals)}}}"])
+        everybody, users = ([one.pk for one in some] for some in (principals, filter(_is_user, principals)))
+        cursor.execute(_SAID, {"everybody": everybody, "users": users})
         for holder, entitlement, stored, actions in cursor.fetchall():
             lines[holder] += [knocking.from_json(line, entitlement) for line in read(stored)]
             runs[holder] |= {*actions}
@@ -97,6 +101,11 @@ def of_principals(principals: Sequence[Face]) -> dict[Node, steps.Holder]:
             runs=sorted(runs[one.pk]),
         )
     return found
+
+
+def _is_user(one: Face) -> bool:
+    """A role is in no group."""
+    return ":user/" in one.arn
 
 
 def held_by(principals: Sequence[int], rows: AssignmentQuerySet, *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -134,6 +143,9 @@ class Said(NamedTuple):
     knocks: Sequence[Knock] = ()
     boundary: Sequence[Knock] | None = None
     asks: Sequence[str] = ()
+
+
+NOTHING = Said()
 
 
 def said_by_sets(sets: Iterable[int]) -> dict[int, Said]:
@@ -177,3 +189,33 @@ def of_set(entitlement: Entitlement, said: KnockRow | None) -> steps.Holder:
     bounds = None if said.boundary is None else [knocking.from_json(line, entitlement.pk) for line in said.boundary]
     lines = [knocking.from_json(line, entitlement.pk) for line in said.lines]
     return steps.Holder(caller, lines, bounds, runs=said.runs)
+
+
+class Frontier:
+    """Who moves next, found by the names under which a trust could let them in."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, list[Node]] = defaultdict(list)
+        self.accounts: dict[str, list[Node]] = defaultdict(list)  # of those whose policies let them try
+        self.patterns: dict[str, None] = {}  # on what they may
+        self.account_of: dict[Node, str] = {}
+        self.asking: set[Node] = set()
+
+    def add(self, node: Node, account: str, names: Iterable[str], asks: Iterable[str]) -> None:
+        self.account_of[node] = account
+        for name in names:
+            if name == trusts.ANYBODY or "*" not in name:  # no trust names a part of a name
+                self.named[name].append(node)
+        if asks:
+            self.asking.add(node)
+            self.accounts[account].append(node)
+            self.patterns |= dict.fromkeys(asks)
+
+    def knocking_at(self, keys: Iterable[str], account: str) -> Iterator[Node]:
+        """Those whom a trust with these keys could let in, each once: from another account only who may try."""
+        nodes = dict.fromkeys(
+            node for key in keys for by in (self.named, self.accounts) if key in by for node in by[key]
+        )
+        for node in nodes:
+            if node in self.asking or self.account_of[node] == account:
+                yield node

@@ -15,8 +15,8 @@ from apps.grants import paths, permissions, services, story
 from apps.grants.models import LIVE, EndReason, Grant, State
 from apps.inventory import extensions
 from apps.inventory import permissions as inventory
+from apps.inventory.chains import AccessPath
 from apps.inventory.models.holders import Identity
-from apps.inventory.paths import AccessPath
 from apps.users.models import User
 
 # How often an open page looks at its grant again, in seconds; what is over does not change any more.

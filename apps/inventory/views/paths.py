@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
@@ -14,14 +15,13 @@ from django.views.decorators.http import require_safe
 from apps.core import paging, words
 from apps.inventory import extensions, permissions
 from apps.inventory import paths as ways_in
-from apps.inventory.holdings import Light
-from apps.inventory.models import Escalation, Identity, Tracing
-from apps.inventory.models.access import Privilege
-from apps.inventory.paths import AccessPath, Found
+from apps.inventory.chains import AccessPath
+from apps.inventory.models import Escalation, Identity, Resource, Tracing
+from apps.inventory.paths import Everywhere, Found
 from apps.inventory.views import ways
 from apps.inventory.views.common import account_asked, freshness, part, user_of
 
-MOST_SHOWN = 50
+MOST_SHOWN = 25  # of accounts or ways on one page
 MOST_ESCALATIONS = 20
 
 
@@ -30,19 +30,10 @@ class Line:
     """One path in the list: its steps for `{% access_path %}`, and whether it goes with the one that was chosen."""
 
     path: AccessPath
+    key: str
     steps: list[tuple[str, str]]
     is_gone: bool = False
     is_chosen: bool = False
-
-
-@dataclass(frozen=True)
-class Reached:
-    """One account that somebody gets into."""
-
-    pk: int
-    worst: AccessPath
-    count: int
-    by_role: int
 
 
 @require_safe
@@ -53,45 +44,75 @@ def paths(request: HttpRequest, pk: int) -> HttpResponse:
     account = account_asked(request)
     if request.GET.get("account") and (account is None or account.connection_id != identity.connection_id):
         raise Http404
-    found = ways_in.find(identity, account)
     tracing: Tracing | None = getattr(identity.connection, "tracing", None)
-    escalations = list(_escalations(identity, found)[: MOST_ESCALATIONS + 1])
     context = {
         "identity": identity,
         "account": account,
-        "found": found,
         "tracing": tracing,
         "notes": tracing.notes if tracing else [],
         "depth": ways_in.DEPTH,
         "tabs": extensions.tabs_of(request, identity),
         "freshness": freshness([identity.connection]),
-        "escalations": escalations[:MOST_ESCALATIONS],
-        "are_all_escalations": len(escalations) <= MOST_ESCALATIONS,
+        **(_into(request, identity, account) if account else _everywhere(request, identity)),
     }
-    if account is None:
-        reached = _reached(found.paths)
-        return render(
-            request,
-            "inventory/paths.html",
-            {**context, "reached": reached[:MOST_SHOWN], "reached_count": len(reached)},
-        )
+    return render(
+        request, part(request, "inventory/paths.html", "ways") if account else "inventory/paths.html", context
+    )
+
+
+def _everywhere(request: HttpRequest, identity: Identity) -> dict[str, object]:
+    """What the page shows of all accounts."""
+    found = ways_in.everywhere(identity)
+    reached = _window(request, found.accounts)
+    return {"found": found, "reached": reached, "reached_count": len(found.accounts), **_up(identity, found)}
+
+
+def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[str, object]:
+    """What it shows of one account, as it is or without one way."""
+    found = ways_in.find(identity, account)
     asked = request.GET.get("without", "")[:12]
     chosen = found.by_key(asked) if asked else None
     remaining = found.without(chosen) if chosen else None
     kept = {path.key for path in remaining.paths} if remaining else set()
-    context |= {
+    page = _window(request, found.paths)
+    lines = [
+        Line(path, path.key, _steps(identity, path), chosen is not None and path.key not in kept, path == chosen)
+        for path in page
+    ]
+    return {
+        "found": found,
         "picture": ways.draw(identity, account, remaining.paths if remaining else found.paths),
-        "lines": [
-            Line(path, _steps(identity, path), chosen is not None and path.key not in kept, path == chosen)
-            for path in found.paths[:MOST_SHOWN]
-        ],
+        "page": replace(page, rows=lines),
         "by_role": sum(bool(path.hops) for path in found.paths),
         "chosen": chosen,
         "remaining": remaining,
         "still_title": f"{len(kept)} way{'' if len(kept) == 1 else 's'} in remain{'s' if len(kept) == 1 else ''}",
         "number": words.account_id(account.external_id),
+        **_up(identity, found),
     }
-    return render(request, part(request, "inventory/paths.html", "ways"), context)
+
+
+def _up(identity: Identity, found: Found | Everywhere) -> dict[str, object]:
+    rows = list(_escalations(identity, found)[: MOST_ESCALATIONS + 1])
+    return {"escalations": rows[:MOST_ESCALATIONS], "are_all_escalations": len(rows) <= MOST_ESCALATIONS}
+
+
+def _window(request: HttpRequest, rows: Sequence[Any]) -> paging.Page:
+    """So many of the rows that were worked out, by the number of the page."""
+    asked = request.GET.get(paging.CURSOR, "")
+    number = min(int(asked), len(rows) // MOST_SHOWN) if asked.isdecimal() and len(asked) < 8 else 0
+    start = number * MOST_SHOWN
+
+    def beside(other: int) -> str:
+        query = request.GET.copy()
+        query[paging.CURSOR] = str(other)
+        return query.urlencode()
+
+    return paging.Page(
+        list(rows[start : start + MOST_SHOWN]),
+        next_url_params=beside(number + 1) if start + MOST_SHOWN < len(rows) else "",
+        previous_url_params=beside(number - 1) if number else "",
+    )
 
 
 @require_safe
@@ -115,14 +136,12 @@ def account_paths(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, part(request, "inventory/account_paths.html", "rows"), context)
 
 
-def _escalations(identity: Identity, found: Found) -> QuerySet[Escalation]:
+def _escalations(identity: Identity, found: Found | Everywhere) -> QuerySet[Escalation]:
     """What this identity can make of itself, as whom it is and with the permission sets that it holds."""
-    principals = [pk for kind, pk in found.starts if kind == "principal"]
-    sets = [pk for (kind, pk), held in found.starts.items() if kind == "set" and not _is_administrator(held[0])]
     mine = RawSQL(
         """SELECT id FROM inventory_escalation WHERE principal_id = ANY(%s::bigint[])
            UNION ALL SELECT id FROM inventory_escalation WHERE entitlement_id = ANY(%s::bigint[])""",
-        [f"{{{','.join(map(str, keys))}}}" for keys in (principals, sets)],
+        [f"{{{','.join(map(str, keys))}}}" for keys in found.acts_as],
     )
     rows = Escalation.objects.filter(pk__in=mine, connection=identity.connection_id)
     printed = rows.select_related("principal", "entitlement", "resource").only(
@@ -135,19 +154,6 @@ def _escalations(identity: Identity, found: Found) -> QuerySet[Escalation]:
         "resource__name",
     )
     return printed.order_by("steps", "is_conditional", "pk")
-
-
-def _is_administrator(held: Light | None) -> bool:
-    """Outright: there is nothing to make of oneself any more."""
-    return held is not None and held.privilege == Privilege.ADMIN and not held.can_escalate
-
-
-def _reached(found: Iterable[AccessPath]) -> list[Reached]:
-    """The accounts, those with the most powerful way in first."""
-    by_account: dict[int, list[AccessPath]] = {}
-    for path in found:
-        by_account.setdefault(path.resource_id or 0, []).append(path)
-    return [Reached(pk, rows[0], len(rows), sum(bool(path.hops) for path in rows)) for pk, rows in by_account.items()]
 
 
 def _steps(identity: Identity, path: AccessPath) -> list[tuple[str, str]]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from apps.core import words
+from apps.inventory.chains import AccessPath
 from apps.inventory.models import Identity, Resource
 from apps.inventory.models.access import PRIVILEGED
-from apps.inventory.paths import AccessPath
 from apps.inventory.views.pictures import GAP, HEIGHT, MOST_ROWS, TOP, Edge, Node, Picture, about, edge, middle
 
 WIDTH, BETWEEN = 158, 44
