@@ -20,6 +20,7 @@ from django.db.models import Max, Min, Q
 from django.utils import timezone
 
 from apps.inventory import statements
+from apps.inventory.lines import Place
 from apps.inventory.models import Connection, Entitlement, Principal
 from apps.inventory.statements import Subject
 
@@ -76,13 +77,6 @@ class Fact(NamedTuple):
     @property
     def period(self) -> DateTimeTZRange:
         return DateTimeTZRange(self.since, self.until)
-
-
-class Place(NamedTuple):
-    """An account by its name and number."""
-
-    name: str
-    external_id: str
 
 
 class Held(NamedTuple):

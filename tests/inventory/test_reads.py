@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apps.inventory import holdings
+from apps.inventory import holdings, lines
 from apps.inventory.models import Assignment, Connection, Identity, Resource, ScopeScan
 from tests.factories import inventory as make
 
@@ -51,18 +52,35 @@ def test_light_paths_are_the_same_paths_in_one_query(org, django_assert_num_quer
 
     with django_assert_num_queries(1):
         lights = holdings.light_paths_of(alice.identity)
-    with django_assert_num_queries(1):
-        paths = holdings.load(lights)
-
-    assert {(path.assignment, path.via) for path in paths} == {
-        (direct, None),
-        (membership, None),
-        (brought, membership),
+    assert {(light.pk, light.via_id) for light in lights} == {
+        (direct.pk, None),
+        (membership.pk, None),
+        (brought.pk, membership.pk),
     }
-    assert sorted(map(str, paths)) == sorted(map(str, Assignment.objects.paths_of(alice.identity)))
+    paths = Assignment.objects.paths_of(alice.identity)
+    assert {(path.pk, path.via and path.via.pk) for path in paths} == {(light.pk, light.via_id) for light in lights}
     assert [light.pk for light in lights if light.is_membership] == [membership.pk]
     assert {light.pk for light in lights if light.is_standing} == {direct.pk}, "the membership does not stand"
     assert {light.account_name for light in lights} >= {direct.entitlement.resource.name}
+
+
+def test_what_is_printed_of_light_paths_is_asked_for_at_once(org, django_assert_num_queries):
+    alice = make.PrincipalFactory(connection=org)
+    first, then = (DateTimeTZRange(timezone.now() - timedelta(days=days)) for days in (9, 2))
+    membership = member_of(alice, make.EntitlementFactory(connection=org, membership=True))
+    group = membership.entitlement.group
+    brought = make.AssignmentFactory(connection=org, principal=group, period=first, entitlement__is_sensitive_read=True)
+    Assignment.objects.filter(pk=membership.pk).update(period=then)
+    member, through = holdings.light_paths_of(alice.identity)
+    with django_assert_num_queries(1):
+        shown = lines.details([through, member])
+    assert [(one.light.pk, one.since, one.is_sensitive_read, one.via_entitlement_id) for one in shown] == [
+        (brought.pk, then.lower, True, membership.entitlement_id),  # a path is as old as its younger half
+        (membership.pk, then.lower, False, None),
+    ]
+    close(membership)
+    membership.delete()
+    assert lines.details([through, member]) == [], "what went away meanwhile is left out"
 
 
 def test_losing_the_membership_ends_the_path(org):

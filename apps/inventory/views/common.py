@@ -18,7 +18,7 @@ from django.utils import timezone
 from apps.inventory import permissions, services
 from apps.inventory.extensions import Reason
 from apps.inventory.forms import OwnerForm
-from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Identity, Path, Resource, SyncRun
+from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Identity, Resource, SyncRun
 from apps.inventory.models.access import PRIVILEGED, by_weight
 from apps.users.models import User
 
@@ -133,14 +133,6 @@ def holds_privileged() -> Q:
     return Q(pk__in=heavy.values("principal__identity"))
 
 
-@dataclass(frozen=True)
-class Holding:
-    """One row of the holdings table."""
-
-    path: Path
-    reason: Reason
-
-
 class Row(Protocol):
     """A path by its keys: the assignment's, and that of what would have to go for it to go."""
 
@@ -169,6 +161,12 @@ def reason_of(path: Row, reasons: dict[int, Reason], *, is_baselined: bool) -> R
 def why(reason: Reason) -> str:
     """The badge that says so. Many lines of a list say the same."""
     return render_to_string("inventory/why.html", {"reason": reason})
+
+
+def risk(privilege: str, can_escalate: bool, is_sensitive_read: bool) -> str:
+    """The badges of an entitlement that is like this."""
+    entitlement = {"privilege": privilege, "can_escalate": can_escalate, "is_sensitive_read": is_sensitive_read}
+    return render_to_string("inventory/risk.html", {"entitlement": entitlement})
 
 
 def part(request: HttpRequest, template: str, name: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
-from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
 from apps.core import sheets
@@ -21,7 +20,7 @@ from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
 from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
 from apps.inventory.models import Connection
-from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, user_of, why
+from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, risk, user_of, why
 
 LAST_PAGE = 100_000
 GAP = timedelta(hours=36)  # readings further apart than this are worth a word
@@ -126,17 +125,12 @@ def _history(request: HttpRequest, row: history.Subject, listed: str) -> HttpRes
 def _rows(found: Found, connection: Connection) -> list[Row]:
     """Each path with why it was there, as far as anybody knows."""
     reasons = extensions.reasons_for({fact.pk: fact for held in found.rows for fact in held.facts()}.values())
-    told, risk = cache(why), cache(_risk)
+    told, rated = cache(why), cache(risk)
     rows = []
     for held in found.rows:
         reason = _reason(held, reasons, connection)
-        rows.append(Row(held, reason, told(reason), risk(held.privilege, held.can_escalate, held.is_sensitive_read)))
+        rows.append(Row(held, reason, told(reason), rated(held.privilege, held.can_escalate, held.is_sensitive_read)))
     return rows
-
-
-def _risk(privilege: str, can_escalate: bool, is_sensitive_read: bool) -> str:
-    entitlement = {"privilege": privilege, "can_escalate": can_escalate, "is_sensitive_read": is_sensitive_read}
-    return render_to_string("inventory/risk.html", {"entitlement": entitlement})
 
 
 def _reason(held: Held, reasons: dict[int, Reason], connection: Connection) -> Reason:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import NamedTuple
+
 from django.db.models import Prefetch, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -9,14 +12,15 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
 from apps.inventory import extensions, holdings, permissions, services
+from apps.inventory.extensions import Reason
 from apps.inventory.forms import CorrectionForm, DescriptionForm, LinkForm, OwnerForm, SuccessorForm
 from apps.inventory.holdings import Light
+from apps.inventory.lines import Shown, details
 from apps.inventory.models import Credential, Identity, Principal
 from apps.inventory.models.access import PRIVILEGED, weight_of
 from apps.inventory.models.holders import Classification, IdentityQuerySet
 from apps.inventory.views import pictures
 from apps.inventory.views.common import (
-    Holding,
     account_asked,
     connections_of,
     freshness,
@@ -25,17 +29,19 @@ from apps.inventory.views.common import (
     part,
     reason_of,
     refused,
+    risk,
     set_owner,
     try_to,
     user_of,
     visitor,
     who,
+    why,
     with_worst,
 )
 from apps.inventory.views.signs import signs_of
 from apps.users.models import User
 
-MOST_SHOWN = 100  # holdings on one page before "show all"
+MOST_SHOWN = 50  # holdings on one page before "show all"
 MOST_REPORTS = 20
 
 
@@ -98,17 +104,13 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
     brought = {path.via_id for path in paths if path.via_id}
     # what a membership brings is listed in its place
     held = sorted((path for path in paths if not (path.is_membership and path.pk in brought)), key=_weight)
-    shown = held if request.GET.get("all") else held[:MOST_SHOWN]
     principals = list(row.principals.select_related("resource", "correlation__decided_by").order_by("kind", "pk"))
     iam_user = next((one for one in principals if one.kind == Principal.Kind.IAM_USER and not one.ended_at), None)
     seen = [one.last_used_at for one in principals if one.last_used_at]
     reports = row.reports.present().order_by("name", "pk")
     context = {
         "identity": row,
-        "holdings": [
-            Holding(path, reason_of(path, reasons, is_baselined=row.connection.baselined_at is not None))
-            for path in holdings.load(shown)
-        ],
+        "holdings": _lines(row, held if request.GET.get("all") else held[:MOST_SHOWN], reasons),
         "holding_count": len(held),
         "accounts": len({path.resource_id for path in paths} - {None}),
         "privileged": sum(path.privilege in PRIVILEGED for path in held),
@@ -140,6 +142,27 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         ),
     }
     return render(request, "inventory/identity.html", context)
+
+
+class Line(NamedTuple):
+    """One of the holdings. What is the same in many lines is written once: badges, and why it is there."""
+
+    held: Shown
+    why: str
+    risk: str
+
+
+def _lines(row: Identity, lights: list[Light], reasons: dict[int, Reason]) -> list[Line]:
+    is_baselined = row.connection.baselined_at is not None
+    told, rated = cache(why), cache(risk)
+    return [
+        Line(
+            one,
+            told(reason_of(one.light, reasons, is_baselined=is_baselined)),
+            rated(one.light.privilege, one.light.can_escalate, one.is_sensitive_read),
+        )
+        for one in details(lights)
+    ]
 
 
 @require_POST

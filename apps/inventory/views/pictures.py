@@ -141,7 +141,9 @@ def _rows(paths: Iterable[Light], reasons: Mapping[int, Reason]) -> list[_Row]:
     for path in paths:
         reason = reasons.get(path.removable_id) or reasons.get(path.pk)
         key = (path.via_name, path.name, path.privilege, bool(reason and reason.is_timed))
-        row = found.setdefault(key, _Row(*key, can_escalate=path.can_escalate))
+        row = found.get(key)
+        if row is None:
+            row = found[key] = _Row(*key, can_escalate=path.can_escalate)
         if path.account_name is not None and path.account_id is not None:
             row.accounts.append((path.account_name, path.account_id))
     return list(found.values())
