@@ -124,7 +124,8 @@ class DriftQuerySet(models.QuerySet["Drift"]):
 
     def unwritten(self, now: datetime) -> DriftQuerySet:
         """Its repair was decided, and is a write that did not get through yet."""
-        return self.open().filter(decided_at__isnull=False, repaired_at=None, removal=None, next_try_at__lte=now)
+        decided = self.open().filter(decided_at__isnull=False, repaired_at=None, removal=None, next_try_at__lte=now)
+        return decided.filter(kind__in=Drift.WRITTEN)
 
     def with_names(self) -> DriftQuerySet:
         return self.select_related(
@@ -153,6 +154,7 @@ class Drift(models.Model):
 
     # by itself, each of them by narrowing
     REPAIRED = (Kind.ROGUE, Kind.TAMPERED, Kind.RESURRECTED, Kind.MISSING, Kind.UNSCHEDULED)
+    WRITTEN = (Kind.TAMPERED, Kind.RESURRECTED, Kind.UNSCHEDULED)  # where the repair may be a write of its own
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="drifts")
     kind = models.CharField(max_length=12, choices=Kind.choices)

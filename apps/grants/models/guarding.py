@@ -70,7 +70,8 @@ only_hurries = pgtrigger.Trigger(
     """,
 )
 
-# A difference may stay for 90 days; nothing that people say of it keeps it from being repaired longer than that.
+# A difference may stay for 90 days; nothing that people say of it keeps it from being repaired longer than that. That it is
+# repaired is decided by the clock, or when two people let go what the brake holds; whose ending repairs it is no free word.
 only_puts_off = pgtrigger.Trigger(
     name="only_puts_off",
     when=pgtrigger.Before,
@@ -80,11 +81,31 @@ only_puts_off = pgtrigger.Trigger(
         RETURN NEW;
     END IF;
     NEW.next_try_at = LEAST(NEW.next_try_at, now());
-    NEW.decided_at = LEAST(NEW.decided_at, now());
-    NEW.accepted_until = LEAST(NEW.accepted_until, now() + interval '91 days');
+    IF NEW.accepted_until IS NOT NULL THEN  -- LEAST leaves NULL out
+        NEW.accepted_until = LEAST(NEW.accepted_until, now() + interval '91 days');
+    END IF;
+    IF NEW.held_in_id IS NOT NULL AND NEW.held_in_id IS DISTINCT FROM OLD.held_in_id THEN
+        RAISE EXCEPTION 'Workers put the brake on.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     IF NEW.repaired_at IS NOT NULL AND NEW.repaired_at IS DISTINCT FROM OLD.repaired_at THEN
         RAISE EXCEPTION 'That it is repaired is read in AWS.' USING ERRCODE = 'insufficient_privilege';
     END IF;
+    IF (NEW.decided_at, NEW.removal_id) IS NOT DISTINCT FROM (OLD.decided_at, OLD.removal_id) THEN
+        RETURN NEW;
+    END IF;
+    IF NEW.held_in_id IS NOT NULL OR NOT EXISTS (
+        SELECT FROM grants_reconciliation r
+        WHERE r.id = OLD.held_in_id AND r.state = 'settled' AND r.released_by_id IS NOT NULL
+    ) THEN
+        RAISE EXCEPTION 'Two people let go what the brake holds.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NEW.removal_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM grants_grant g WHERE g.id = NEW.removal_id
+        AND (g.id = NEW.grant_id OR (g.principal_id = NEW.principal_id AND g.entitlement_id = NEW.entitlement_id))
+    ) THEN
+        RAISE EXCEPTION 'The ending of something else repairs nothing.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    NEW.decided_at = now();
     RETURN NEW;
     """,
 )

@@ -138,9 +138,9 @@ def release(run: Reconciliation, *, by: Any) -> Reconciliation:
     held = list(Drift.objects.open().unaccepted(timezone.now()).filter(held_in=run).with_names())
     data = {"repairs": len(held)}
     run = brake.let_go(run, Reconciliation.State.SETTLED, by=by, event="grants.reconciliation.released", data=data)
-    run.holding.update(held_in=None)
     for drift in held:
         _repair(drift)
+    run.holding.update(held_in=None)
     return run
 
 
