@@ -105,13 +105,14 @@ def _limit_locks() -> None:
 
 
 def _in_columns(may: str, model: str) -> sql.Composable:
-    """The same, with every column named where rows may be changed: whoever may change a table as such may also lock it
-    against all who read it."""
-    columns = sql.SQL(", ").join(
-        sql.Identifier(field.column) for field in apps.get_model(model)._meta.local_concrete_fields
-    )
-    named = sql.SQL("UPDATE ({})").format(columns)
-    return sql.SQL(", ").join(named if one == "UPDATE" else sql.SQL(one) for one in _PARTS.findall(may))
+    """The same, with every column named where rows may be added or changed, and the key that the database gives left out:
+    whoever chose keys could take those that come next, so that nobody could add a row any more; and whoever may change a
+    table as such may also lock it against all who read it."""
+    meta = apps.get_model(model)._meta
+    said = (field for field in meta.local_concrete_fields if field is not meta.auto_field)
+    columns = sql.SQL(", ").join(sql.Identifier(field.column) for field in said)
+    named = {verb: sql.SQL(verb + " ({})").format(columns) for verb in ("INSERT", "UPDATE")}
+    return sql.SQL(", ").join(named.get(one) or sql.SQL(one) for one in _PARTS.findall(may))
 
 
 def _listed() -> Iterator[tuple[str, str]]:

@@ -37,9 +37,18 @@ def found(system: System, kind: str = "tampered", **rows: Any) -> Drift:
         connection=system.connection, database="here", next_at=now, finished_at=now, state="settled"
     )
     facts = {
-        **{"connection": system.connection, "kind": kind, "key": kind, "is_critical": True, "is_repairable": True},
-        **{"grant": grant, "shared_key": grant.shared_key, "principal": grant.principal},
-        **{"entitlement": grant.entitlement, "what": "It differs.", "first_seen_at": now, "seen_at": now},
+        "connection": system.connection,
+        "kind": kind,
+        "key": kind,
+        "is_critical": True,
+        "is_repairable": True,
+        "grant": grant,
+        "shared_key": grant.shared_key,
+        "principal": grant.principal,
+        "entitlement": grant.entitlement,
+        "what": "It differs.",
+        "first_seen_at": now,
+        "seen_at": now,
     }
     return Drift.objects.create(**{**facts, "seen_in": run, **rows})
 

@@ -71,6 +71,29 @@ def test_what_was_given_by_hand_is_taken_back(acting: Acting) -> None:
         assert "permission denied" in denied(lambda: Passkey.objects.update(name="x"))
 
 
+def test_nobody_chooses_the_key_that_the_database_gives(acting: Acting) -> None:
+    """Who could would take those that come next, and nobody could add a row any more."""
+    keys = {
+        (model._meta.db_table, model._meta.auto_field.column)
+        for model in map(apps.get_model, TABLES)
+        if model._meta.auto_field
+    }
+    query = "SELECT table_name, column_name FROM information_schema.column_privileges WHERE grantee = ANY(%s)"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{query} AND privilege_type IN ('INSERT', 'UPDATE')", [list(ROLES.values())])
+        said = set(cursor.fetchall())
+    assert ("audit_auditevent", "event") in said
+    assert not keys & said
+
+
+@pytest.mark.parametrize("process", ["web", "worker", "broker", "ender"])
+def test_nobody_takes_the_place_of_an_event_to_come(acting: Acting, process: str) -> None:
+    values = {"event": "x", "actor_kind": "worker", "actor_name": "x", "subject": "x", "refs": []}
+    with acting(process):
+        assert "permission denied" in denied(lambda: AuditEvent.objects.create(id=10**6, **values))
+        AuditEvent.objects.create(**values)
+
+
 def test_a_missing_role_is_named(acting: Acting) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP OWNED BY gatehouse_ender; DROP ROLE gatehouse_ender")
