@@ -15,17 +15,21 @@ MOST_NAMED = 500  # entitlements in a statement; beyond it naming them costs mor
 def explain(assignments: Iterable[Explained]) -> dict[int, Reason]:
     """The grant behind each of these assignments, if there is one: for what is held now the unfinished one, for what
     ended the one that was open then. One query, however many there are."""
-    rows: dict[tuple[int, int], list[Explained]] = {}
-    for row in assignments:
-        rows.setdefault((row.principal_id, row.entitlement_id), []).append(row)
-    entitlements = {entitlement for _, entitlement in rows}
+    asked = [*assignments]
+    entitlements = {row.entitlement_id for row in asked}
     grants = (Grant.objects.unfinished() | Grant.objects.exclude(revoked_at=None)).filter(
-        principal__in={principal for principal, _ in rows}
+        principal__in={row.principal_id for row in asked}
     )
     if len(entitlements) <= MOST_NAMED:
         grants = grants.filter(entitlement__in=entitlements)
+    known = list(grants.order_by("ends_at"))
+    if not known:
+        return {}
+    rows: dict[tuple[int, int], list[Explained]] = {}
+    for row in asked:
+        rows.setdefault((row.principal_id, row.entitlement_id), []).append(row)
     found = {}
-    for grant in grants.order_by("ends_at"):
+    for grant in known:
         for row in rows.get((grant.principal_id, grant.entitlement_id), ()):
             if row.is_open and grant.revoked_at is None:
                 found[row.pk] = _reason(grant)

@@ -1,16 +1,15 @@
 """All that somebody holds now, light enough to count and to sort: one plain row for each path. Some hold thousands; only
-those that a page prints are loaded as models."""
+what a page prints of some of them is asked for then (`lines`)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from django.db import connection as database
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
-from apps.inventory.models import Assignment, Identity, Path, Resource
-from apps.inventory.models.access import DOCUMENTS
+from apps.inventory.models import Identity, Resource
 
 _NOW = DateTimeTZRange()
 
@@ -98,18 +97,3 @@ def _light(query: str, **asked: Any) -> list[Light]:
     with database.cursor() as cursor:
         cursor.execute(query, asked)
         return [*map(Light._make, cursor.fetchall())]
-
-
-def load(lights: Sequence[Light]) -> list[Path]:
-    """These paths with everything that a list of holdings prints, in this order. What went away meanwhile is left out."""
-    rows = _rows({pk for light in lights for pk in (light.pk, light.via_id) if pk})
-    return [
-        Path(rows[light.pk], rows[light.via_id] if light.via_id else None)
-        for light in lights
-        if light.pk in rows and (light.via_id is None or light.via_id in rows)
-    ]
-
-
-def _rows(keys: Iterable[int]) -> Mapping[int, Assignment]:
-    printed = Assignment.objects.select_related("connection", "entitlement__resource").defer(*DOCUMENTS)
-    return printed.in_bulk([*keys])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import Prefetch, Q
+from django.db.models import Count, Prefetch, Q, Window
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
@@ -99,7 +99,7 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
     """One person or machine: what they hold, by which path, and who answers for it."""
     row = _load(request, pk)
     user = user_of(request)
-    paths = holdings.light_paths_of(row)
+    paths = holdings.unsorted_paths_of(row)
     reasons = extensions.reasons_for(paths)
     brought = {path.via_id for path in paths if path.via_id}
     # what a membership brings is listed in its place
@@ -107,7 +107,8 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
     principals = list(row.principals.select_related("resource", "correlation__decided_by").order_by("kind", "pk"))
     iam_user = next((one for one in principals if one.kind == Principal.Kind.IAM_USER and not one.ended_at), None)
     seen = [one.last_used_at for one in principals if one.last_used_at]
-    reports = row.reports.present().order_by("name", "pk")
+    reports = _first(row.reports.present())
+    owned = _first(row.owned_identities.present().select_related("correction"))
     context = {
         "identity": row,
         "holdings": _lines(row, held if request.GET.get("all") else held[:MOST_SHOWN], reasons),
@@ -119,12 +120,10 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         "picture": pictures.draw(row, held, reasons),
         "principals": principals,
         "credentials": list(Credential.objects.filter(principal__in=principals, ended_at=None).order_by("kind", "pk")),
-        "reports": list(reports[:MOST_REPORTS]),
-        "report_count": reports.count(),
-        "owned": list(
-            row.owned_identities.present().select_related("correction").order_by("name", "pk")[:MOST_REPORTS]
-        ),
-        "owned_count": row.owned_identities.present().count(),
+        "reports": reports,
+        "report_count": reports[0].all if reports else 0,
+        "owned": owned,
+        "owned_count": owned[0].all if owned else 0,
         "tabs": extensions.tabs_of(request, row),
         "freshness": freshness([row.connection]),
         "sees_all": permissions.can_see_everything(user),
@@ -142,6 +141,11 @@ def identity(request: HttpRequest, pk: int) -> HttpResponse:
         ),
     }
     return render(request, "inventory/identity.html", context)
+
+
+def _first(people: IdentityQuerySet) -> list[Any]:
+    """The first of them, each with how many there are in `all`."""
+    return list(people.annotate(all=Window(Count("pk"))).order_by("name", "pk")[:MOST_REPORTS])
 
 
 class Line(NamedTuple):
