@@ -137,8 +137,9 @@ class Difference:
     def gone(self, read_from: datetime, drop_percent: int) -> Gone:
         """What the scan no longer shows. Rows that began after it did are not gone: it could not see them.
 
-        Suspicious: in one account, or among the memberships, more than `drop_percent` of the open assignments at once.
-        Gatehouse's own artefacts come and go with its grants and do not count.
+        Suspicious: in one account, among the memberships, or in all of the scope, where the accounts are small, more than
+        `drop_percent` of the open assignments at once. Gatehouse's own artefacts come and go with its grants and do not
+        count.
         """
         if not self.missing:
             return NOTHING_GONE
@@ -149,7 +150,9 @@ class Difference:
         if not lost:
             return Gone([pk for pk, _, _ in found], is_suspicious=False)
         open_in = dict(_execute(_OPEN.format, self.scope))
-        is_suspicious = any(is_drop(count, open_in[resource], drop_percent) for resource, count in lost.items())
+        parts = [(count, open_in[resource]) for resource, count in lost.items()]
+        whole = (lost.total(), sum(open_in.values()))
+        is_suspicious = any(is_drop(count, of, drop_percent) for count, of in [*parts, whole])
         return Gone([pk for pk, _, _ in found], is_suspicious)
 
     def begin(self, connection: Connection, read_from: datetime, at: datetime, changes: Changes) -> None:

@@ -12,7 +12,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -29,13 +28,13 @@ from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, Resource, ScopeScan, SyncRun
 from apps.inventory.models.resources import ORGANIZATION
-from apps.inventory.sync import claims, correlation, staging, writing
+from apps.inventory.sync import claims, correlation, staging, threads, writing
 from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync.assignments import is_drop
 from apps.inventory.sync.upserts import Changes, end, known, upsert
 
 log = logging.getLogger(__name__)
 
-WAIT_SECONDS = 1.0
 READ_AHEAD = 2  # accounts that wait in memory to be written, beside those that are being read
 INTERRUPTED = "It was interrupted. Start it again."
 
@@ -62,18 +61,6 @@ def run(connection_id: int, *, by: Any) -> SyncRun:
         staging.end()
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a thread brought back of an account: a scan or why there is none."""
-
-    resource: Resource
-    started_at: datetime
-    finished_at: datetime
-    scan: Scan
-    spent: budget.Spent
-    error: Exception | None = None
-
-
 class _Run:
     def __init__(self, connection: Connection, run: SyncRun, by: Any) -> None:
         self.connection, self.run, self.by = connection, run, by
@@ -85,17 +72,19 @@ class _Run:
         self.notes: list[str] = []  # about the accounts; they are said with the directory
         self.problems: list[str] = []
         self.confirmed = _confirmed(connection)
+        self.doubted: frozenset[int] = frozenset()
 
     def go(self) -> SyncRun:
         self.progress.save(now=True)
         connector = registry.connector(self.connection.kind, self.connection.config)
         with budget.counting(self.spent):
             accounts = self.storable(connector.accounts())
+        vanished = self.vanished(accounts)
         resources = self.write_accounts(accounts)
         readable = [account for account in accounts if account.state == "active"]
-        self.known_accounts = frozenset(account.external_id for account in accounts)
+        listed = frozenset(account.external_id for account in accounts)
+        self.known_accounts = listed | {one.external_id for one in vanished if one.pk in self.doubted}
         self.notes += [_left_out(account) for account in accounts if account.state != "active"]
-        vanished = self.vanished(accounts)
         self.progress.total, self.progress.done = 2 + len(readable) + len(vanished), 1
         # The directory first, alone: its people are the owners that the accounts' machines are given.
         self.read_directory(connector, accounts)
@@ -152,14 +141,22 @@ class _Run:
         return list(mine.present().filter(external_id__in=rows).select_related("connection").order_by("pk"))
 
     def vanished(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
+        """Accounts that are not listed any more. So many at once are `doubted`, like all that would end with them, unless a
+        person has said that these are gone."""
         listed = [account.external_id for account in accounts]
-        return list(Resource.objects.present().filter(connection=self.connection).exclude(external_id__in=listed))
+        present = Resource.objects.present().filter(connection=self.connection)
+        vanished = list(present.exclude(external_id__in=listed))
+        gone = {resource.pk for resource in vanished}
+        agreed = {pk for rows in self.confirmed.values() for pk in rows.get("accounts", ())}
+        if is_drop(len(gone), present.count(), self.connection.drop_percent) and not gone <= agreed:
+            self.doubted = frozenset(gone)
+        return vanished
 
     def write_vanished(self, resource: Resource) -> None:
         """An account that left the organization holds nothing any more, as far as we can know. The same brake holds."""
         now = timezone.now()
         state = self.write(
-            _Read(
+            threads.Read(
                 resource, self.run.started_at, now, Scan(notes=["The organization no longer lists it."]), budget.Spent()
             )
         )
@@ -178,7 +175,7 @@ class _Run:
             writer.outcome.notes += self.notes
             writer.outcome.problems += self.problems
             scan = partial(connector.scan_directory, accounts, self.reporter("Directory"))
-            for part in _parts(scan, spent, self.progress):
+            for part in threads.parts(scan, spent, self.progress):
                 with self.transaction():
                     changes = writer.add(part, timezone.now())
                 self.changes.merge(changes)
@@ -210,18 +207,18 @@ class _Run:
     def scan(self, connector: Connector, account: AccountRecord) -> Scan:
         return connector.scan_account(account, self.reporter(account.name))
 
-    def read(self, scopes: Iterable[Any], scan: Callable[[Any], Scan]) -> Iterator[_Read]:
+    def read(self, scopes: Iterable[Any], scan: Callable[[Any], Scan]) -> Iterator[threads.Read]:
         """Read scopes at the same time and hand them over as they come in, with at most a few waiting to be written."""
         waiting = iter(scopes)
         pool = ThreadPoolExecutor(settings.SYNC_READERS, thread_name_prefix="sync")
         try:
-            pending: set[Future[_Read]] = set()
+            pending: set[Future[threads.Read]] = set()
             while True:
                 room = settings.SYNC_READERS + READ_AHEAD - len(pending)
-                pending |= {pool.submit(_read, resource, scan) for resource in islice(waiting, room)}
+                pending |= {pool.submit(threads.read, resource, scan) for resource in islice(waiting, room)}
                 if not pending:
                     return
-                finished, pending = wait(pending, WAIT_SECONDS, FIRST_COMPLETED)
+                finished, pending = wait(pending, threads.WAIT_SECONDS, FIRST_COMPLETED)
                 self.progress.save()
                 for future in finished:
                     yield future.result()
@@ -230,7 +227,7 @@ class _Run:
 
     # ---- writing, here
 
-    def write(self, read: _Read) -> str:
+    def write(self, read: threads.Read) -> str:
         """Write one account and what became of it. What goes wrong with one does not stop the others."""
         try:
             if read.error:
@@ -247,7 +244,8 @@ class _Run:
         return self.settle(outcome, read.spent)
 
     def scope(self, resource: Resource | None, read_from: datetime) -> writing.Scope:
-        return writing.Scope(self.connection, resource, read_from, self.known_accounts, self.resource_ids)
+        doubted = self.doubted & {resource.pk} if resource else self.doubted
+        return writing.Scope(self.connection, resource, read_from, self.known_accounts, self.resource_ids, doubted)
 
     def save_failure(
         self, resource: Resource | None, started_at: datetime, error: Exception, spent: budget.Spent
@@ -326,47 +324,6 @@ WORST_FIRST = (SyncRun.State.HELD, SyncRun.State.FAILED, SyncRun.State.INCOMPLET
 def _left_out(account: AccountRecord) -> str:
     name, state = as_rows.text(account.name, 100), as_rows.text(account.state, 30)
     return f"{name} ({account.external_id}) is {state}, so AWS lets nobody read it. What we knew of it stays."
-
-
-def _parts(scan: Callable[[], Iterable[Scan]], spent: budget.Spent, progress: claims.Progress) -> Iterator[Scan]:
-    """The parts of a scan, read in a thread and counted into `spent`, one ahead of what is being written."""
-    found: list[Iterator[Scan]] = []
-
-    def read() -> Scan | None:
-        with budget.counting(spent):
-            if not found:
-                found.append(iter(scan()))
-            part = next(found[0], None)
-        if part is not None:
-            spent.calls = max(spent.calls, part.calls)  # a connector that counts for itself
-        return part
-
-    pool = ThreadPoolExecutor(1, thread_name_prefix="sync")
-    try:
-        pending = pool.submit(read)
-        while True:
-            while not wait([pending], WAIT_SECONDS).done:
-                progress.save()
-            part = pending.result()
-            if part is None:
-                return
-            pending = pool.submit(read)
-            yield part
-            progress.save()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read(resource: Resource, scan: Callable[[Any], Scan]) -> _Read:
-    """In a thread: call the provider, and count what it cost whatever became of it."""
-    started_at, found, error = timezone.now(), Scan(), None
-    with budget.counting() as spent:
-        try:
-            found = scan(resource)
-        except Exception as failed:  # noqa: BLE001  raised again where it is written
-            error = failed
-    spent.calls = max(spent.calls, found.calls)  # a connector that counts for itself
-    return _Read(resource, started_at, timezone.now(), found, spent, error)
 
 
 def _costs(spent: budget.Spent) -> dict[str, Any]:

@@ -35,7 +35,8 @@ IN_ACCOUNT = (
 HELD_UNSEEN = (Entitlement.Kind.TIER_ROLE,)
 MOST_SENTENCES = 100
 
-Confirmed = Mapping[str, Collection[int]]  # rows that a person said may end: {"assignments": ids, "identities": ids}
+# Rows that a person said may end: {"assignments": ids, "identities": ids, "accounts": ids}
+Confirmed = Mapping[str, Collection[int]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Scope:
     read_from: datetime
     known_accounts: Collection[str] = ()
     resource_ids: Mapping[str, int] = field(default_factory=dict)  # of all accounts of the connection
+    doubted: Collection[int] = ()  # accounts that are not listed any more, so many that nothing here ends because of it
 
     @cached_property
     def entitlements(self) -> EntitlementQuerySet:
@@ -245,6 +247,7 @@ class Writer:
             if self.is_suspicious(lost):
                 outcome.state = ScopeScan.State.HELD
                 outcome.held = {"assignments": lost.pks, "identities": self.gone[Identity]}
+                outcome.held |= {"accounts": sorted(scope.doubted)} if scope.doubted else {}
             else:
                 self.end_what_is_gone(lost.pks, at)
         is_complete = outcome.state == ScopeScan.State.COMPLETE
@@ -288,6 +291,8 @@ class Writer:
 
     def is_suspicious(self, lost: assignments.Gone) -> bool:
         """Too much would end at once, and no person has said that exactly these rows may."""
+        if self.scope.doubted:
+            return True
         leaving = self.gone[Identity] if self.scope.resource is None else []
         people_now = self.scope.identities.present().count() if leaving else 0
         is_exodus = assignments.is_drop(len(leaving), people_now, self.scope.connection.drop_percent)

@@ -15,11 +15,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from apps.core import paging
 from apps.inventory import permissions, services
 from apps.inventory.forms import ConnectionForm
-from apps.inventory.models import Assignment, ChangeFeed, Connection, Identity, ScopeScan, SyncRun
+from apps.inventory.models import Assignment, ChangeFeed, Connection, Identity, Resource, ScopeScan, SyncRun
 from apps.inventory.views.common import freshness, key_of, manager_only, part, try_to, user_of
 
 MOST_RUNS = 20
 MOST_HELD = 200
+MOST_NAMED = 20  # accounts
 WORST_FIRST = (ScopeScan.State.FAILED, ScopeScan.State.HELD, ScopeScan.State.INCOMPLETE, ScopeScan.State.COMPLETE)
 
 
@@ -242,9 +243,13 @@ def _held(run: SyncRun) -> dict[str, Any]:
     scans = list(run.scopes.filter(state=ScopeScan.State.HELD).select_related("resource"))
     assignments = [pk for scan in scans for pk in scan.would_end_rows.get("assignments", ())]
     leaving = [pk for scan in scans for pk in scan.would_end_rows.get("identities", ())]
+    accounts = {pk for scan in scans for pk in scan.would_end_rows.get("accounts", ())}
     rows = Assignment.objects.filter(pk__in=assignments[:MOST_HELD]).with_names()
     return {
-        "scans": scans,
+        "scans": scans[:MOST_NAMED],
+        "scan_count": len(scans),
+        "accounts": list(Resource.objects.filter(pk__in=accounts).order_by("name", "pk")[:MOST_NAMED]),
+        "account_count": len(accounts),
         "assignments": list(rows.order_by("entitlement__resource__name", "entitlement__name", "pk")),
         "assignment_count": len(assignments),
         "identities": list(Identity.objects.filter(pk__in=leaving[:MOST_HELD]).order_by("name", "pk")),
