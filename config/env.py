@@ -187,14 +187,13 @@ def database() -> dict[str, Any]:
     else:
         servers = _servers()
         settings = {
-            "ENGINE": "django.db.backends.postgresql",
             "HOST": str(servers.postgres_directory),
             "USER": "postgres",
             "PASSWORD": servers.postgres_password,
             "NAME": name or "gatehouse",
         }
     options = {**settings.get("OPTIONS", {}), **_pool(), **(ENDERS_PATIENCE if is_ender() else {})}
-    return {**settings, "CONN_HEALTH_CHECKS": True, "OPTIONS": options}
+    return {**settings, "ENGINE": "config.postgresql", "CONN_HEALTH_CHECKS": True, "OPTIONS": options}
 
 
 def database_name() -> str:

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL, with loaders of our own: see `loaders`."""
