@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.aggregates import ArrayAgg, BoolOr
-from django.db.models import Count, F, Func, Max, Q, QuerySet, Sum
+from django.db.models import Count, F, Func, Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
 
 from apps.connectors.aws import rightsizing
@@ -32,6 +32,7 @@ from apps.inventory.models import (
 from apps.inventory.models.holders import CALLERS
 
 SETTLES = timedelta(days=2)  # a day that ended so long ago and is not whole has a gap
+REPORT_LASTS = timedelta(days=14)  # of somebody who calls, it is read again after a week: older, and that fails
 POLICIES = (Entitlement.Kind.IAM_POLICY, Entitlement.Kind.IAM_INLINE_POLICY)
 
 
@@ -198,7 +199,7 @@ def evidence(identity: Identity, since: date) -> Evidence:
         elif row["others"]:
             others.add(row["action"])
     start = datetime.combine(since, time(), UTC)
-    accessed = _accessed(identity)
+    accessed, reported_at = _accessed(identity)
     return Evidence(
         since=start,
         used=frozenset(used),
@@ -206,16 +207,21 @@ def evidence(identity: Identity, since: date) -> Evidence:
         unmapped=frozenset(unmapped),
         accessed={service: at for (service, action), at in accessed.items() if not action},
         accessed_actions=frozenset(action for (_, action), at in accessed.items() if action and at and at >= start),
+        reported_at=reported_at,
     )
 
 
-def _accessed(identity: Identity) -> dict[tuple[str, str], datetime | None]:
-    """AWS's own report, when it was read for every principal of the identity; otherwise nothing is known from it."""
+def _accessed(identity: Identity) -> tuple[dict[tuple[str, str], datetime | None], datetime | None]:
+    """AWS's own report, and when it was read, if for every principal of the identity there is one that still tells of
+    it: read lately, or nothing was done since. Otherwise nothing is known from it."""
     principals = identity.principals.present().filter(kind__in=CALLERS)
-    if principals.exclude(access_report__read_at__isnull=False).exists():
-        return {}
+    lately = Q(access_report__read_at__gte=timezone.now() - REPORT_LASTS)
+    idle = Q(access_report__read_at__isnull=False, access_report__used_at=F("last_used_at"))
+    if principals.exclude(pk__in=principals.filter(lately | idle)).exists():
+        return {}, None
     rows = LastAccess.objects.filter(principal__in=principals).values_list("service", "action")
-    return {(service, action): at for service, action, at in rows.annotate(latest=Max("last_at"))}
+    accessed = {(service, action): at for service, action, at in rows.annotate(latest=Max("last_at"))}
+    return accessed, principals.aggregate(read_at=Min("access_report__read_at"))["read_at"]
 
 
 def report(identity: Identity) -> AccessReport | None:
@@ -263,6 +269,15 @@ class Proposal:
     entitlement: Entitlement
     smaller: Smaller | None
     problem: str = ""
+    others: int = 0  # who hold the same policy beside this identity
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before taking it over."""
+        if self.smaller is None:
+            return ()
+        shared = self.smaller.is_smaller and self.others
+        return (*((_shared(self.others),) if shared else ()), *self.smaller.notes)
 
     @property
     def is_aws_owned(self) -> bool:
@@ -287,22 +302,37 @@ def propose(identity: Identity) -> Proposals:
     covered = coverage(identity)
     if not covered.is_enough:
         return Proposals(covered)
-    known = evidence(identity, covered.since)
+    known, held_here = evidence(identity, covered.since), policies_of(identity)
+    others = _others(identity, held_here)
     return Proposals(
         covered,
         [
-            _propose(held.entitlement, document, known)
-            for held in policies_of(identity)
+            _propose(held.entitlement, document, known, others.get(held.entitlement_id, 0))
+            for held in held_here
             for document in held.entitlement.documents
         ],
     )
 
 
-def _propose(entitlement: Entitlement, document: dict[str, Any], known: Evidence) -> Proposal:
+def _propose(entitlement: Entitlement, document: dict[str, Any], known: Evidence, others: int) -> Proposal:
     try:
-        return Proposal(document["name"], entitlement, rightsizing.smaller(document["document"], known))
+        smaller = rightsizing.smaller(document["document"], known)
+        return Proposal(document["name"], entitlement, smaller, others=others)
     except MalformedPolicy as error:
         return Proposal(document["name"], entitlement, None, str(error))
+
+
+def _others(identity: Identity, held: Sequence[Assignment]) -> dict[int, int]:
+    """By entitlement, how many principals hold it that are not this identity's: what it does says nothing of their
+    need."""
+    rows = Assignment.objects.open().filter(entitlement__in=[one.entitlement_id for one in held])
+    rows = rows.exclude(principal__in=identity.principals.all())
+    return dict(rows.order_by().values_list("entitlement").annotate(Count("principal", distinct=True)))
+
+
+def _shared(others: int) -> str:
+    who = "One other holds" if others == 1 else f"{others:,} others hold"
+    return f"{who} this policy too, and what they do was not looked at. Make one for this identity alone."
 
 
 def has_usage(identity: Identity) -> bool:

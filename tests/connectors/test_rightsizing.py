@@ -105,7 +105,11 @@ def test_the_tables_name_services_and_actions_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "action", ["iam:PassRole", "s3:GetObject", "s3:GetObjectVersion", "dynamodb:PutItem", "kms:Decrypt"]
+    "action",
+    [
+        *("iam:PassRole", "s3:GetObject", "s3:GetObjectVersion", "dynamodb:PutItem", "kms:Decrypt"),
+        *("ec2:CreateTags", "iam:TagRole", "lambda:TagResource", "rds:AddTagsToResource"),  # checked when creating
+    ],
 )
 def test_these_are_never_taken_for_unused_by_a_trail(action: str) -> None:
     assert unlogged(action.partition(":")[0]) & catalogue().expand(action)

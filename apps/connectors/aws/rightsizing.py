@@ -30,7 +30,7 @@ class Evidence:
     """What is known about a principal since `since`. Actions are named as in the catalogue.
 
     `accessed`: by service, when AWS says it was last accessed; None where that is longer ago than AWS keeps track. A
-    service that is not in it was not reported on.
+    service that is not in it was not reported on. `reported_at`: when AWS said so.
     """
 
     since: datetime
@@ -39,6 +39,7 @@ class Evidence:
     unmapped: frozenset[str] = frozenset()  # services with calls that fit no permission
     accessed: Mapping[str, datetime | None] = field(default_factory=dict)
     accessed_actions: frozenset[str] = frozenset()  # that AWS says were accessed since
+    reported_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ def smaller(document: str | Mapping[str, Any] | Document, evidence: Evidence) ->
     after = {**read.raw, "Statement": statements} if any(one["Effect"] == "Allow" for one in statements) else None
     if after and removed and len(json.dumps(after, separators=(",", ":"))) > MOST_OF_POLICY:
         notes.append("Written out like this it is longer than a managed policy may be. Split it by service.")
+    if evidence.reported_at and any(_is_untouched(evidence, name, 0) for name in catalogue().services(removed)):
+        notes.append(
+            f"That whole services were not accessed is AWS's word of {evidence.reported_at:%d %B %Y}. It says nothing of "
+            "the days since."
+        )
     return Smaller(
         before=read.raw,
         after=after if removed else read.raw,

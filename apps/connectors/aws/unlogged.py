@@ -1,7 +1,9 @@
 """Which actions a trail of management events cannot show, so that silence about them says nothing.
 
 Data events are recorded only where somebody chose so ("Logging data events" in CloudTrail's user guide, and the exclusion
-of KMS and RDS Data API events); permissions without a call of their own (iam:PassRole) are never recorded by name.
+of KMS and RDS Data API events); permissions without a call of their own (iam:PassRole) are never recorded by name. Tagging
+what is being created needs the permission to tag, and only the creating call is recorded ("Grant permission to tag
+resources during creation" in EC2's user guide; other services check theirs in the same way).
 """
 
 from __future__ import annotations
@@ -77,6 +79,8 @@ DATA = {
     "elasticfilesystem": ("Client*",),
 }
 
+WHEN_CREATING = ("Tag*", "CreateTags", "AddTags*")
+
 
 @lru_cache(maxsize=1024)
 def unlogged(service: str) -> int:
@@ -88,7 +92,8 @@ def unlogged(service: str) -> int:
     if not calls:
         return all_of_it
     logged = known.select(f"{service}:{name}" for name in calls)
-    return (all_of_it & ~logged) | known.select(f"{service}:{pattern}" for pattern in DATA.get(service, ()))
+    silent = (*DATA.get(service, ()), *WHEN_CREATING)
+    return (all_of_it & ~logged) | known.select(f"{service}:{pattern}" for pattern in silent)
 
 
 def _calls(service: str) -> set[str]:

@@ -111,7 +111,7 @@ def proposal_json(request: HttpRequest, pk: int) -> HttpResponse:
                 "proposed": one.smaller.after,
                 "removed": one.smaller.removed,
                 "kept_unseen": one.smaller.unseen,
-                "notes": one.smaller.notes,
+                "notes": one.notes,
             }
             for one in found.proposals
             if one.smaller
