@@ -5,6 +5,7 @@ from __future__ import annotations
 from apps.grants.models import Grant
 from apps.inventory import paths as ways_in
 from apps.inventory.chains import AccessPath
+from apps.inventory.models import Assignment
 
 MOST_SAID = 50  # lines in a receipt; how many more there are is said
 
@@ -15,7 +16,9 @@ def others(grant: Grant) -> list[AccessPath] | None:
     identity, account = grant.identity, grant.entitlement.resource
     if identity is None or account is None:
         return None
-    rows = [path for path in ways_in.find(identity, account).paths if _is_other(path, grant)]
+    given = Assignment.objects.filter(principal=grant.principal, entitlement=grant.entitlement)
+    ended = {*given.values_list("pk", flat=True)}
+    rows = [path for path in ways_in.find(identity, account).paths if _is_other(path, ended)]
     return sorted(rows, key=lambda path: bool(path.hops))
 
 
@@ -25,7 +28,8 @@ def in_words(rows: list[AccessPath]) -> list[str]:
     return said if len(rows) <= MOST_SAID else [*said, f"and {len(rows) - MOST_SAID} more"]
 
 
-def _is_other(path: AccessPath, grant: Grant) -> bool:
-    """What the grant itself gives ends with it, and what Gatehouse made is other grants' work."""
+def _is_other(path: AccessPath, ended: set[int]) -> bool:
+    """What the grant itself gives ends with it, and what Gatehouse made is other grants' work. The same entitlement
+    through a group stays."""
     held = path.held
-    return held is None or (held.entitlement_id != grant.entitlement_id and not held.is_ours)
+    return held is None or (held.removable_id not in ended and not held.is_ours)

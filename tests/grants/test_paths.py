@@ -53,6 +53,17 @@ def test_the_receipt_lists_them(leads_on: System) -> None:
     assert grant.paths_left["paths"] == ["Deploy, held directly → deployer"]
 
 
+def test_the_same_entitlement_through_a_group_remains(system: System) -> None:
+    grant = system.active()
+    group = make.PrincipalFactory(connection=system.connection, group=True, name="Engineers")
+    membership = make.EntitlementFactory(
+        connection=system.connection, membership=True, group=group, name="Engineers", resource=None
+    )
+    system.holds(system.alice, membership)
+    system.holds(group, system.read)
+    assert paths.in_words(paths.others(grant) or []) == ["Read, through Engineers"]
+
+
 def test_a_receipt_stays_short(leads_on: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "MOST_SAID", 1)
     rows = paths.others(leads_on.active()) or []
