@@ -103,6 +103,7 @@ def test_a_row_that_says_more_than_its_warrant_schedules_nothing(compared: Syste
     later = grant.ends_at + timedelta(days=9)
     Grant.objects.filter(pk=grant.pk).update(duration=timedelta(days=9), ends_at=later, not_after=later)
     compare(compared)
+    assert not Drift.objects.open().filter(kind=Kind.UNSCHEDULED).exists(), "nothing of it shall be open"
     carry_out(compared)
     assert schedule(compared) is None
     assert not compared.world.calls_of("write_second_end")
