@@ -440,6 +440,11 @@ def test_a_control_total_that_disagrees_makes_the_scan_incomplete(stubs: Stubs) 
     assert not scan.is_complete
 
 
+def test_a_row_that_is_shown_twice_does_not_stand_for_one_that_is_missing(stubs: Stubs) -> None:
+    answer_account(stubs, _user("a"), _user("a"), says=2)
+    assert not iam.scan_account(stubs.api, [], ACCOUNT, QUIET).is_complete
+
+
 def test_the_roots_secrets_belong_to_a_principal_of_its_own(stubs: Stubs) -> None:
     answer_account(stubs, report=HEADER + ROOT_LINE)
     scan = iam.scan_account(stubs.api, [], ACCOUNT, QUIET)

@@ -17,6 +17,7 @@ from apps.connectors.aws import iam, identity_center, managed_policies
 from apps.connectors.aws.managed_policies import ManagedPolicies
 from apps.connectors.aws.session import Api, Hub
 from apps.connectors.base import AccountRecord, Scan
+from apps.connectors.errors import Unproven
 from tests.connectors.conftest import HUB, QUIET, READ, whole
 
 INSTANCE = "arn:aws:sso:::instance/ssoins-1"
@@ -191,6 +192,39 @@ def test_a_directory_costs_what_its_pages_cost_and_not_every_pair() -> None:
     assert scan.calls == company.calls.total()
     assert len(scan.assignments) == 0 + 100 + 101 + 350 + 8 * 7 * 101
     assert scan.is_complete
+
+
+class Shifting(Company):
+    """Somebody is shown again on the second page of one operation, in the place of somebody else."""
+
+    operation = ""
+
+    def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
+        page = super().answer(operation, asked)
+        if operation == self.operation and asked.get("NextToken"):
+            key = next(key for key, value in page.items() if isinstance(value, list))
+            page[key][0] = super().answer(operation, {**asked, "NextToken": None})[key][0]
+        return page
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["list_group_memberships", "list_account_assignments", "list_permission_sets_provisioned_to_account"],
+)
+def test_pages_that_shift_make_a_directory_incomplete(operation: str) -> None:
+    company = Shifting(members=(101,), sets=501, accounts=1, provisioned=101, holders=101)
+    company.operation = operation
+    scan = directory(company)
+    assert not scan.is_complete
+    assert "shifted from page to page" in scan.problems[0]
+
+
+def test_holders_whose_pages_shift_are_not_believed() -> None:
+    company = Shifting(holders=101)
+    company.operation = "list_account_assignments"
+    named = {"instance_arn": INSTANCE, "permission_set_arn": "ps-1"}
+    with pytest.raises(Unproven, match="may be missing"):
+        identity_center.read_holders(MadeUp(company), "permission_set", f"ps-1@{ACCOUNT}", named)
 
 
 def test_an_account_costs_what_its_pages_cost() -> None:

@@ -85,11 +85,20 @@ def test_joiners_stay_where_a_script_needs_them(name):
     assert not [*odd.notes()]
 
 
-def test_the_same_twice_is_said_and_two_with_one_id_make_it_incomplete():
-    odd = Oddities()
+def test_the_same_twice_is_said_where_it_is_counted_and_else_proves_that_others_may_be_missing():
+    one = PrincipalRecord("iam_user", "u", "one")
+    counted, uncounted = Oddities(is_counted=True), Oddities()
+    for odd in (counted, uncounted):
+        assert odd.kept([one, one], Principal, Principal.Kind.values) == [one]
+    assert [*counted.notes()] == ["1 principals were listed twice, the same both times."]
+    assert not [*counted.problems()] and not [*uncounted.notes()]
+    (problem,) = uncounted.problems()
+    assert problem.startswith("1 principals were listed twice, so others may be missing.")
+
+
+def test_two_with_one_id_make_it_incomplete():
+    odd = Oddities(is_counted=True)
     one, other = PrincipalRecord("iam_user", "u", "one"), PrincipalRecord("iam_role", "u", "other")
-    assert odd.kept([one, one], Principal, Principal.Kind.values) == [one]
-    assert [*odd.notes()] == ["1 principals were listed twice, the same both times."]
     assert odd.kept([one, other], Principal, Principal.Kind.values) == [other]
     assert [*odd.problems()] == ["1 principals were listed twice, and not the same both times. The last one was kept."]
 
@@ -170,14 +179,15 @@ def test_an_organization_full_of_oddities_is_read_and_each_is_said(read, world, 
     monkeypatch.setattr(fake.FakeConnector, "scan_directory", in_odd_parts)
     run = read()
     scan = run.scopes.get(resource=None)
-    assert scan.problems == ["too long has an account id that Gatehouse cannot store. It was not read."]
+    twice, too_long, *repeated = scan.problems
+    assert too_long == "too long has an account id that Gatehouse cannot store. It was not read."
+    assert "was listed twice, so another one may be missing." in twice
+    assert all("were listed twice, so others may be missing." in one for one in repeated) and len(repeated) == 3
     assert run.state == "incomplete"
     said = " ".join(scan.notes)
     for words in (
-        "was listed twice. The last one was kept.",
         "cannot be read, so it counts as unknown: Broken.",
         "made in the future",
-        "were listed twice, the same both times",
     ):
         assert words in said
     assert run.scopes.exclude(state=ScopeScan.State.COMPLETE).count() == 1
@@ -207,6 +217,47 @@ def test_a_directory_that_breaks_off_in_the_middle_ends_nothing_and_what_came_is
     assert Entitlement.objects.get(external_id=f"Read@{PROD}").ended_at is None
     assert Principal.objects.filter(external_id="newcomer").exists()
     assert run.changes["principal"] == {"added": 1}
+
+
+def test_pages_of_the_directory_that_shift_end_nobody(read, world, monkeypatch):
+    """Between two pages one person was made and another one deleted: Alice is shown twice, and Bob not at all."""
+    read()
+    directory = fake.FakeConnector.scan_directory
+
+    def shifts(self, accounts, progress):
+        whole = list(directory(self, accounts, progress))
+        for part in whole:
+            part.principals = [one for one in part.principals if one.external_id != "bob"]
+            part.assignments = [one for one in part.assignments if one.principal_external_id != "bob"]
+        alice = [one for part in whole for one in part.principals if one.external_id == "alice"]
+        return [*whole, Scan(principals=alice)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake.FakeConnector, "scan_directory", shifts)
+        run = read()
+    assert run.state == "incomplete"
+    assert "1 principals were listed twice, so others may be missing." in " ".join(
+        run.scopes.get(resource=None).problems
+    )
+    assert Identity.objects.get(external_id="bob").ended_at is None
+    assert Assignment.objects.open().filter(principal__external_id="bob").exists()
+    assert read().state == "complete"
+
+
+def test_a_list_of_accounts_that_shifts_ends_no_account(read, world, monkeypatch):
+    read()
+    accounts = fake.FakeConnector.accounts
+
+    def shifts(self):
+        prod = next(one for one in accounts(self) if one.external_id == PROD)
+        return [prod, prod]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake.FakeConnector, "accounts", shifts)
+        run = read()
+    assert run.state == "incomplete"
+    assert not Resource.objects.exclude(ended_at=None).exists()
+    assert read().state == "complete"
 
 
 def test_a_part_that_cannot_be_written_leaves_the_earlier_ones_and_ends_nothing(read, world, monkeypatch):

@@ -32,7 +32,7 @@ from apps.connectors.base import (
     Progress,
     Scan,
 )
-from apps.connectors.errors import ConnectorError, Denied, Gone, Refused
+from apps.connectors.errors import ConnectorError, Denied, Gone, Refused, Unproven
 
 SMALL = 500
 ENTERPRISE = "aws:identitystore:enterprise"
@@ -170,15 +170,13 @@ def _read_groups(api: Api, instance: Instance, read: Reading) -> Iterator[None]:
                 attributes={**facts, "is_externally_owned": is_external},
             )
         )
-        for page in api.pages(
-            api.hub_id,
-            "identitystore",
-            "list_group_memberships",
-            IdentityStoreId=instance.store_id,
-            GroupId=group["GroupId"],
-        ):
-            read.scan.assignments.extend(map(_membership, page.get("GroupMemberships", ())))
+        members = []
+        for found in _membership_pages(api, instance.store_id, group["GroupId"]):
+            read.scan.assignments.extend(found)
+            members.append([one.principal_external_id for one in found])
             yield
+        if reading.have_shifted(members):
+            read.scan.problems.append(reading.shifted(f"The members of {group_name}"))
     read.scan.totals.append(ControlTotal("Groups", len(groups)))
 
 
@@ -293,56 +291,60 @@ def _read_account(
         entitlement = _entitlement(api, instance, guard, account, permission_set, policies)
         read.scan.entitlements.append(entitlement)
         if provisioned is None or permission_set.arn in provisioned:
-            holders = read_holders(api, "permission_set", entitlement.external_id, entitlement.attributes)
-            read.scan.assignments.extend(holders)
+            try:
+                holders = read_holders(api, "permission_set", entitlement.external_id, entitlement.attributes)
+            except Unproven as error:  # what is in the others is known nevertheless
+                read.scan.problems.append(str(error))
+            else:
+                read.scan.assignments.extend(holders)
         yield
 
 
 def _provisioned(api: Api, instance: Instance, account: AccountRecord) -> set[str]:
-    return set(
-        api.items(
-            api.hub_id,
-            "sso-admin",
-            "list_permission_sets_provisioned_to_account",
-            "PermissionSets",
-            InstanceArn=instance.arn,
-            AccountId=account.external_id,
-        )
-    )
+    asked = {"InstanceArn": instance.arn, "AccountId": account.external_id}
+    listed = api.pages(api.hub_id, "sso-admin", "list_permission_sets_provisioned_to_account", **asked)
+    pages = [page.get("PermissionSets", ()) for page in listed]
+    if reading.have_shifted(pages):
+        raise Unproven(reading.shifted(f"The permission sets in {account.name}"))
+    return {arn for page in pages for arn in page}
 
 
 def assignments_of(api: Api, instance_arn: str, permission_set_arn: str, account_id: str) -> list[dict[str, str]]:
     """Who holds one permission set in one account, every page, read now."""
-    return list(
-        api.items(
-            api.hub_id,
-            "sso-admin",
-            "list_account_assignments",
-            "AccountAssignments",
-            InstanceArn=instance_arn,
-            AccountId=account_id,
-            PermissionSetArn=permission_set_arn,
-        )
-    )
+    return [one for page in _assignment_pages(api, instance_arn, permission_set_arn, account_id) for one in page]
+
+
+def _assignment_pages(
+    api: Api, instance_arn: str, permission_set_arn: str, account_id: str
+) -> Iterator[list[dict[str, str]]]:
+    asked = {"InstanceArn": instance_arn, "AccountId": account_id, "PermissionSetArn": permission_set_arn}
+    for page in api.pages(api.hub_id, "sso-admin", "list_account_assignments", **asked):
+        yield page.get("AccountAssignments", [])
+
+
+def _membership_pages(api: Api, store_id: str, group_id: str) -> Iterator[list[AssignmentRecord]]:
+    asked = {"IdentityStoreId": store_id, "GroupId": group_id}
+    for page in api.pages(api.hub_id, "identitystore", "list_group_memberships", **asked):
+        yield [_membership(one) for one in page.get("GroupMemberships", ())]
 
 
 def read_holders(api: Api, kind: str, external_id: str, attributes: Mapping[str, Any]) -> list[AssignmentRecord]:
-    """Who holds one permission set in one account, or is in one group, read now."""
+    """Who holds one permission set in one account, or is in one group, read now. Raises `Unproven` when its pages shifted
+    meanwhile: then somebody may not have been listed."""
     if kind == "permission_set":
         account_id = external_id.rpartition("@")[2]
-        found = assignments_of(api, attributes["instance_arn"], attributes["permission_set_arn"], account_id)
-        return [
-            AssignmentRecord(one["PrincipalId"], external_id, {"principal_type": one["PrincipalType"]}) for one in found
+        pages = [
+            [
+                AssignmentRecord(one["PrincipalId"], external_id, {"principal_type": one["PrincipalType"]})
+                for one in page
+            ]
+            for page in _assignment_pages(api, attributes["instance_arn"], attributes["permission_set_arn"], account_id)
         ]
-    members = api.items(
-        api.hub_id,
-        "identitystore",
-        "list_group_memberships",
-        "GroupMemberships",
-        IdentityStoreId=attributes["identity_store_id"],
-        GroupId=attributes["group_id"],
-    )
-    return [_membership(one) for one in members]
+    else:
+        pages = list(_membership_pages(api, attributes["identity_store_id"], attributes["group_id"]))
+    if reading.have_shifted([one.principal_external_id for one in page] for page in pages):
+        raise Unproven(reading.shifted(f"The holders of {external_id}"))
+    return [one for page in pages for one in page]
 
 
 def _entitlement(

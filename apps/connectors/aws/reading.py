@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +79,24 @@ def _each_once(assignments: Sequence[AssignmentRecord]) -> list[AssignmentRecord
     """Sorted, and none twice: a page that shifts while it is read can show one assignment again."""
     found = {(record.principal_external_id, record.entitlement_external_id): record for record in assignments}
     return [found[key] for key in sorted(found)]
+
+
+def have_shifted(pages: Iterable[Iterable[str]]) -> bool:
+    """Whether a page shows again what an earlier one showed: something changed while they were read, and what moved the
+    other way was on none. Twice on one page is merely said twice."""
+    seen: set[str] = set()
+    for page in pages:
+        if not seen.isdisjoint(found := {*page}):
+            return True
+        seen |= found
+    return False
+
+
+def shifted(what: str) -> str:
+    """What people are told of that."""
+    return (
+        f"{what} shifted from page to page while they were read, so one may be missing. The next reading looks again."
+    )
 
 
 def written(text: Any) -> str:

@@ -17,14 +17,20 @@ from apps.inventory.sync import rows as as_rows
 LONGEST_NAME = 256
 CLOCKS_MAY_DIFFER_BY = timedelta(minutes=5)
 MOST_NAMES = 3
+LOOKS_AGAIN = "Pages shift when something changes while they are read. The next reading looks again."
 
 R = TypeVar("R", PrincipalRecord, EntitlementRecord, CredentialRecord)
 
 
 @dataclass
 class Oddities:
-    """Counted while a scope is written. `problems` make it incomplete, so that nothing ends because of them."""
+    """Counted while a scope is written. `problems` make it incomplete, so that nothing ends because of them.
 
+    `is_counted`: the provider says how many there are. Where it does not, what is listed twice proves that pages shifted
+    while they were read, so that something else may not have been listed at all.
+    """
+
+    is_counted: bool = False
     cannot_be_stored: Counter[str] = field(default_factory=Counter)
     contradict: Counter[str] = field(default_factory=Counter)
     came_twice: Counter[str] = field(default_factory=Counter)
@@ -67,10 +73,14 @@ class Oddities:
             yield f"{count:,} {name} have a kind or an id that Gatehouse cannot store."
         for name, count in self.contradict.items():
             yield f"{count:,} {name} were listed twice, and not the same both times. The last one was kept."
+        if not self.is_counted:
+            for name, count in self.came_twice.items():
+                yield f"{count:,} {name} were listed twice, so others may be missing. {LOOKS_AGAIN}"
 
     def notes(self) -> Iterator[str]:
-        for name, count in self.came_twice.items():
-            yield f"{count:,} {name} were listed twice, the same both times."
+        if self.is_counted:
+            for name, count in self.came_twice.items():
+                yield f"{count:,} {name} were listed twice, the same both times."
         for name, count in self.names_cut.items():
             yield f"{count:,} {name} have a name of more than {LONGEST_NAME} characters, which is shown cut."
         for name, count in self.names_cleaned.items():

@@ -28,7 +28,7 @@ from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, Resource, ScopeScan, SyncRun
 from apps.inventory.models.resources import ORGANIZATION
-from apps.inventory.sync import claims, correlation, staging, threads, writing
+from apps.inventory.sync import claims, correlation, oddities, staging, threads, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.assignments import is_drop
 from apps.inventory.sync.upserts import Changes, end, known, upsert
@@ -108,7 +108,8 @@ class _Run:
                 self.problems.append(f"{name} has an account id that Gatehouse cannot store. It was not read.")
                 continue
             if account.external_id in fine:
-                self.notes.append(f"Account {account.external_id} was listed twice. The last one was kept.")
+                again = f"Account {account.external_id} was listed twice, so another one may be missing."
+                self.problems.append(f"{again} {oddities.LOOKS_AGAIN}")
             fine[account.external_id] = account
         return [*fine.values()]
 
@@ -153,13 +154,11 @@ class _Run:
         return vanished
 
     def write_vanished(self, resource: Resource) -> None:
-        """An account that left the organization holds nothing any more, as far as we can know. The same brake holds."""
+        """An account that left the organization holds nothing any more, as far as we can know. The same brake holds, and
+        a list that is not sure to be whole ends nothing."""
         now = timezone.now()
-        state = self.write(
-            threads.Read(
-                resource, self.run.started_at, now, Scan(notes=["The organization no longer lists it."]), budget.Spent()
-            )
-        )
+        scan = Scan(problems=[*self.problems], notes=["The organization no longer lists it."])
+        state = self.write(threads.Read(resource, self.run.started_at, now, scan, budget.Spent()))
         if state == ScopeScan.State.COMPLETE:
             end(Resource, [resource.pk], now, self.changes)
 

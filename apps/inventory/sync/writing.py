@@ -102,7 +102,7 @@ class Writer:
         self.scope, self.confirmed = scope, confirmed
         self.outcome = Outcome(ScopeScan.State.COMPLETE)
         self.changes = Changes()
-        self.odd = Oddities()
+        self.odd = Oddities(is_counted=scope.resource is not None)  # the directory gives no totals
         self.gone: dict[type[Model], list[int]] = {}
         self.marks = 0
         self.parts = 0
