@@ -76,7 +76,7 @@ def end_of_leavers() -> None:
 @shared_task
 def follow_people() -> None:
     """Notice who left and who came back, and deal with what leavers left behind. Runs every few seconds."""
-    run_all(note_returns, notice_leavers, decide_leavers, take_from_leavers)
+    run_all(note_returns, notice_leavers, notice_logins, decide_leavers, take_from_leavers)
 
 
 def note_returns() -> None:
@@ -89,6 +89,11 @@ def notice_leavers() -> None:
     known = Leaving.objects.open().filter(identity=OuterRef("pk"))
     gone = Identity.objects.human().exclude(ended_at=None).exclude(Exists(known))
     run_all(*(partial(leaving.notice, row, by=audit.CLOCK) for row in gone.order_by("pk")[:LEAVERS]))
+
+
+def notice_logins() -> None:
+    late = Leaving.objects.with_another_login().order_by("pk")
+    run_all(*(partial(leaving.notice_login, row, by=audit.CLOCK) for row in late[:LEAVERS]))
 
 
 def decide_leavers() -> None:

@@ -15,7 +15,7 @@ from apps.audit.models import AuditEvent
 from apps.core import database_roles
 from apps.core.privileges import ROLES, TABLES
 from apps.grants import provisioning, services
-from apps.grants.models import EndReason, Grant, State, Warrant
+from apps.grants.models import EndReason, Extension, Grant, State, Stop, Warrant
 from apps.inventory.models import Assignment, Entitlement
 from apps.users import passkeys
 from apps.users.models import Passkey
@@ -257,6 +257,34 @@ def test_switching_triggers_off_for_oneself_does_nothing(acting: Acting, system:
         denied(lambda: Grant.objects.filter(pk=grant.pk).update(state="revoked"))
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('pgtrigger.ignore', '{}', false)")
+
+
+def test_what_the_web_process_adds_was_carried_out_by_nobody(acting: Acting, system: System) -> None:
+    """An extension that is called applied makes the ender wait; a stop that is called lifted stops nothing, and is said."""
+    grant, erin, now = system.active(), UserFactory(administrator=True), timezone.now()
+    longer = {"grant": grant, "duration": HOUR, "spec": {}, "digest": "", "requester": "", "verdict": {}}
+    lifted = {"lifted_at": now, "lifted_by": erin, "lift_proposed_by": UserFactory()}
+    with acting("web"):
+        for said in ({"applied_at": now}, {"refused_at": now}):
+            assert "only begun" in denied(lambda said=said: Extension.objects.create(**longer, **said))
+        assert "only begun" in denied(lambda: Stop.objects.create(scope="all", reason="x", ordered_by=erin, **lifted))
+
+
+def test_what_the_web_process_adds_is_as_old_as_it_is(acting: Acting, system: System) -> None:
+    """The ender goes by when a warrant was made, and a guard denies from when a stop was ordered."""
+    grant = system.issue()
+    Warrant.objects.all().delete()
+    never = timezone.now() + timedelta(days=9999)
+    authority = {"spec": {}, "digest": "", "requester": "", "verdict": {}, "made_at": never}
+    with acting("web"):
+        rows = [
+            Warrant.objects.create(grant=grant, **authority),
+            Extension.objects.create(grant=grant, duration=HOUR, **authority),
+            Stop.objects.create(scope="all", reason="x", ordered_by=UserFactory(), ordered_at=never),
+        ]
+    for row in rows:
+        row.refresh_from_db()
+    assert max(rows[0].made_at, rows[1].made_at, rows[2].ordered_at) <= timezone.now()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Entitlement.Kind if kind not in ("dated_policy", "network_rule")])

@@ -90,7 +90,7 @@ class Reconciliation(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["connection", "-id"], name="reconciliation_latest")]
-        triggers = [only_lets_go]
+        triggers = [only_lets_go("settled")]
 
     def __str__(self) -> str:
         return f"Comparison of {self.connection} at {self.started_at:%Y-%m-%d %H:%M} UTC"

@@ -110,15 +110,65 @@ only_puts_off = pgtrigger.Trigger(
     """,  # noqa: S608  nothing of it comes from outside
 )
 
-# The brake bites when a worker says so: whoever could put it on would keep every repair and every leaver waiting.
-only_lets_go = pgtrigger.Trigger(
-    name="only_lets_go",
-    when=pgtrigger.Before,
-    operation=pgtrigger.Update,
-    func=f"""
-    IF current_user = '{ROLES["web"]}' AND NEW.state <> OLD.state AND OLD.state <> 'held' THEN
-        RAISE EXCEPTION 'Only what is held is let go.' USING ERRCODE = 'insufficient_privilege';
-    END IF;
-    RETURN NEW;
-    """,
+
+def only_lets_go(to: str) -> pgtrigger.Trigger:
+    """The brake bites when a worker says so: whoever could put it on would keep every repair and every leaver waiting. Two
+    people let go what it holds; that it is over by itself is a worker's word too, since nobody looks at that again."""
+    return pgtrigger.Trigger(
+        name="only_lets_go",
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        func=f"""
+        IF current_user <> '{ROLES["web"]}' OR NEW IS NOT DISTINCT FROM OLD THEN
+            RETURN NEW;
+        END IF;
+        IF OLD.state <> 'held' THEN
+            RAISE EXCEPTION 'Only what is held is let go.' USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        IF NEW.state <> 'held' AND (NEW.state <> '{to}'
+            OR num_nonnulls(NEW.proposed_by_id, NEW.released_by_id, NEW.released_at) < 3) THEN
+            RAISE EXCEPTION 'Two people let it go.' USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        RETURN NEW;
+        """,
+    )
+
+
+def _begins(*later: str, now: str, first: str = "") -> pgtrigger.Trigger:
+    """A row that the web adds says nothing of what comes `later`, and its time is the database's: what workers do and
+    find with it is theirs to say, and a time that somebody chose would hide it from them."""
+    check = ""
+    if later:
+        check = f"""
+        IF num_nonnulls({", ".join(f"NEW.{name}" for name in later)}) > 0 THEN
+            RAISE EXCEPTION 'It has only begun.' USING ERRCODE = 'insufficient_privilege';
+        END IF;"""
+    return pgtrigger.Trigger(
+        name="only_begins",
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        func=f"""
+        IF current_user <> '{ROLES["web"]}' THEN
+            RETURN NEW;
+        END IF;{check}{first}
+        {now}
+        RETURN NEW;
+        """,
+    )
+
+
+warrant_begins = _begins(now="NEW.made_at = clock_timestamp();")
+extension_begins = _begins("applied_at", "refused_at", now="NEW.made_at = clock_timestamp();")
+# What is signed to lift it names the time as it was ordered.
+stop_begins = _begins("lifted_at", "lifted_by_id", now="NEW.ordered_at = LEAST(NEW.ordered_at, clock_timestamp());")
+leaving_begins = _begins(
+    *("passed_at", "gone_at", "returned_at", "exodus_id"),
+    first="""
+        IF EXISTS (
+            SELECT FROM inventory_identity i JOIN users_user u ON u.id = i.user_id
+            WHERE i.id = NEW.identity_id AND u.is_active
+        ) THEN
+            RAISE EXCEPTION 'Who left is shut out first.' USING ERRCODE = 'insufficient_privilege';
+        END IF;""",
+    now="NEW.noticed_at = clock_timestamp(); NEW.next_try_at = clock_timestamp();",
 )

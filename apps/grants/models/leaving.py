@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from apps.grants.models.guarding import only_lets_go
+from apps.grants.models.guarding import leaving_begins, only_lets_go
 from apps.inventory.models import Connection, Identity
 
 
@@ -55,7 +55,7 @@ class Exodus(models.Model):
                 name="exodus_release_says_who",
             ),
         ]
-        triggers = [only_lets_go]
+        triggers = [only_lets_go("released")]
 
     def __str__(self) -> str:
         return f"Many leavers of {self.connection}, {self.began_at:%Y-%m-%d}"
@@ -69,6 +69,10 @@ class LeavingQuerySet(models.QuerySet["Leaving"]):
     def away(self) -> LeavingQuerySet:
         """They have not come back, and the inventory does not show them as here before the clock noted that."""
         return self.open().filter(identity__ended_at__isnull=False)
+
+    def with_another_login(self) -> LeavingQuerySet:
+        """Who can sign in by a login that was not theirs when it was noticed that they left."""
+        return self.away().filter(identity__user__is_active=True).exclude(user=F("identity__user"))
 
     def unpassed(self, now: datetime) -> LeavingQuerySet:
         """What they left behind is to be dealt with: they are gone for the settling time, and no brake holds it."""
@@ -122,6 +126,7 @@ class Leaving(models.Model):
             models.Index(fields=["next_try_at"], condition=Q(returned_at=None, gone_at=None), name="leaving_due"),
             models.Index(fields=["-left_at", "-id"], name="leaving_list"),
         ]
+        triggers = [leaving_begins]
 
     def __str__(self) -> str:
         return f"{self.identity} left"

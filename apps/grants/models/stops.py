@@ -15,7 +15,7 @@ from django.utils.dateparse import parse_datetime
 from apps.connectors import registry
 from apps.connectors.base import Target
 from apps.grants.models.grants import Grant
-from apps.grants.models.guarding import only_hurries
+from apps.grants.models.guarding import only_hurries, stop_begins
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
 
 EVERYTHING = "*"  # any principal, any permission set, in the words of a guard
@@ -133,6 +133,7 @@ class Stop(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["scope"], condition=Q(lifted_at=None), name="stop_in_force")]
+        triggers = [stop_begins]
 
     def __str__(self) -> str:
         return f"{self.number}: {self.title}"

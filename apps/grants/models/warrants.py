@@ -12,6 +12,7 @@ from django.db.models.functions import Cast, Coalesce, Greatest
 from django.utils import timezone
 
 from apps.grants.models.grants import Grant
+from apps.grants.models.guarding import extension_begins, warrant_begins
 
 
 class Authorization(models.Model):
@@ -64,7 +65,7 @@ class Warrant(Authorization):
 
     class Meta:
         indexes = [models.Index(fields=["made_at"], name="warrant_made")]
-        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update)]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update), warrant_begins]
 
     def __str__(self) -> str:
         return f"Warrant of {self.grant_id}"
@@ -109,7 +110,8 @@ class Extension(Authorization):
                     *("grant", "duration", "spec", "digest", "requester"),
                     *("approvals", "signed_digest", "verdict", "made_at"),
                 ),
-            )
+            ),
+            extension_begins,
         ]
 
     def __str__(self) -> str:

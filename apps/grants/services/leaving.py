@@ -48,14 +48,7 @@ def notice(identity: Identity, *, by: Any) -> Leaving | None:
     if identity.ended_at is None or Leaving.objects.open().filter(identity=identity).exists():
         return None
     gone = Gone(identity=identity, user=identity.user, to=succession.acting_for(identity))
-    if gone.user:
-        users.shut_out_leavers([gone.user], by=by)  # whoever said that they left may have done so already
-        brake.forget(gone.user)
-    ended = {"portal sign-in": int(gone.user is not None)}
-    ended |= steps.end(gone, by)
-    held = Grant.objects.live().filter(_theirs(gone))
-    ended["grants"] = held.count()
-    end_many(held, reason=EndReason.LEAVER, by=by)
+    ended = _end_at_once(gone, by)
     leaving = Leaving.objects.create(
         identity=identity,
         user=gone.user,
@@ -71,6 +64,35 @@ def notice(identity: Identity, *, by: Any) -> Leaving | None:
         data={"ended": leaving.ended, "left_at": leaving.left_at.isoformat(), "passes_to": str(gone.to or "")},
     )
     return leaving
+
+
+@transaction.atomic
+def notice_login(leaving: Leaving, *, by: Any) -> Leaving:
+    """Another login became theirs after they had been noticed: it is shut out like the first, and what was asked for with
+    it ends. One that an administrator let in again is left alone."""
+    rows = Identity.objects.select_for_update(no_key=True, of=("self",)).select_related("user", "manager")
+    identity = rows.get(pk=leaving.identity_id)
+    leaving = Leaving.objects.select_for_update(of=("self",)).get(pk=leaving.pk)
+    is_known = leaving.user_id == identity.user_id
+    if identity.ended_at is None or leaving.returned_at or identity.user is None or is_known:
+        return leaving
+    _end_at_once(Gone(identity=identity, user=identity.user, to=succession.acting_for(identity)), by)
+    leaving.user = identity.user
+    leaving.save(update_fields=["user"])
+    return leaving
+
+
+def _end_at_once(gone: Gone, by: Any) -> dict[str, int]:
+    """What can be given again, and how many of it there was."""
+    if gone.user:
+        users.shut_out_leavers([gone.user], by=by)  # whoever said that they left may have done so already
+        brake.forget(gone.user)
+    ended = {"portal sign-in": int(gone.user is not None)}
+    ended |= steps.end(gone, by)
+    held = Grant.objects.live().filter(_theirs(gone))
+    ended["grants"] = held.count()
+    end_many(held, reason=EndReason.LEAVER, by=by)
+    return ended
 
 
 def _theirs(gone: Gone) -> Q:
