@@ -16,6 +16,20 @@ from apps.inventory.models import Assignment, Entitlement, Principal
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """One object that grants share in AWS, as a row names it: by its key, by what writes it, and by a target in it."""
+
+    key: str
+    provisioner: Provisioner
+    target: Target
+    row: Grant | StopWrite
+
+    def holds(self, target: Target) -> bool:
+        """Whether this is the object that AWS would really change for the target. A row's word is not enough for that."""
+        return self.provisioner.shared_key(target) == self.key
+
+
+@dataclass(frozen=True, slots=True)
 class _Held:
     """Something that a principal holds, whoever gave it."""
 
@@ -52,19 +66,44 @@ def decided_in(shared_key: str, *, opening: Grant | None = None, without: Grant 
     return [*(_window(grants, held, stopped) for grants in rows.values()), *_stops_in(shared_key)]
 
 
+def shared_of(grant: Grant) -> Shared:
+    """The object that this grant shares with others."""
+    return Shared(grant.shared_key, provisioner_of(grant), target_of(grant), grant)
+
+
+def shared_by(row: StopWrite) -> Shared | None:
+    """The object that a stop speaks in by itself; None where it has nothing of its own to say, or names another one."""
+    targets = row.targets()
+    if not targets:
+        return None
+    shared = Shared(row.shared_key, writer_for(row), targets[0], row)
+    return shared if shared.holds(shared.target) else None
+
+
+def writer_for(row: StopWrite) -> Provisioner:
+    """What writes the object that a stop has to be written into."""
+    return registry.provisioner(row.connection.kind, row.provisioner, row.connection.config)
+
+
 def _writer_of(shared_key: str, opening: Grant | None) -> Provisioner | None:
     """What writes the object; None when nothing is said in it."""
     grant = Grant.objects.sharing(shared_key, opening).with_names().order_by("pk").first()
     if grant:
         return provisioner_of(grant)
-    stop = StopWrite.objects.said_in(shared_key).first()
-    return registry.provisioner(stop.connection.kind, stop.provisioner, stop.connection.config) if stop else None
+    stops = (shared_by(row) for row in StopWrite.objects.said_in(shared_key).with_names())
+    return next((shared.provisioner for shared in stops if shared), None)
 
 
 def _stops_in(shared_key: str) -> list[Window]:
-    """What emergency stops deny in this object, whoever holds it and however they came to it."""
+    """What emergency stops deny in this object, whoever holds it and however they came to it. Rows that name it and are
+    about another one say nothing here: with them it could not be written at all."""
     said = StopWrite.objects.said_in(shared_key).with_names()
-    return [Window(target, row.stop.ordered_at, is_open=False) for row in said for target in row.targets()]
+    return [
+        Window(target, row.stop.ordered_at, is_open=False)
+        for row in said
+        for target in row.targets()
+        if writer_for(row).shared_key(target) == shared_key
+    ]
 
 
 def _stopped_in(shared_key: str) -> set[int]:

@@ -201,6 +201,15 @@ def test_a_refused_warrant_alarms_the_administrators(company: Company) -> None:
     assert "Mallory" not in told("grants.grant.warrant_refused")
 
 
+def test_a_row_that_names_a_wrong_object_alarms_the_administrators(company: Company) -> None:
+    grant = company.issue()
+    with transaction.atomic():
+        audit.record("grants.grant.object_refused", by=audit.WORKER, subject=grant, data={"problem": "Not the object."})
+    found = told("grants.grant.object_refused")
+    assert found["Erin"] == [f"{grant.number} names a wrong object in AWS"]
+    assert {"Alice", "Mallory"}.isdisjoint(found)
+
+
 def test_administrators_hear_once_of_a_removal_that_does_not_get_through(company: Company, clock) -> None:
     grant = active(company)
     services.end(grant, by=company.alice_user, reason=EndReason.DONE)

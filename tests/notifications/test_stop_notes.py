@@ -87,6 +87,14 @@ def test_administrators_hear_of_a_lifting_that_nobody_signed(system: System, eri
     assert Stop.objects.in_force().exists()
 
 
+def test_administrators_hear_of_a_write_that_names_a_wrong_object(system: System, erin: User) -> None:  # noqa: F811
+    system.active()
+    row = stop(system, erin)
+    row.writes.update(shared_key="a key that nobody shares")
+    provisioning.write_stop(row.writes.get().pk)
+    assert f"{row} names a wrong object in AWS" in titles(erin)
+
+
 def test_administrators_hear_that_the_ender_had_to_work(
     system: System,  # noqa: F811
     clock: Any,  # noqa: F811

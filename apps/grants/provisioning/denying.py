@@ -14,6 +14,7 @@ from apps.connectors.base import Proof, Window
 from apps.connectors.errors import ConnectorError
 from apps.core.locks import Taken, exclusive
 from apps.grants.models import Grant
+from apps.grants.provisioning.enforcing import enforce
 from apps.grants.provisioning.turns import Turn, about_of, appended, plain
 from apps.grants.windows import target_of, window_for, windows_of
 
@@ -34,7 +35,7 @@ def deny(shared_key: str) -> None:
         with exclusive("shared", shared_key):
             ending = list(Grant.objects.undenied().filter(shared_key=shared_key).with_names())
             windows = windows_of(shared_key)
-            proof = turn.provisioner.enforce(turn.target, windows)
+            proof = enforce(turn.shared, windows)
             note_denied(ending, windows, proof)
     except (ConnectorError, Taken) as error:
         logger.warning("%s could not be written for %s and others yet: %s", shared_key, first.number, error)

@@ -17,6 +17,7 @@ from apps.core.locks import Taken, exclusive
 from apps.grants import paths
 from apps.grants.models import Grant, State
 from apps.grants.provisioning.denying import note_denied
+from apps.grants.provisioning.enforcing import enforce
 from apps.grants.provisioning.turns import (
     OutOfTurn,
     Turn,
@@ -79,7 +80,7 @@ def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | Taken | None]
             if _needs_no_deny(grant):
                 return [], None
             windows = windows_of(grant.shared_key)
-            proof = turn.provisioner.enforce(turn.target, windows)
+            proof = enforce(turn.shared, windows)
             is_on_receipt = bool(note_denied([grant], windows, proof)) or grant.denied_at is not None
     except Gone as error:
         return [Proof(str(error), whole_now())], None
@@ -219,7 +220,7 @@ def clear(grant_id: int) -> None:
     try:
         _require_still_gone(turn)
         with exclusive("shared", grant.shared_key):
-            turn.provisioner.enforce(turn.target, windows_of(grant.shared_key, without=grant))
+            enforce(turn.shared, windows_of(grant.shared_key, without=grant))
     except Gone:
         logger.info("%s: the object it shared in AWS is gone", grant.number)
     except (ConnectorError, Taken) as error:

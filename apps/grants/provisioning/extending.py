@@ -16,6 +16,7 @@ from apps.connectors.errors import ConnectorError, Refused
 from apps.core.locks import Taken, exclusive
 from apps.grants import presence, warrants
 from apps.grants.models import Extension, Grant, State
+from apps.grants.provisioning.enforcing import enforce
 from apps.grants.provisioning.opening import require_authority
 from apps.grants.provisioning.turns import Turn, about_of, leave_for_later, tell
 from apps.grants.windows import window_for, windows_of
@@ -66,7 +67,7 @@ def _move_the_end(turn: Turn, extension: Extension) -> None:
     turn.provisioner.check(turn.target, windows)
     if not Grant.objects.filter(pk=grant.pk, state=State.ACTIVE, ends_at=was).update(narrowed_at=None):
         raise Refused(OVER)
-    proof = turn.provisioner.enforce(turn.target, windows)
+    proof = enforce(turn.shared, windows)
     _say(extension, was, end)
     tell(turn, "grants.grant.end_moved", proof)
 

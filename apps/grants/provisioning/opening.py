@@ -14,6 +14,7 @@ from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
 from apps.grants import narrowing, presence, warrants
 from apps.grants.models import EndReason, Grant, State, Stop
+from apps.grants.provisioning.enforcing import enforce
 from apps.grants.provisioning.turns import (
     HANDOVER,
     OutOfTurn,
@@ -124,7 +125,7 @@ def _write_end_first(turn: Turn) -> None:
         turn.provisioner.check(turn.target, windows)
         if not grant.ticket:
             turn.asked("open")  # from here on AWS may show something of it, so it ends through a removal
-        proof = turn.provisioner.enforce(turn.target, windows)
+        proof = enforce(turn.shared, windows)
     mine = window_for(turn.target, windows)
     turn.save(
         deny_left_out=mine is not None and mine.holds_standing,
@@ -188,7 +189,7 @@ def narrow(grant_id: int) -> None:
     turn = Turn(grant)
     try:
         with exclusive("shared", grant.shared_key):
-            turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
+            enforce(turn.shared, windows_of(grant.shared_key))
             mine = Grant.objects.filter(pk=grant.pk, state=State.ACTIVE)
             mine.update(not_after=F("ends_at"), narrowed_at=whole_now())  # as of now: it may have been extended
     except (ConnectorError, Taken) as error:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget, registry
-from apps.connectors.base import Proof, Target
+from apps.connectors.base import Proof
 from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive, is_held
 from apps.core.privileges import SAY_IT_MAY_GO
@@ -20,9 +20,10 @@ from apps.grants import lifting, narrowing
 from apps.grants.models import Grant, Stop, StopWrite
 from apps.grants.models.stops import StopWriteQuerySet
 from apps.grants.provisioning.denying import note_denied
+from apps.grants.provisioning.enforcing import enforce, refuse
 from apps.grants.provisioning.turns import BACKOFF, BACKOFF_CAP, HANDOVER, whole_now
 from apps.grants.signatures import NotSigned
-from apps.grants.windows import target_of, windows_of
+from apps.grants.windows import Shared, target_of, windows_of, writer_for
 
 logger = logging.getLogger(__name__)
 
@@ -73,27 +74,30 @@ def _write_shared(row: StopWrite) -> Proof:
     database may have forgotten what else it is for."""
     if not row.stop.is_in_force:
         narrowing.require_may_open()
-    provisioner = registry.provisioner(row.connection.kind, row.provisioner, row.connection.config)
-    with exclusive("shared", row.shared_key):
-        ending = list(Grant.objects.undenied().filter(shared_key=row.shared_key).with_names())
-        windows = windows_of(row.shared_key)
-        try:
-            proof = provisioner.enforce(_target(row), windows)
-        except Gone as error:  # whoever held it was deleted in AWS, and the object with them
-            return Proof(str(error), whole_now())
-        note_denied(ending, windows, proof)
+    try:
+        shared = _shared(row)
+        with exclusive("shared", shared.key):
+            ending = list(Grant.objects.undenied().filter(shared_key=shared.key).with_names())
+            windows = windows_of(shared.key)
+            proof = enforce(shared, windows)
+            note_denied(ending, windows, proof)
+    except Gone as error:  # whoever held it was deleted in AWS, and the object with them
+        return Proof(str(error), whole_now())
     return proof
 
 
-def _target(row: StopWrite) -> Target:
-    """Any target of the object: they all name the same one. The stop's own, so that nothing else of a grant is touched."""
+def _shared(row: StopWrite) -> Shared:
+    """The object, by any target of it: they all name the same one. The stop's own, so that nothing else of a grant is
+    touched."""
+    if (row.connection.kind, row.provisioner) not in registry.PROVISIONERS:
+        refuse(row, row.shared_key)
     own = row.targets()
     if own:
-        return own[0]
+        return Shared(row.shared_key, writer_for(row), own[0], row)
     said = Grant.objects.filter(shared_key=row.shared_key).with_names().first()
     if said is None:
         raise Gone("No grant is known in this object any more.")
-    return target_of(said)
+    return Shared(row.shared_key, writer_for(row), target_of(said), row)
 
 
 def _write_policy(row: StopWrite) -> Proof:

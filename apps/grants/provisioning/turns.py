@@ -20,7 +20,7 @@ from apps.connectors.base import Look, Proof, Provisioner, Remover, Target, Tick
 from apps.connectors.errors import Refused
 from apps.core.lifecycle import Conflict
 from apps.grants.models import Grant, State
-from apps.grants.windows import provisioner_of, target_of
+from apps.grants.windows import Shared, provisioner_of, target_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,11 @@ class Turn:
     @cached_property
     def provisioner(self) -> Provisioner:
         return provisioner_of(self.grant)
+
+    @property
+    def shared(self) -> Shared:
+        """The object that the grant shares with others, by what its row says now."""
+        return Shared(self.grant.shared_key, self.provisioner, self.target, self.grant)
 
     @cached_property
     def hand(self) -> Remover:

@@ -15,6 +15,7 @@ from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
 from apps.grants import narrowing
 from apps.grants.models import Drift, Grant
+from apps.grants.provisioning.enforcing import enforce
 from apps.grants.provisioning.turns import BACKOFF_CAP, HANDOVER, Turn, plain, whole_now
 from apps.grants.windows import decided_in, window_for, windows_of
 
@@ -51,7 +52,7 @@ def _write_again(drift: Drift) -> Proof:
     turn = Turn(first)
     with exclusive("shared", drift.shared_key):
         windows = narrowing.strictest(turn.provisioner, windows_of(drift.shared_key))
-        return turn.provisioner.enforce(turn.target, windows)
+        return enforce(turn.shared, windows)
 
 
 def _schedule_again(drift: Drift) -> Proof:
@@ -74,7 +75,7 @@ def _remove_again(drift: Drift) -> Proof:
     turn = Turn(grant)
     if grant.shared_key and grant.provisioner:
         with exclusive("shared", grant.shared_key):
-            turn.provisioner.enforce(turn.target, windows_of(grant.shared_key))
+            enforce(turn.shared, windows_of(grant.shared_key))
     with exclusive("object", turn.hand.lock_key(turn.target)):
         if Grant.objects.same_access(grant).unfinished().exists():
             return Proof("Another grant gives the same access now, and takes it away when it ends.", whole_now())

@@ -149,6 +149,21 @@ def warrant_refused(event: AuditEvent) -> Iterator[Note]:
             )
 
 
+def object_refused(event: AuditEvent) -> Iterator[Note]:
+    """An alarm, as for a stop: see `notes.stops`."""
+    if grant := _grant(event):
+        for user in administrators():
+            yield Note(
+                to=user,
+                title=f"{grant.number} names a wrong object in AWS",
+                text=sentences(
+                    str(event.data.get("problem", "")),
+                    "Somebody wrote that row by hand, or the connection was set up anew since.",
+                ),
+                url=grant.get_absolute_url(),
+            )
+
+
 def overdue(event: AuditEvent) -> Iterator[Note]:
     grant = _grant(event)
     if grant is None or grant.state != State.REVOKING:
@@ -178,6 +193,7 @@ TELLERS: dict[str, Teller] = {
     "grants.grant.revoked": revoked,
     "grants.grant.failed": failed,
     "grants.grant.warrant_refused": warrant_refused,
+    "grants.grant.object_refused": object_refused,
     "grants.grant.overdue": overdue,
 }
 

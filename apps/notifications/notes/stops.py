@@ -39,6 +39,15 @@ def lift_refused(event: AuditEvent) -> Iterator[Note]:
         yield from _notes(stop, title, str(event.data.get("problem", "")), said, even_own=True)
 
 
+def object_refused(event: AuditEvent) -> Iterator[Note]:
+    """An alarm: written as its row says, an object in AWS would have lost all ends that stand in it."""
+    if stop := _stop(event):
+        said = "Somebody wrote that row by hand, or the connection was set up anew since."
+        yield from _notes(
+            stop, f"{stop} names a wrong object in AWS", str(event.data.get("object", "")), said, even_own=True
+        )
+
+
 def ended_by_ender(event: AuditEvent) -> Iterator[Note]:
     grant = row(event, Grant.objects.with_names())
     if grant is None:
@@ -57,6 +66,7 @@ TELLERS: dict[str, Teller] = {
     "grants.stop.lift_proposed": lift_proposed,
     "grants.stop.lifted": lifted,
     "grants.stop.lift_refused": lift_refused,
+    "grants.stop.object_refused": object_refused,
     "grants.grant.ended_by_ender": ended_by_ender,
 }
 
