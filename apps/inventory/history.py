@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from apps.inventory import statements
 from apps.inventory.lines import Place
-from apps.inventory.models import Connection, Entitlement, Principal
+from apps.inventory.models import Connection, Principal
 from apps.inventory.statements import Subject
 
 BEGAN, ENDED, STAYED = "began", "ended", "stayed"
@@ -202,9 +202,7 @@ def _ask(statement: str, subject: Subject, days: Sequence[Day], **more: int) -> 
 
 
 def _asked(subject: Subject, days: Sequence[Day]) -> dict[str, Any]:
-    is_membership = isinstance(subject, Entitlement) and subject.group_id is not None
-    asked = {"subject": subject.pk, "is_membership": is_membership}
-    return asked | {f"day{number}": day.span for number, day in enumerate(days)}
+    return {"subject": subject.pk} | {f"day{number}": day.span for number, day in enumerate(days)}
 
 
 def _rows(found: Sequence[tuple[Any, ...]]) -> list[Held]:

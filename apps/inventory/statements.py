@@ -8,6 +8,7 @@ to the table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from apps.inventory.models import Entitlement, Identity, Resource
@@ -52,12 +53,11 @@ _PERSON = _Side(
 _ENTITLEMENT = _Side(
     of="(SELECT %(subject)s::bigint AS id)",
     column="entitlement_id",
-    # groups are members of no group, so that nobody need look for them there
     brings="""
         SELECT g.id, g.principal_id AS group_id, g.entitlement_id, x.id AS membership, g.period FROM {of} w
         JOIN inventory_assignment g ON g.entitlement_id = w.id
         JOIN inventory_entitlement x ON x.group_id = g.principal_id
-        WHERE NOT %(is_membership)s
+        WHERE {wanted}
     """,
     keys="b.id AS assignment_id, o.id AS via_id, o.principal_id, b.entitlement_id",
     joined="o.entitlement_id = b.membership",
@@ -75,7 +75,7 @@ _DIRECTLY = """
     SELECT d.* FROM {of} w CROSS JOIN LATERAL (
         SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id, {flags} AS flags
         FROM inventory_assignment a
-        WHERE a.{column} = w.id AND a.principal_id NOT IN (SELECT group_id FROM brings) AND {held}
+        WHERE a.{column} = w.id AND {apart} AND {held}
         {first}
     ) d
 """
@@ -108,28 +108,38 @@ _DURING = "greatest(lower(a.period), lower(m.period)), least(upper(a.period), up
 
 _DAY = """
     WITH brings AS MATERIALIZED (SELECT g.*, {cut} FROM ({brings}) g), told AS MATERIALIZED (
-        SELECT s.* FROM ({first_direct} UNION ALL {first_through}) s
+        SELECT s.* FROM ({first}) s
         ORDER BY {order}, s.assignment_id, s.via_id NULLS FIRST OFFSET %(start)s LIMIT %(limit)s
     )
-    SELECT ARRAY[(SELECT count(*) FROM ({directly}) d) + (SELECT count(*) FROM ({through}) t)],
+    SELECT ARRAY[{number}],
            s.assignment_id, s.via_id, {during}, {named}
     FROM (SELECT) one LEFT JOIN told s ON true {names}
     ORDER BY {order}, s.assignment_id, s.via_id NULLS FIRST
 """
+_COUNT = "(SELECT count(*) FROM ({one}) one)"
 _RECORDS = """
     WITH brings AS MATERIALIZED (SELECT g.*, {cut} FROM ({brings}) g)
     SELECT NULL, s.assignment_id, s.via_id, {during}, {named}
-    FROM ({directly} UNION ALL {through}) s {names}
+    FROM ({all}) s {names}
     ORDER BY s.assignment_id, s.via_id
 """
 # Somebody who held the same by another path on the other day held it on both. Only the pairs that are shown are asked by
 # which paths and since when. OFFSET 0: one look into the index for each row, whatever the planner expects of it.
 _COMPARE = """
     WITH brings AS MATERIALIZED (SELECT g.*, {cut} FROM ({brings}) g), pairs AS MATERIALIZED (
-        SELECT principal_id, entitlement_id, bit_or(flags) AS flags
-        FROM ({directly} UNION ALL {through}) p GROUP BY principal_id, entitlement_id
+        SELECT ARRAY[count(*) FILTER (WHERE flags = 2), count(*) FILTER (WHERE flags = 1),
+                     count(*) FILTER (WHERE flags = 3)] AS counts,
+               array_agg(principal_id) FILTER (WHERE flags = %(flags)s) AS principals,
+               array_agg(entitlement_id) FILTER (WHERE flags = %(flags)s) AS entitlements
+        FROM (
+            SELECT principal_id, entitlement_id, bit_or(flags) AS flags
+            FROM ({all}) p GROUP BY principal_id, entitlement_id
+        ) p
     ), shown AS MATERIALIZED (
-        SELECT s.* FROM pairs s WHERE flags = %(flags)s ORDER BY {order}, s.principal_id OFFSET %(start)s LIMIT %(limit)s
+        SELECT s.* FROM (
+            SELECT unnest(principals) AS principal_id, unnest(entitlements) AS entitlement_id FROM pairs
+        ) s
+        ORDER BY {order}, s.principal_id OFFSET %(start)s LIMIT %(limit)s
     ), paths AS (
         SELECT d.* FROM shown s CROSS JOIN LATERAL (
             SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id, a.period AS during
@@ -147,9 +157,7 @@ _COMPARE = """
         FROM paths GROUP BY principal_id, entitlement_id
     )
     SELECT counts, s.assignment_id, s.via_id, s.since, s.until, {named}
-    FROM (SELECT ARRAY[count(*) FILTER (WHERE flags = 2), count(*) FILTER (WHERE flags = 1),
-                       count(*) FILTER (WHERE flags = 3)] AS counts FROM pairs) numbers
-    LEFT JOIN (SELECT *, path[1] AS assignment_id, nullif(path[2], 0) AS via_id FROM told) s ON true {names}
+    FROM pairs LEFT JOIN (SELECT *, path[1] AS assignment_id, nullif(path[2], 0) AS via_id FROM told) s ON true {names}
     ORDER BY {order}, s.principal_id
 """
 
@@ -174,34 +182,26 @@ def _made(template: str, subject: Subject, *, days: int) -> str:
     side = _SIDES[type(subject)]
     direct = [f"a.period && %(day{day})s" for day in range(days)]
     through = [f"o.period && b.on{day}" for day in range(days)]
-    parts = {
-        "directly": (_DIRECTLY, direct, side.first_direct),
-        "through": (_THROUGH, through, side.first_through),
-    }
-    written = {}
-    for name, (part, on, first) in parts.items():
-        for key, limit in ((name, ""), (f"first_{name.removesuffix('ly')}", first)):
-            written[key] = part.format(
-                of=side.of,
-                column=side.column,
-                keys=side.keys,
-                joined=side.joined,
-                flags=" + ".join(f"({one})::int * {2**day}" for day, one in enumerate(on)) if days > 1 else "1",
-                held=on[0] if days == 1 else "true",
-                first=limit,
-            )
+    # groups are members of no group, so that nobody looks for them among the members of one
+    is_membership = isinstance(subject, Entitlement) and subject.group_id is not None
+    sources = [(_DIRECTLY, direct, side.first_direct), (_THROUGH, through, side.first_through)][: 2 - is_membership]
+    apart = "true" if is_membership else "a.principal_id NOT IN (SELECT group_id FROM brings)"
+
+    def written(source: str, on: Sequence[str], first: str) -> str:
+        flags = " + ".join(f"({one})::int * {2**day}" for day, one in enumerate(on)) if days > 1 else "1"
+        held = on[0] if days == 1 else "true"
+        return source.format(**vars(side), apart=apart, flags=flags, held=held, first=first)
+
+    every = [written(source, on, "") for source, on, _ in sources]
     return template.format(
-        brings=side.brings.format(of=side.of),
+        **vars(side) | {"brings": side.brings.format(of=side.of, wanted=not is_membership)},
         cut=", ".join(f"g.period * %(day{day})s AS on{day}" for day in range(days)),
+        all=" UNION ALL ".join(every),
+        number=" + ".join(_COUNT.format(one=one) for one in every),
+        first=" UNION ALL ".join(written(*source) for source in sources),
         during=_DURING,
         named=_NAMED,
         names=_NAMES,
-        keys=side.keys,
-        joined=side.joined,
-        same=side.same,
-        pair=side.pair,
-        order=side.order,
         held_directly=f"({' OR '.join(direct)})",
         held_through=f"({' OR '.join(through)})",
-        **written,
     )
