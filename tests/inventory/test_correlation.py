@@ -15,12 +15,13 @@ from apps.connectors.base import CredentialRecord
 from apps.grants import warrants
 from apps.grants.models import Grant
 from apps.inventory import services, tasks
-from apps.inventory.models import Assignment, Correlation, Identity, Principal
+from apps.inventory.models import Assignment, ChangeMark, Correlation, Identity, Principal
 from apps.inventory.services import NotPossible
 from apps.inventory.sync.correlation import RULES, correlate
 from tests.factories.inventory import CredentialFactory, EntitlementFactory, IdentityFactory, PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.inventory.conftest import PROD
+from tests.inventory.test_following import follow, tell
 
 
 @pytest.fixture
@@ -271,3 +272,23 @@ def test_odd_tags_crash_nothing(org, alice):
 
 def test_only_one_rule_links_by_itself():
     assert [rule.key for rule in RULES if rule.is_exact] == ["user_name"]
+
+
+def test_another_user_of_that_name_is_nobodys_login_as_soon_as_its_account_is_read_again(org, world, read, monkeypatch):
+    """Not only after the next full reading, which a change feed makes seldom."""
+    monkeypatch.setattr(ChangeMark, "SETTLES_FOR", timedelta(0))
+    org.options["change_queue"] = "gatehouse-changes"
+    org.save()
+    name = "alice@example.com"
+    world.add_principal("iam_user", "arn:alice", name, account_id=PROD, attributes={"unique_id": "AIDA1"})
+    world.credentials.append(CredentialRecord("arn:alice", "password", "password"))
+    read()
+    login = Principal.objects.get(external_id="arn:alice")
+    assert login.identity == Identity.objects.get(external_id="alice")
+    world.add_principal("iam_user", "arn:alice", name, account_id=PROD, attributes={"unique_id": "AIDA2"})
+    tell(world, ("account", PROD, ""))
+    follow(org)
+    login.refresh_from_db()
+    assert login.identity.kind == "machine" and login.identity.ended_at is None
+    assert question(login) in Correlation.objects.waiting()
+    assert AuditEvent.objects.filter(event="inventory.connection.correlated").latest("pk").data["unlinked"] == 1

@@ -20,7 +20,16 @@ from apps.connectors.changes import Change
 from apps.connectors.errors import Denied, Unreachable
 from apps.core import locks
 from apps.inventory import periodic, sync, tasks
-from apps.inventory.models import Assignment, ChangeFeed, ChangeMark, Connection, Principal, ScopeScan, SyncRun
+from apps.inventory.models import (
+    Assignment,
+    ChangeFeed,
+    ChangeMark,
+    Connection,
+    Identity,
+    Principal,
+    ScopeScan,
+    SyncRun,
+)
 from apps.inventory.sync import claims, correlation, following
 from tests.inventory.conftest import PROD, SANDBOX, trust
 
@@ -92,6 +101,20 @@ def test_a_change_inside_an_account_has_it_read_again(followed: Connection, worl
     follow(followed)
     assert Principal.objects.filter(external_id="newcomer").exists()
     assert ScopeScan.objects.count() == scans, "a scope is complete only by a full reading"
+
+
+def test_an_account_that_left_is_a_stranger_also_when_another_is_read_again(
+    followed: Connection, world: fake_world.World, read: Any
+) -> None:
+    sold = "777788889999"
+    world.add_account(sold, "sold")
+    world.add_principal("iam_role", "partner", account_id=PROD, attributes=trust(AWS=f"arn:aws:iam::{sold}:root"))
+    read()
+    world.accounts.pop(sold)
+    read()
+    tell(world, ("account", PROD, ""))
+    follow(followed)
+    assert Identity.objects.get(external_id="partner").classification == "third_party"
 
 
 def test_a_membership_that_ended_is_found_by_its_own_id(followed: Connection, world: fake_world.World) -> None:

@@ -32,7 +32,7 @@ from apps.inventory.models import (
     ScopeScan,
     SyncRun,
 )
-from apps.inventory.sync import assignments, claims, groups, staging, writing
+from apps.inventory.sync import assignments, claims, correlation, groups, staging, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes
 
@@ -257,11 +257,15 @@ class _Again:
             return True
         record = AccountRecord(resource.external_id, resource.name, path=resource.path)
         scan = self.connector.scan_account(record, _quiet)
-        listed = dict(Resource.objects.filter(connection=self.connection).values_list("external_id", "pk"))
+        accounts = Resource.objects.filter(connection=self.connection).values_list("external_id", "pk", "ended_at")
+        ids = {external_id: pk for external_id, pk, _ in accounts}
+        ours = frozenset(external_id for external_id, _, ended_at in accounts if not ended_at)  # who left is a stranger
         with transaction.atomic():
             _still_alone(self.connection, read_from)
-            scope = writing.Scope(self.connection, resource, read_from, frozenset(listed), listed)
+            scope = writing.Scope(self.connection, resource, read_from, ours, ids)
             outcome = writing.write(scope, scan, timezone.now(), {})
+            if outcome.has_reborn:
+                correlation.correlate(self.connection, by=audit.WORKER, with_rules=False)
         self.changes.merge(outcome.changes)
         return outcome.state == ScopeScan.State.COMPLETE
 

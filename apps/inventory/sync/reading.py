@@ -235,6 +235,8 @@ class _Run:
                 scope = self.scope(read.resource, read.started_at)
                 confirmed = self.confirmed.get(read.resource.pk, {})
                 outcome = writing.write(scope, read.scan, read.finished_at, confirmed)
+                if outcome.has_reborn:
+                    correlation.correlate(self.connection, by=self.by, with_rules=False)
                 self.save_scan(read.resource, read.started_at, read.finished_at, outcome, read.spent)
         except claims.Superseded:
             raise

@@ -78,6 +78,7 @@ class Outcome:
     totals: list[ControlTotal] = field(default_factory=list)
     held: dict[str, list[int]] = field(default_factory=dict)
     digest: str = ""
+    has_reborn: bool = False  # by an old name somebody else is there now: whose login that was says nothing any more
 
     @property
     def would_end(self) -> int:
@@ -151,6 +152,7 @@ class Writer:
         self.put(Principal, before, rows, digests)
         self.look_again(before, rows)
         assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
+        self.outcome.has_reborn = self.outcome.has_reborn or bool(reborn)
 
     def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> list[int]:
         """Principals that carry a name we know and another unique id."""
