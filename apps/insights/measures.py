@@ -71,7 +71,8 @@ STRETCHES = {
 def spread(stretch: str, since: datetime) -> list[Spread]:
     """How long a stretch took for those that came to its end after `since`: all of them first, then each provisioner.
 
-    What never got through is in no percentile; `standing` counts it.
+    What never got through is in no percentile; `standing` counts it. A beginning may be -infinity, by which nothing can be
+    reckoned: whoever decides that a grant ends may say so.
     """
     begin, end, which = STRETCHES[stretch]
     with connection.cursor() as cursor:
@@ -80,7 +81,7 @@ def spread(stretch: str, since: datetime) -> list[Spread]:
             SELECT GROUPING(kind), kind, count(*), percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY took)
             FROM (
                 SELECT CASE WHEN origin = 'found' THEN %s ELSE provisioner END AS kind,
-                       greatest(0, extract(epoch FROM {end} - {begin}))::float8 AS took
+                       greatest(0, extract(epoch FROM {end} - greatest({begin}, 'epoch')))::float8 AS took
                 FROM grants_grant WHERE {end} >= %s AND {which}
             ) AS measured
             GROUP BY GROUPING SETS ((), (kind)) HAVING count(*) > 0 ORDER BY 1 DESC, 2

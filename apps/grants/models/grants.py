@@ -9,13 +9,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
+from django.db.models.functions import Least
 from django.urls import reverse
 from django.utils import timezone
 
 from apps.connectors import registry
 from apps.connectors.base import Promise
-from apps.grants.models.guarding import only_narrows
+from apps.grants.models.guarding import found_to_end, only_narrows
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal
 from apps.inventory.models.access import PRIVILEGED
 from apps.inventory.succession import stood_for
@@ -74,7 +75,7 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         return self.filter(
             Q(state=State.ACTIVE, ends_at__lte=now)
             | Q(state__in={State.PROVISIONING, State.ACTIVE}, not_after__lte=now)
-            | Q(state=State.PENDING, created_at__lte=now - Grant.ALLOWANCE - F("duration"))
+            | Q(state=State.PENDING, created_at__lte=now - Grant.ALLOWANCE - Least("duration", Grant.LONGEST))
         )
 
     def due(self, now: datetime) -> GrantQuerySet:
@@ -191,6 +192,7 @@ class Grant(models.Model):
     }
     ALLOWANCE = timedelta(minutes=15)  # for provisioning; the end written first is claim + allowance + duration
     REVOKE_SLO = timedelta(minutes=5)  # after this an unproven removal is overdue, in red
+    LONGEST = timedelta(days=36_500)  # a date so far off can still be reckoned with, whatever a row asks for
     OVERRUN = timedelta(minutes=2)  # past its end by so much, and the ender no longer waits for the workers
     NAMES = (
         "identity__manager",
@@ -269,7 +271,7 @@ class Grant(models.Model):
 
     class Meta:
         ordering = ["-pk"]
-        triggers = [only_narrows]
+        triggers = [only_narrows, found_to_end]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(state="active") | Q(active_at__isnull=False), name="grant_active_was_read_back"
