@@ -16,10 +16,11 @@ from apps.core import database_roles
 from apps.core.privileges import ROLES, TABLES
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Extension, Grant, State, Stop, Warrant
-from apps.inventory.models import Assignment, Entitlement
+from apps.inventory.models import Assignment, Entitlement, Principal
 from apps.users import passkeys
 from apps.users.models import Passkey
 from apps.users.tasks import send_invitation
+from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.grants.signing import give_key
 from tests.grants.system import System
@@ -257,6 +258,68 @@ def test_switching_triggers_off_for_oneself_does_nothing(acting: Acting, system:
         denied(lambda: Grant.objects.filter(pk=grant.pk).update(state="revoked"))
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('pgtrigger.ignore', '{}', false)")
+
+
+def now_or_never() -> None:
+    """What is checked when a transaction commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def standing(system: System, **fields: Any) -> dict[str, Any]:
+    return values(
+        system,
+        assignment=system.holds(system.alice, system.admin),
+        origin="found",
+        state="active",
+        active_at=timezone.now(),
+        provisioner="",
+        duration=None,
+        **{"remover": "permission_set", **fields},
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"remover": "owner"}, {"remover": "nobody"}, {"identity": None}, {"entitlement": "another"}],
+    ids=str,
+)
+def test_what_the_web_process_finds_is_removed_by_what_can(
+    acting: Acting, system: System, fields: dict[str, Any]
+) -> None:
+    """A task that no owner knows of, or an ending of somebody else's, would keep it for good."""
+    if "entitlement" in fields:
+        fields = {"entitlement": system.read}
+    found = standing(system, **fields)
+    with acting("web"):
+        assert "begins as a request, or is found" in denied(lambda: Grant.objects.create(**found))
+
+
+def test_what_the_web_process_finds_ends_at_once(acting: Acting, system: System) -> None:
+    """Until then no comparison calls it strange, and nobody can take it away."""
+    found = standing(system, due_at=timezone.now() + timedelta(days=9999))
+    with acting("web"):
+        grant = Grant.objects.create(**found)
+        assert "What is found ends" in denied(now_or_never)
+        Grant.objects.filter(pk=grant.pk).update(state="revoking", end_reason="review", revoking_at=timezone.now())
+        now_or_never()
+    grant.refresh_from_db()
+    assert grant.due_at < timezone.now() + timedelta(days=91)
+
+
+@pytest.mark.parametrize("process", ["web", "worker"])
+@pytest.mark.parametrize("what", ["ours", "scim", "reserved"])
+def test_standing_access_ends_by_who_can_remove_it(acting: Acting, system: System, process: str, what: str) -> None:
+    held = system.holds(system.alice, system.admin)
+    if what == "scim":
+        group = PrincipalFactory(connection=system.connection, kind="idc_group", is_externally_owned=True)
+        Entitlement.objects.filter(pk=system.admin.pk).update(kind="idc_group", group=group)
+    if what == "reserved":
+        Principal.objects.filter(pk=system.alice.pk).update(is_reserved=True)
+    with acting(process):
+        grant = services.remove_standing(held, by=system.bob.identity.user, reason="Not needed any more.")
+        now_or_never()
+    assert grant.remover == ("permission_set" if what == "ours" else Grant.BY_OWNER)
 
 
 def test_what_the_web_process_adds_was_carried_out_by_nobody(acting: Acting, system: System) -> None:

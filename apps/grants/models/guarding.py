@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pgtrigger
 
+from apps.connectors import registry
 from apps.core.privileges import ROLES
 
 # What a new row may say. Everything else must be empty, columns that are yet to come included.
@@ -12,6 +13,7 @@ _SAID = (
     *("remover", "reference", "state", "reason", "ticket_ref", "duration", "requested_by_id", "created_at"),
     *("next_try_at", "task_owner_id", "due_at", "active_at"),
 )
+_REMOVED_BY_US = ", ".join(f"('{connection}', '{kind}')" for connection, kind in sorted(registry.REMOVERS))
 _NARROWING = "'pending>cancelled', 'provisioning>revoking', 'active>revoking'"
 
 only_narrows = pgtrigger.Trigger(
@@ -33,10 +35,26 @@ only_narrows = pgtrigger.Trigger(
             RAISE EXCEPTION 'A new grant does not say %.', said USING ERRCODE = 'insufficient_privilege';
         END IF;
         NEW.created_at = LEAST(NEW.created_at, now());
+        IF NEW.due_at > now() + interval '90 days' THEN  -- until then nobody is told that it is still there
+            NEW.due_at = now() + interval '90 days';
+        END IF;
         IF NEW.origin = 'request' AND NEW.state = 'pending' AND NEW.active_at IS NULL THEN
             RETURN NEW;
         END IF;
-        IF NEW.origin = 'found' AND NEW.state = 'active' AND NEW.provisioner = '' THEN
+        -- Who removes it is no free word either (`can_remove`): an owner's task may stay open for weeks.
+        IF NEW.origin = 'found' AND NEW.state = 'active' AND NEW.provisioner = '' AND EXISTS (
+            SELECT FROM inventory_assignment a
+            JOIN inventory_connection c ON c.id = a.connection_id
+            JOIN inventory_principal p ON p.id = a.principal_id
+            JOIN inventory_entitlement e ON e.id = a.entitlement_id
+            LEFT JOIN inventory_principal g ON g.id = e.group_id
+            WHERE a.id = NEW.assignment_id AND a.connection_id = NEW.connection_id
+                AND a.principal_id = NEW.principal_id AND a.entitlement_id = NEW.entitlement_id
+                AND p.identity_id IS NOT DISTINCT FROM NEW.identity_id
+                AND NEW.remover = CASE
+                    WHEN p.is_reserved OR g.is_externally_owned OR (c.kind, e.kind) NOT IN ({_REMOVED_BY_US})
+                    THEN 'owner' ELSE e.kind END
+        ) THEN
             RETURN NEW;
         END IF;
         RAISE EXCEPTION 'A grant begins as a request, or is found.' USING ERRCODE = 'insufficient_privilege';
@@ -50,6 +68,24 @@ only_narrows = pgtrigger.Trigger(
     NEW.problem_count = LEAST(NEW.problem_count, OLD.problem_count);
     RETURN NEW;
     """,  # noqa: S608  nothing of it comes from outside
+)
+
+# What was found is ended in the same transaction. One that stayed would explain for ever what it was made for: no
+# comparison would call that strange, and nobody could take it away.
+found_to_end = pgtrigger.Trigger(
+    name="found_to_end",
+    when=pgtrigger.After,
+    operation=pgtrigger.Insert,
+    timing=pgtrigger.Deferred,
+    condition=pgtrigger.Q(new__origin="found"),
+    func=f"""
+    IF current_user = '{ROLES["web"]}' AND EXISTS (
+        SELECT FROM grants_grant g WHERE g.id = NEW.id AND g.state = 'active'
+    ) THEN
+        RAISE EXCEPTION 'What is found ends.' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NULL;
+    """,
 )
 
 # What a stop still has to be written into may be hurried. That it was written is a worker's word.
