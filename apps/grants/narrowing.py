@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from apps.connectors.base import Examiner, Window
+from apps.connectors.base import Examiner, Target, Window
 from apps.connectors.errors import Throttled
 from apps.grants.models.homes import Home, name_here
 
@@ -35,12 +35,12 @@ def require_may_open() -> None:
         raise OnlyNarrowing(why)
 
 
-def strictest(writer: object, windows: Sequence[Window]) -> list[Window]:
-    """These windows, with all that their shared object denies in AWS now and none of them asks for: written with that,
-    the object takes no Deny back. `writer` is the object's provisioner. Reads AWS."""
-    if not windows or not isinstance(writer, Examiner):
+def strictest(writer: object, target: Target, windows: Sequence[Window]) -> list[Window]:
+    """These windows, be they none, with all that their shared object denies in AWS now and none of them asks for: written
+    with that, the object takes no Deny back. `writer` is the object's provisioner, `target` any in it. Reads AWS."""
+    if not isinstance(writer, Examiner):
         return list(windows)
-    kept = {_line(window): window for window in writer.examine(windows[0].target, windows).stricter}
+    kept = {_line(window): window for window in writer.examine(target, windows).stricter}
     return [*(kept.pop(_line(window), window) for window in windows), *kept.values()]
 
 

@@ -12,6 +12,8 @@ from apps.connectors import registry
 from apps.connectors.base import Provisioner, Target, Window
 from apps.grants import narrowing, warrants
 from apps.grants.models import Grant, State, Stop, StopWrite
+from apps.grants.models.grants import GrantQuerySet
+from apps.grants.models.stops import StopWriteQuerySet
 from apps.inventory.models import Assignment, Entitlement, Principal
 
 
@@ -49,7 +51,8 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
     if why_narrow and without:
         raise narrowing.OnlyNarrowing(why_narrow)
     windows = decided_in(shared_key, opening=opening, without=without)
-    return narrowing.strictest(_writer_of(shared_key, opening), windows) if why_narrow else windows
+    shared = (find_shared(shared_key, opening) or _once_shared(shared_key)) if why_narrow else None
+    return narrowing.strictest(shared.provisioner, shared.target, windows) if shared else windows
 
 
 def decided_in(shared_key: str, *, opening: Grant | None = None, without: Grant | None = None) -> list[Window]:
@@ -85,13 +88,22 @@ def writer_for(row: StopWrite) -> Provisioner:
     return registry.provisioner(row.connection.kind, row.provisioner, row.connection.config)
 
 
-def _writer_of(shared_key: str, opening: Grant | None) -> Provisioner | None:
-    """What writes the object; None when nothing is said in it."""
-    grant = Grant.objects.sharing(shared_key, opening).with_names().order_by("pk").first()
+def find_shared(shared_key: str, opening: Grant | None = None) -> Shared | None:
+    """The object of this key, by a grant that has something to say in it, or else by a stop; None where nobody has."""
+    grants = Grant.objects.sharing(shared_key, opening)
+    return _first_shared(grants, StopWrite.objects.said_in(shared_key))
+
+
+def _once_shared(shared_key: str) -> Shared | None:
+    """The same, by whoever had something to say in it once: AWS may still say what these rows have forgotten."""
+    return _first_shared(Grant.objects.filter(shared_key=shared_key), StopWrite.objects.filter(shared_key=shared_key))
+
+
+def _first_shared(grants: GrantQuerySet, rows: StopWriteQuerySet) -> Shared | None:
+    grant = grants.with_names().order_by("pk").first()
     if grant:
-        return provisioner_of(grant)
-    stops = (shared_by(row) for row in StopWrite.objects.said_in(shared_key).with_names())
-    return next((shared.provisioner for shared in stops if shared), None)
+        return shared_of(grant)
+    return next((shared for row in rows.with_names() if (shared := shared_by(row))), None)
 
 
 def _stops_in(shared_key: str) -> list[Window]:

@@ -13,6 +13,7 @@ from apps.audit import services as audit
 from apps.audit.models import AuditEvent, ref
 from apps.connectors.base import Proof, Window
 from apps.connectors.errors import Refused
+from apps.grants import narrowing
 from apps.grants.models import Grant, Stop, StopWrite
 from apps.grants.windows import Shared
 
@@ -30,11 +31,14 @@ def enforce(shared: Shared, windows: Sequence[Window]) -> Proof:
 
     What it must say is looked up by a key that stands in rows, and AWS is asked by a target. Unless the key is the one that
     every target computes, an object would be written from what is said about another, and would lose all its own ends:
-    then nothing is written, and administrators are told.
+    then nothing is written, and administrators are told. Nor is an object emptied by a database that may have forgotten
+    what stands in it.
     """
     targets = [shared.target, *(window.target for window in windows)]
     if not all(shared.holds(target) for target in targets):
         refuse(shared.row, shared.key)
+    if not windows and (why := narrowing.reason()):
+        raise narrowing.OnlyNarrowing(why)  # that no row says anything there is no reason to empty it
     return shared.provisioner.enforce(shared.target, windows)
 
 

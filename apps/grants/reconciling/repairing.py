@@ -17,7 +17,7 @@ from apps.grants import narrowing
 from apps.grants.models import Drift, Grant
 from apps.grants.provisioning.enforcing import enforce
 from apps.grants.provisioning.turns import BACKOFF_CAP, HANDOVER, Turn, plain, whole_now
-from apps.grants.windows import decided_in, window_for, windows_of
+from apps.grants.windows import decided_in, find_shared, window_for, windows_of
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,12 @@ def repair(drift_id: int) -> None:
 
 def _write_again(drift: Drift) -> Proof:
     """The shared object, whole, from the rows as they are now; what it denies or no longer gives stays so."""
-    first = Grant.objects.filter(shared_key=drift.shared_key, cleared_at=None).with_names().order_by("pk").first()
-    if first is None:
-        return Proof("No grant is left that this object would end.", whole_now())
-    turn = Turn(first)
-    with exclusive("shared", drift.shared_key):
-        windows = narrowing.strictest(turn.provisioner, windows_of(drift.shared_key))
-        return enforce(turn.shared, windows)
+    shared = find_shared(drift.shared_key)
+    if shared is None:
+        return Proof("Nothing is left that this object would end.", whole_now())
+    with exclusive("shared", shared.key):
+        windows = narrowing.strictest(shared.provisioner, shared.target, windows_of(shared.key))
+        return enforce(shared, windows)
 
 
 def _schedule_again(drift: Drift) -> Proof:

@@ -200,10 +200,12 @@ def _one_each(grants: models.QuerySet[Grant]) -> Iterable[Grant]:
 
 
 def _guards_in(stop: Stop) -> models.QuerySet[Grant]:
-    """Grants through whose guards the stop reaches what no row names: any that ever were there."""
+    """Grants through whose guards the stop reaches what no row names: any that ever were there. A guard can name only
+    people of Identity Center (`StopWrite.targets`), so of anybody else it would say nothing."""
     guarded = Grant.objects.exclude(shared_key="").filter(provisioner__in=[name for _, name in registry.GUARDED])
     if stop.identity:
-        return guarded.filter(connection__in=stop.identity.principals.values("connection"))
+        people = stop.identity.principals.filter(kind="idc_user")
+        return guarded.filter(connection__in=people.values("connection"))
     if stop.entitlement:
         return guarded.filter(entitlement=stop.entitlement)
     if stop.account:
