@@ -412,3 +412,20 @@ def test_trusting_somebody_more_never_makes_the_headline_better(services):
     with_anybody = classify(role(*alone, allow("*")), [], {PROD})
     assert with_anybody.classification == "anybody"
     assert Concern.ANYBODY in with_anybody.signs[0].concerns
+
+
+@pytest.mark.parametrize("crowd", [12, 1000])
+def test_a_crowd_of_principals_hides_no_open_door(crowd):
+    strangers = [f"{n:012}" for n in range(200000000000, 200000000000 + crowd)]
+    known = allow({"AWS": strangers}, {"StringEquals": {"sts:ExternalId": "ours"}})
+    signs = classify(role(known, allow({"AWS": "999999999999"})), [], {PROD}).signs
+    assert "no_external_id" in {concern for sign in signs for concern in sign.concerns}
+
+
+def test_what_is_wrong_with_signs_that_are_not_listed_is_said():
+    doors = [allow({"AWS": f"{n:012}"}) for n in range(200000000000, 200000000020)]
+    provider = f"arn:aws:iam::{PROD}:oidc-provider/token.actions.githubusercontent.com"
+    doors.append(allow({"Federated": provider}))
+    *_, last = classify(role(*doors), [], {PROD}).signs
+    assert "not listed" in last.evidence
+    assert {"no_external_id", "open_subject"} <= {*last.concerns}

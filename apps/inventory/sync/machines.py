@@ -103,11 +103,16 @@ def classify(
 
 
 def _bounded(signs: Iterable[Sign]) -> tuple[Sign, ...]:
+    """So many that they can be shown, and all that is wrong with any of them: names in a crowd hide no open door."""
     found = sorted(dict.fromkeys(signs), key=lambda sign: WORST_FIRST.index(sign.classification))
     if len(found) <= MOST_SIGNS:
         return tuple(found)
-    shown, left = found[: MOST_SIGNS - 1], len(found) - MOST_SIGNS + 1
-    return *shown, Sign(found[MOST_SIGNS - 1].classification, f"It has {left} more signs that are not listed.", LOW)
+    first, *others = found
+    others.sort(key=lambda sign: not sign.concerns)  # the first says what it is; then what is wrong with the rest
+    shown, left = [first, *others[: MOST_SIGNS - 2]], others[MOST_SIGNS - 2 :]
+    wrong = tuple(dict.fromkeys(concern for sign in left for concern in sign.concerns))
+    sentence = f"It has {len(left)} more signs that are not listed."
+    return *shown, Sign(left[0].classification, sentence, LOW, wrong)
 
 
 # ---- users
