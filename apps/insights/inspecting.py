@@ -17,9 +17,12 @@ from psycopg.types.json import Jsonb
 from apps.audit import services as audit
 from apps.core.locks import exclusive
 from apps.insights.detectors import CLOSE_AT_ONCE, COLUMNS, CONCERNS, DETECTORS, OF_ONE_FACT
-from apps.insights.models import Inspection
+from apps.insights.models import Finding, Inspection
+from apps.inventory import tracing
 from apps.inventory.models import Connection
 from apps.inventory.models.concerns import Concern
+
+WEIGHED = (Finding.Kind.STANDING_ADMIN, Finding.Kind.ESCALATION)  # they rest on what policies allow
 
 _NAMES = ", ".join(COLUMNS)
 _UPDATED = ("severity", "owner_id", "resource_id", "name", "what", "evidence")
@@ -70,11 +73,23 @@ _WAS_READ = """
         SELECT FROM insights_latest l
         WHERE l.resource_id = f.resource_id AND l.is_complete AND l.started_at > {since}))
 """
+# It rests on what a policy allows, and that could not be read this time: of one held entitlement, or of all that one
+# principal holds.
+_COULD_NOT_BE_WEIGHED = r"""
+    f.kind = ANY(%(weighed)s) AND (EXISTS (
+        SELECT FROM inventory_entitlement e JOIN inventory_assignment a ON a.entitlement_id = e.id AND upper_inf(a.period)
+        WHERE e.id = f.entitlement_id AND e.privilege = 'unknown' AND a.id = COALESCE(f.assignment_id, a.id)
+    ) OR EXISTS (
+        SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
+        WHERE a.principal_id = substring(f.key FROM '^(?:together|way:principal):(\d+)$')::bigint
+          AND upper_inf(a.period) AND e.privilege = 'unknown'))
+"""
 _CLOSE = f"""
     UPDATE insights_finding f SET closed_at = %(now)s
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL
       AND NOT EXISTS (SELECT FROM insights_seen s WHERE s.kind = f.kind AND s.key = f.key)
       AND (f.kind = ANY(%(at_once)s) OR ({_WAS_READ.format(since="f.first_seen_at")}))
+      AND NOT ({_COULD_NOT_BE_WEIGHED})
     RETURNING f.id
 """
 # It was said to be done, and what was read since shows it still.
@@ -103,10 +118,12 @@ class _Found:
 def inspect(connection: Connection) -> Inspection:
     """Look once. Findings open, change and close in one transaction, with one event if any did.
 
-    Raises `Taken` while another worker looks.
+    Raises `Taken` while another worker looks, or works out who can become whom: a finding that rests on what is half
+    worked out would close, and open anew without what people decided about it.
     """
     now = timezone.now()
-    with exclusive("inspect", str(connection.pk)), transaction.atomic():
+    whole = tracing.exclusive(connection, wait_ms=1)
+    with exclusive("inspect", str(connection.pk)), whole, transaction.atomic():
         run = connection.runs.finished().order_by("-pk").first()
         found = _compare(connection, now)
         row = Inspection.objects.create(
@@ -139,6 +156,7 @@ def _compare(connection: Connection, now: datetime) -> _Found:
         ),
         "at_once": [kind.value for kind in CLOSE_AT_ONCE],
         "of_one_fact": [kind.value for kind in OF_ONE_FACT],
+        "weighed": [kind.value for kind in WEIGHED],
     }
     with database.cursor() as cursor:
 

@@ -18,10 +18,12 @@ EXPIRES_SECONDS = 55
 
 @shared_task
 def inspect_due() -> None:
-    """Look at every connection that was read since the last look, and at every other once an hour."""
+    """Look at every connection that was read since the last look, or worked out who can become whom, and at every other
+    once an hour."""
     read = SyncRun.objects.finished().filter(connection=OuterRef("pk")).order_by("-started_at").values("finished_at")
     looked = Inspection.objects.filter(connection=OuterRef("pk")).order_by("-pk").values("started_at")
     rows = Connection.objects.annotate(read_at=Subquery(read[:1]), looked_at=Subquery(looked[:1]))
-    is_due = Q(looked_at=None) | Q(looked_at__lt=timezone.now() - AT_LEAST_EVERY) | Q(looked_at__lt=F("read_at"))
+    is_news = Q(looked_at__lt=F("read_at")) | Q(looked_at__lt=F("tracing__traced_at"))
+    is_due = is_news | Q(looked_at=None) | Q(looked_at__lt=timezone.now() - AT_LEAST_EVERY)
     for pk in rows.exclude(read_at=None).filter(is_due).values_list("pk", flat=True):
         tasks.inspect.apply_async((pk,), expires=EXPIRES_SECONDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,12 +36,17 @@ def is_due(connection: Connection, now: datetime) -> bool:
     return latest is not None and (done is None or done.run_id != latest or done.traced_at < now - AGAIN_AFTER)
 
 
+def exclusive(connection: Connection, wait_ms: int = 10_000) -> AbstractContextManager[None]:
+    """While this is held, nothing of it is half worked out. Raises `locks.Taken` when another does not finish by then."""
+    return locks.exclusive("trace", str(connection.pk), wait_ms=wait_ms)
+
+
 def trace(connection: Connection) -> Tracing:
     """Bring everything up to date. Two at once wait for each other; a second one finds little left to do.
 
     Raises `locks.Taken` when another one does not finish soon.
     """
-    with locks.exclusive("trace", str(connection.pk)):
+    with exclusive(connection):
         now = timezone.now()
         run = connection.runs.finished().first()
         notes = [*_derive_knocks(connection, now), *_derive_trusts(connection)]

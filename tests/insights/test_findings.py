@@ -13,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
+from apps.core import locks
 from apps.insights import inspecting, services
 from apps.insights.models import Finding, Inspection, Severity
 from apps.inventory import tracing
-from apps.inventory.models import Connection, Credential, Escalation, Identity, Principal, ScopeScan
+from apps.inventory.models import Credential, Escalation, Identity, Principal, ScopeScan, SyncRun, Tracing
 from tests.factories.inventory import (
     ConnectionFactory,
     EntitlementFactory,
@@ -545,4 +546,13 @@ def test_the_clock_looks_at_what_was_read_since(estate: Estate, enqueued: Any) -
     assert not woken()
     SyncRunFactory(connection=estate.connection, state="complete", finished_at=timezone.now() + timedelta(seconds=1))
     assert woken()
-    assert Connection.objects.count() == 1
+    SyncRun.objects.update(finished_at=timezone.now() - timedelta(hours=1))
+    assert not woken()
+    Tracing.objects.create(connection=estate.connection, traced_at=timezone.now() + timedelta(seconds=1))
+    assert woken()
+
+
+def test_nothing_is_looked_at_while_who_can_become_whom_is_worked_out(estate: Estate) -> None:
+    with tracing.exclusive(estate.connection), pytest.raises(locks.Taken):
+        estate.look()
+    estate.look()
