@@ -4,7 +4,7 @@ could become lead nowhere near it. What is found here is too many rather than to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection as database
 
@@ -65,7 +65,7 @@ def leading_to(account: Resource, most: int) -> list[Circle | None]:
 
 def _keys(connection: int, accounts: Iterable[str], arns: Iterable[str]) -> frozenset[str] | None:
     """Whom the roles of these accounts, and these roles, let in; None where those are too many to read."""
-    asked = {"connection": connection, "accounts": [*accounts], "arns": [*arns], "most": MOST_READ + 1}
+    asked: dict[str, Any] = {"connection": connection, "accounts": [*accounts], "arns": [*arns], "most": MOST_READ + 1}
     with database.cursor() as cursor:
         cursor.execute(_KEYS, asked)
         rows = cursor.fetchall()

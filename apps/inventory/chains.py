@@ -12,6 +12,10 @@ from apps.inventory.doors import Role
 from apps.inventory.holdings import Light
 from apps.inventory.models.access import weight_of
 
+Order = tuple[
+    int, bool, int, str, int, int
+]  # the most powerful, the sure, the short; by name; and none is like another
+
 
 @dataclass(frozen=True)
 class Hop:
@@ -47,7 +51,7 @@ class Hop:
         return f"{self.role.name} trusts {trusted}{allowed}."
 
 
-def order_of_held(row: Light) -> tuple[object, ...]:
+def order_of_held(row: Light) -> Order:
     return (weight_of(row.privilege), False, 0, row.name.lower(), row.via_id or 0, row.pk)
 
 
@@ -67,12 +71,12 @@ class AccessPath:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     @property
-    def order(self) -> tuple[object, ...]:
+    def order(self) -> Order:
         """The most powerful first, then the sure and the short. Asked of thousands."""
         if not self.hops:
             return order_of_held(self._held)
         role = self.hops[-1].role
-        return (weight_of(role.privilege), self.is_conditional, len(self.hops), role.name.lower())
+        return (weight_of(role.privilege), self.is_conditional, len(self.hops), role.name.lower(), 0, role.pk)
 
     @property
     def resource_id(self) -> int | None:

@@ -6,7 +6,7 @@ the same number of queries whatever there is. Everything is bounded, and what a 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,15 +20,15 @@ from apps.connectors.aws.policy.knocks import ASSUME
 from apps.inventory import approaches, callers, doors, holdings
 from apps.inventory.approaches import Circle
 from apps.inventory.callers import NOTHING, Face, Frontier, Node, Said
-from apps.inventory.chains import AccessPath, Hop, order_of_held
+from apps.inventory.chains import AccessPath, Hop, Order, order_of_held
 from apps.inventory.doors import Role
 from apps.inventory.holdings import Light
-from apps.inventory.models import Entitlement, Identity, Principal, Resource
+from apps.inventory.models import Identity, Principal, Resource
 from apps.inventory.models.access import Privilege, weight_of
 from apps.inventory.models.holders import CALLERS
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
-MOST_STARTS = 500  # permission sets that are followed, those that say that a role may be assumed first
+MOST_STARTS = 250  # permission sets that are followed, those that say that a role may be assumed first
 MOST_ROLES = 200  # that are looked at, those in the account that is asked about first, then the most powerful
 MOST_PAIRS = 1_000  # of a holder and a role, compared
 MOST_WALKED = 1_000  # chains that are looked at, wherever they lead
@@ -68,14 +68,21 @@ class Found:
         return replace(self, paths=[one for one in self.paths if not one.needs(gone)])
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(NamedTuple):
     """One account that somebody gets into."""
 
     pk: int
     worst: AccessPath
-    count: int
+    ways: int
     by_role: int
+
+    @property
+    def reason(self) -> str:
+        return _cut(self.worst.reason, 110)
+
+    @property
+    def by(self) -> str:
+        return _cut(self.worst.words, 70)
 
 
 @dataclass(frozen=True)
@@ -100,27 +107,28 @@ def everywhere(identity: Identity) -> Everywhere:
     """The same for all accounts together, each with its count. Paths are made only of what is shown."""
     search = _Search(identity, None, timezone.now())
     search.go()
-    counts: Counter[int] = Counter()
-    best: dict[int, tuple[tuple[object, ...], Light]] = {}
+    held: dict[int | None, list[Light]] = defaultdict(list)
     for row in search.held:
-        if row.resource_id:
-            counts[row.resource_id] += 1
-            order, known = order_of_held(row), best.get(row.resource_id)
-            if known is None or order < known[0]:
-                best[row.resource_id] = (order, row)
-    chains: dict[int, list[AccessPath]] = defaultdict(list)
+        held[row.resource_id].append(row)
+    held.pop(None, None)  # memberships lie in no account
+    chains: dict[int | None, list[AccessPath]] = defaultdict(list)
     for path in search.chains():
-        chains[path.resource_id or 0].append(path)
-    worst = {pk: (order, AccessPath(("held", row.pk), row)) for pk, (order, row) in best.items()}
-    for pk, paths in chains.items():
-        chain = min(paths, key=lambda path: path.order)
-        if pk not in worst or chain.order < worst[pk][0]:
-            worst[pk] = (chain.order, chain)
+        chains[path.resource_id].append(path)
+    worst = {pk: _worst(held.get(pk, ()), chains.get(pk, ())) for pk in {**held, **chains}}
     accounts = [
-        Reached(pk, path, counts[pk] + len(chains.get(pk, ())), len(chains.get(pk, ())))
+        Reached(pk or 0, path, len(held.get(pk, ())) + len(chains.get(pk, ())), len(chains.get(pk, ())))
         for pk, (_, path) in sorted(worst.items(), key=lambda one: one[1][0])
     ]
     return Everywhere(accounts, search.is_cut, search.is_traced, search.acts_as)
+
+
+def _worst(held: Sequence[Light], chains: Sequence[AccessPath]) -> tuple[Order, AccessPath]:
+    """The most powerful of the ways into one account, with its order."""
+    found = [(path.order, path) for path in chains]
+    if held:
+        order, row = min((order_of_held(row), row) for row in held)
+        found.append((order, AccessPath(("held", row.pk), row)))
+    return min(found, key=lambda one: one[0]) if len(found) > 1 else found[0]
 
 
 @dataclass
@@ -178,9 +186,9 @@ class _Search:
     def add_sets(self, frontier: Frontier, circle: Circle | None, mine: Sequence[int]) -> None:
         """The permission sets that could lead anywhere: those that ask first, then the most powerful."""
         held: dict[int, list[Light]] = defaultdict(list)
-        for path in self.held:
-            if path.kind == Entitlement.Kind.PERMISSION_SET and path.account_id:
-                held[path.entitlement_id].append(path)
+        for row in self.held:
+            if row.kind == "permission_set" and row.account_id:
+                held[row.entitlement_id].append(row)
         self.acts_as = ActsAs(mine, [pk for pk, rows in held.items() if not _is_administrator(rows[0])])
         if circle:
             held = {pk: rows for pk, rows in held.items() if circle.has(*_place_of(rows[0]))}
@@ -296,3 +304,7 @@ def _place_of(row: Light) -> tuple[str, list[str]]:
     """A permission set's account, and the name by which trusts know who holds it."""
     account = row.account_id or ""
     return account, [trusts.set_key(row.name, account)]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 from django.db import connection as database
 from django.test import Client
@@ -10,6 +13,7 @@ from django.urls import reverse
 
 from apps.inventory import paths, tracing
 from apps.inventory.models import Identity, Principal
+from apps.inventory.views import paths as views
 from apps.inventory.views import ways
 from tests.factories.users import UserFactory
 from tests.inventory.company import EVERYTHING, Company, allow, trust
@@ -63,6 +67,25 @@ def test_the_accounts_somebody_gets_into_come_first(company, alice, erin):
     page = erin.get(address(alice)).content.decode()
     assert f"?account={company.prod.pk}" in page
     assert f"?account={company.tools.pk}" in page
+
+
+@pytest.mark.parametrize("page", ["1", "999", "x", "-1"])
+def test_what_one_page_leaves_out_the_next_one_shows(company, alice, erin, monkeypatch, page):
+    monkeypatch.setattr(views, "MOST_SHOWN", 2)
+    first = erin.get(address(alice, company.prod)).content.decode()
+    assert 'rel="prev"' not in first
+    [following] = re.findall(r'href="\?([^"]*)" rel="next"', first)
+    assert "auditor in prod" not in first.partition('id="list"')[2]
+    second = erin.get(f"{address(alice)}?{html.unescape(following)}").content.decode().partition('id="list"')[2]
+    assert "auditor in prod" in second
+    assert 'rel="next"' not in second
+    assert "deployer in prod" in erin.get(f"{address(alice, company.prod)}&page={page}").content.decode()
+
+
+def test_accounts_are_paged_too(company, alice, erin, monkeypatch):
+    monkeypatch.setattr(views, "MOST_SHOWN", 1)
+    shown = [erin.get(f"{address(alice)}?page={n}").content.decode().partition('id="reached"')[2] for n in range(2)]
+    assert [[name for name in ("tools", "prod") if f">{name}</a>" in page] for page in shown] == [["tools"], ["prod"]]
 
 
 def test_what_remains_without_one_way_is_said(company, alice, erin):

@@ -57,6 +57,18 @@ def test_every_account_at_once(company, alice):
     assert [path.resource_id for path in found.paths] == [company.tools.pk, company.prod.pk]
 
 
+def test_the_accounts_are_counted_as_the_paths_into_each(company, alice):
+    company.holds(alice, company.permission_set("Read", allow("s3:GetObject")))
+    company.role("next", trust({"AWS": company.arn("deployer")}))
+    found = find(company, alice)
+    everywhere = paths.everywhere(company.identity(alice))
+    assert [account.pk for account in everywhere.accounts] == [company.tools.pk, company.prod.pk]
+    for account in everywhere.accounts:
+        into = [path for path in found.paths if path.resource_id == account.pk]
+        assert account.worst == into[0]
+        assert (account.ways, account.by_role) == (len(into), sum(bool(path.hops) for path in into))
+
+
 def test_a_trust_without_a_policy_is_no_path_from_another_account(company, alice):
     company.role("closed", trust(company.root()), may=[EVERYTHING])
     company.role("named", trust({"AWS": company.arn("x")}), may=[EVERYTHING])

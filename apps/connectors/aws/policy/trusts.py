@@ -235,6 +235,8 @@ def _shape(name: str) -> tuple[str, str, str]:
 
 def _undecided(conditions: Sequence[Condition], caller: Caller, now: datetime) -> tuple[str, ...] | None:
     """What cannot be decided, in words; None when a condition is surely not met."""
+    if not conditions:
+        return ()
     open_ones = []
     for condition in conditions:
         answer = _holds(condition, caller)
