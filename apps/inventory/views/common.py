@@ -13,6 +13,7 @@ from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.inventory import permissions, services
@@ -161,6 +162,12 @@ def reason_of(path: Row, reasons: dict[int, Reason], *, is_baselined: bool) -> R
 def why(reason: Reason) -> str:
     """The badge that says so. Many lines of a list say the same."""
     return render_to_string("inventory/why.html", {"reason": reason})
+
+
+def address(name: str) -> Callable[[int | None], str]:
+    """Where the pages of rows with this key are, resolved once: a list asks for a hundred of them."""
+    before, _, after = reverse(name, args=[0]).rpartition("0")
+    return lambda key: f"{before}{key}{after}" if key else ""
 
 
 def risk(privilege: str, can_escalate: bool, is_sensitive_read: bool) -> str:

@@ -20,6 +20,7 @@ from apps.inventory.models.access import Privilege, by_weight
 from apps.inventory.models.resources import Environment
 from apps.inventory.views.common import (
     account_asked,
+    address,
     connections_of,
     freshness,
     manager_only,
@@ -162,11 +163,20 @@ def _holders(request: HttpRequest, row: Entitlement) -> dict[str, Any]:
     page = paging.page(holders.values(*COLUMNS), request.GET, order=order)
     rows = [Holder(**{name: found[column] for column, name in COLUMNS.items()}) for found in page.rows]
     reasons, told = extensions.reasons_for(rows), cache(why)
+    person, entitlement = address("inventory:identity"), address("inventory:entitlement")
     is_baselined = row.connection.baselined_at is not None
     groups = Assignment.objects.groups_holding(row).select_related("principal").order_by("principal__name", "pk")
     return {
         "page": page,
-        "holders": [(one, told(reason_of(one, reasons, is_baselined=is_baselined))) for one in rows],
+        "holders": [
+            (
+                one,
+                told(reason_of(one, reasons, is_baselined=is_baselined)),
+                person(one.identity_id),
+                entitlement(one.entitlement_id),
+            )
+            for one in rows
+        ],
         "holder_count": count,
         "groups": list(groups[:MOST_BROUGHT]),
     }

@@ -20,7 +20,7 @@ from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
 from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
 from apps.inventory.models import Connection
-from apps.inventory.views.common import NOT_BASELINED, key_of, reason_of, risk, user_of, why
+from apps.inventory.views.common import NOT_BASELINED, address, key_of, reason_of, risk, user_of, why
 
 LAST_PAGE = 100_000
 GAP = timedelta(hours=36)  # readings further apart than this are worth a word
@@ -33,6 +33,9 @@ class Row(NamedTuple):
     reason: Reason
     why: str
     risk: str
+    who_url: str
+    what_url: str
+    via_url: str
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,21 @@ def _rows(found: Found, connection: Connection) -> list[Row]:
     """Each path with why it was there, as far as anybody knows."""
     reasons = extensions.reasons_for({fact.pk: fact for held in found.rows for fact in held.facts()}.values())
     told, rated = cache(why), cache(risk)
+    person, entitlement = address("inventory:identity"), address("inventory:entitlement")
     rows = []
     for held in found.rows:
         reason = _reason(held, reasons, connection)
-        rows.append(Row(held, reason, told(reason), rated(held.privilege, held.can_escalate, held.is_sensitive_read)))
+        rows.append(
+            Row(
+                held,
+                reason,
+                told(reason),
+                rated(held.privilege, held.can_escalate, held.is_sensitive_read),
+                person(held.identity_id),
+                entitlement(held.entitlement_id),
+                entitlement(held.via_entitlement_id),
+            )
+        )
     return rows
 
 

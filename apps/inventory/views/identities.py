@@ -22,6 +22,7 @@ from apps.inventory.models.holders import Classification, IdentityQuerySet
 from apps.inventory.views import pictures
 from apps.inventory.views.common import (
     account_asked,
+    address,
     connections_of,
     freshness,
     holds_privileged,
@@ -154,16 +155,20 @@ class Line(NamedTuple):
     held: Shown
     why: str
     risk: str
+    what_url: str
+    via_url: str
 
 
 def _lines(row: Identity, lights: list[Light], reasons: dict[int, Reason]) -> list[Line]:
     is_baselined = row.connection.baselined_at is not None
-    told, rated = cache(why), cache(risk)
+    told, rated, entitlement = cache(why), cache(risk), address("inventory:entitlement")
     return [
         Line(
             one,
             told(reason_of(one.light, reasons, is_baselined=is_baselined)),
             rated(one.light.privilege, one.light.can_escalate, one.is_sensitive_read),
+            entitlement(one.light.entitlement_id),
+            entitlement(one.via_entitlement_id),
         )
         for one in details(lights)
     ]
