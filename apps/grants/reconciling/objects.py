@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db.models import Q
 
-from apps.connectors import budget
+from apps.connectors import budget, registry
 from apps.connectors.base import Examination, Examiner, Window
 from apps.core.locks import exclusive
-from apps.grants.models import COMMITTED, Drift, Grant, State
+from apps.grants.models import COMMITTED, Drift, Grant, State, StopWrite
 from apps.grants.models.grants import GrantQuerySet
 from apps.grants.reconciling.comparing import Comparison, Finding
-from apps.grants.windows import provisioner_of, target_of, windows_of
+from apps.grants.windows import Shared, shared_by, shared_of, windows_of
+from apps.inventory.models import Connection
 
 SETTLE = timedelta(minutes=1)  # what changed since then may not be everywhere in AWS, or not in both places yet
 
@@ -20,17 +22,30 @@ Pair = tuple[str, str]
 
 
 def compare_objects(comparison: Comparison) -> None:
-    """Every object that a grant of this connection has something to say in."""
-    said = Grant.objects.filter(
-        COMMITTED | Q(state=State.REVOKED), connection=comparison.connection, cleared_at=None, shared_key__gt=""
+    """Every object that a grant of this connection has something to say in, or a stop in force there; each once."""
+    for shared in _spoken_in(comparison.connection):
+        with comparison.reading(shared.key):
+            _compare_object(comparison, shared)
+
+
+def _spoken_in(connection: Connection) -> Iterator[Shared]:
+    """A stop goes on denying in a guard long after the last grant that it ended there was taken out of it."""
+    grants = Grant.objects.filter(
+        COMMITTED | Q(state=State.REVOKED), connection=connection, cleared_at=None, shared_key__gt=""
     )
-    for first in said.with_names().order_by("shared_key", "pk").distinct("shared_key"):
-        with comparison.reading(first.shared_key):
-            _compare_object(comparison, first)
+    seen = set()
+    for first in grants.with_names().order_by("shared_key", "pk").distinct("shared_key"):
+        seen.add(first.shared_key)
+        yield shared_of(first)
+    stops = StopWrite.objects.filter(connection=connection, stop__lifted_at=None, shared_key__gt="")
+    for row in stops.with_names().order_by("shared_key", "pk"):
+        if row.shared_key not in seen and (shared := shared_by(row)):
+            seen.add(row.shared_key)
+            yield shared
 
 
-def _compare_object(comparison: Comparison, first: Grant) -> None:
-    provisioner, target, key = provisioner_of(first), target_of(first), first.shared_key
+def _compare_object(comparison: Comparison, shared: Shared) -> None:
+    provisioner, target, key = shared.provisioner, shared.target, shared.key
     if not isinstance(provisioner, Examiner):
         return
     comparison.looked()
@@ -42,9 +57,9 @@ def _compare_object(comparison: Comparison, first: Grant) -> None:
         moving = moving_in(key, comparison.now)
     late = [window for window in found.weaker if pair_of(window) not in moving]
     if late or found.is_wider:
-        _tell(comparison, first, found, is_critical=True)
+        _tell(comparison, shared, found, is_critical=True)
     elif found.differences and not _only_moves(found, moving):
-        _tell(comparison, first, found, is_critical=False)
+        _tell(comparison, shared, found, is_critical=False)
 
 
 def _only_moves(found: Examination, moving: set[Pair]) -> bool:
@@ -68,7 +83,15 @@ def moving_in(key: str, now: datetime) -> set[Pair]:
         | Q(revoked_at__gt=recently)
         | Q(cleared_at__gt=recently)
     )
-    return set(rows.values_list("principal__external_id", "entitlement__external_id"))
+    return {*rows.values_list("principal__external_id", "entitlement__external_id"), *_stops_moving_in(key, recently)}
+
+
+def _stops_moving_in(key: str, recently: datetime) -> Iterator[Pair]:
+    """What stops deny there, while they are on their way into AWS."""
+    rows = StopWrite.objects.said_in(key).filter(Q(read_at=None) | Q(read_at__gt=recently))
+    for row in rows.with_names():
+        for target in row.targets():
+            yield target.principal_external_id, target.entitlement_external_id
 
 
 def pair_of(window: Window) -> Pair:
@@ -76,9 +99,13 @@ def pair_of(window: Window) -> Pair:
     return window.target.principal_external_id, window.target.entitlement_external_id
 
 
-def _tell(comparison: Comparison, first: Grant, found: Examination, *, is_critical: bool) -> None:
-    account = first.entitlement.resource or first.principal.resource
-    where = f"{first.provisioner_title} in {account.name if account else first.connection}"
+def _place_of(row: Grant | StopWrite) -> str:
+    account = row.account if isinstance(row, StopWrite) else row.entitlement.resource or row.principal.resource
+    return f"{registry.TITLES.get(row.provisioner, row.provisioner)} in {account.name if account else row.connection}"
+
+
+def _tell(comparison: Comparison, shared: Shared, found: Examination, *, is_critical: bool) -> None:
+    where, grant = _place_of(shared.row), shared.row if isinstance(shared.row, Grant) else None
     what = (
         f"What ends grants there was weakened: {where}."
         if is_critical
@@ -87,12 +114,12 @@ def _tell(comparison: Comparison, first: Grant, found: Examination, *, is_critic
     comparison.find(
         Finding(
             kind=Drift.Kind.TAMPERED,
-            words=(first.shared_key,),
+            words=(shared.key,),
             what=what,
             proof=found.proof,
             differences=found.differences,
             is_critical=is_critical,
             is_repairable=is_critical,  # what only denies more is taken back by a person
-            rows={"shared_key": first.shared_key, "grant": first, "entitlement": first.entitlement},
+            rows={"shared_key": shared.key, "grant": grant, "entitlement": grant.entitlement if grant else None},
         )
     )
