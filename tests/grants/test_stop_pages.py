@@ -15,10 +15,11 @@ from django.utils import timezone
 
 from apps.connectors.fake_world import throttled
 from apps.grants import provisioning
-from apps.grants.models import Grant, Scope, State, Stop
+from apps.grants.models import Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
 from apps.users import stepup
 from apps.users.models import User
+from tests.factories.inventory import EntitlementFactory, PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.grants.signing import give_key
 from tests.grants.system import System
@@ -207,3 +208,29 @@ def test_why_a_worker_did_not_lift_it_is_shown(system: System, erin: User, frank
     Stop.objects.update(lift_proposed_by=erin, lift_asked_by=frank, lift_asked_at=timezone.now())
     provisioning.lift_stop(stop.pk)
     assert "It was not lifted" in sign_in(frank).get(stop.get_absolute_url()).content.decode()
+
+
+def test_what_denies_nothing_is_not_called_denied(system: System, erin: User) -> None:
+    """A stop brings a membership's schedule forward. Until it was taken away, the group gives what it gives."""
+    system.world.add_group("devs")
+    group = PrincipalFactory(
+        connection=system.connection, kind="idc_group", external_id="devs", name="devs", identity=None
+    )
+    devs = EntitlementFactory(
+        connection=system.connection,
+        resource=None,
+        kind="idc_group",
+        external_id="membership:devs",
+        name="devs",
+        group=group,
+        privilege="read",
+    )
+    system.active(what=devs, provisioner="group_membership")
+    stop = stops.order(scope=Scope.PERSON, subject=system.alice.identity, reason=WHY, by=erin, step_up=PASSKEY)
+    [row] = stop.writes.all()
+    provisioning.write_stop(row.pk)
+    shown = " ".join(re.sub(r"<[^>]+>", " ", sign_in(erin).get(stop.get_absolute_url()).content.decode()).split())
+    listed = shown[shown.index("Where it is written in AWS") : shown.index("What it does not cover")]
+    assert "Denied" not in listed
+    assert "nothing denies them" in listed
+    assert StopWrite.objects.get().proof in listed

@@ -271,6 +271,13 @@ class StopWrite(models.Model):
         """Whether this object can deny also what no row names."""
         return registry.has_guard(self.connection.kind, self.provisioner)
 
+    @property
+    def denies(self) -> bool:
+        """Whether writing it alone cuts what it ends. A schedule that was brought forward (a membership, a network opening)
+        denies nothing, and what the proof says is all there is."""
+        known = (self.connection.kind, self.provisioner) in registry.PROVISIONERS
+        return self.is_organization or (known and registry.promise(self.connection.kind, self.provisioner).denies)
+
     def targets(self) -> list[Target]:
         """Whom the stop denies what in a guard, in the provider's words; `*` is anybody, or anything. Empty where the
         object cannot name more than grants do."""
