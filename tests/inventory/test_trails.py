@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
-from apps.connectors.trail import TrailEvent
+from apps.connectors.trail import Shelf, TrailEvent
 from apps.inventory import trails as readers
 from apps.inventory.models import Actor, Connection, Creation, Principal, TrailDay, TrailHour, TrailRun, Usage
 from apps.inventory.sync import CannotRun, trails, usage
 from tests.factories.inventory import ConnectionFactory, CredentialFactory, PrincipalFactory, ResourceFactory
-from tests.inventory.trail import Bucket, at, events, install
+from tests.inventory.trail import REGION, Bucket, at, events, install
 from tests.trail import ACCOUNT, ROLE_ID, USER_ID, record, session, user
 
 pytestmark = pytest.mark.django_db
@@ -180,6 +181,34 @@ def test_a_shelf_that_does_not_answer_leaves_its_days_unknown(bucket: Bucket, co
     assert run.state == TrailRun.State.INCOMPLETE
     assert run.skipped[0]["reason"] == "No answer."
     assert not TrailDay.objects.exists()
+
+
+class TwoLayouts(Bucket):
+    """An account's own trail stood there first, then the organization's: two shelves of one account and Region."""
+
+    def shelves(self) -> list[Shelf]:
+        return [Shelf(ACCOUNT, REGION, "own"), Shelf(ACCOUNT, REGION, "organization")]
+
+    def keys(self, shelf: Shelf, since: date) -> Iterator[str]:
+        return (key for key in super().keys(shelf, since) if f"/{shelf.prefix}-" in key)
+
+
+@pytest.mark.parametrize("refused", ["own", "organization"])
+def test_a_day_is_whole_only_when_every_layout_of_the_bucket_was_read(
+    refused: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = TwoLayouts()
+    install(bucket, monkeypatch)
+    day = timezone.now().date() - timedelta(days=10)
+    for layout in ("own", "organization"):
+        bucket.put(f"{layout}-a", *events(1, id=layout, eventTime=at(days=10)), day=day)
+    bucket.unreachable.add(refused)
+    assert read(connection).state == TrailRun.State.INCOMPLETE
+    assert not TrailDay.objects.exclude(whole_at=None).exists()
+    bucket.unreachable.clear()
+    run = read(connection)
+    assert (run.state, run.events, totals()["done__sum"]) == (TrailRun.State.COMPLETE, 1, 2)
+    assert TrailDay.objects.get(day=day).whole_at
 
 
 def test_a_role_that_was_made_again_under_its_name_is_somebody_else(

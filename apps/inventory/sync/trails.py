@@ -142,12 +142,15 @@ class _Reading:
         self.skipped_count = 0
         self.is_whole = True
         self.unread: list[Shelf] = []
+        self.waiting: Counter[tuple[str, str]] = Counter()  # shelves of each account and Region that were not read yet
         self.digest = hashlib.sha256()
         self._beat_at = 0.0
 
     def go(self) -> TrailRun:
         starts = self.starts()
-        for shelf in self.trail.shelves():
+        shelves = self.trail.shelves()
+        self.waiting = Counter((shelf.account_id, shelf.region) for shelf in shelves)
+        for shelf in shelves:
             self.beat(f"{shelf.account_id} in {shelf.region}")
             try:
                 self.read_shelf(shelf, starts.get((shelf.account_id, shelf.region)))
@@ -177,7 +180,9 @@ class _Reading:
                 self.note(key, NO_FILE)
             elif _mark(key) not in known.get(day, ()):
                 self.read_file(_File(shelf, day, key))
-        self.batch.listed.append((shelf, since))
+        self.waiting[shelf.account_id, shelf.region] -= 1
+        if not self.waiting[shelf.account_id, shelf.region]:  # a bucket may hold two layouts: a day is whole with both
+            self.batch.listed.append((shelf, since))
         if self.batch.is_full:
             self.flush()
 
