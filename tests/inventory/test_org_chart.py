@@ -50,6 +50,14 @@ def test_people_nobody_knows_are_named_and_left(org, people):
     assert managers()["alice"] is None
 
 
+def test_who_leaves_does_so_whether_their_manager_is_known_or_not(org, people):
+    Identity.objects.filter(pk=people["alice"].pk).update(manager=people["carol"])
+    done = take(org, "email,manager,department,last day\n", "alice@example.com,boss@example.com,Treasury,2026-01-31\n")
+    assert done.unknown == ["Line 2: boss@example.com is not in the directory. The rest of the line counts."]
+    alice = Identity.objects.get(pk=people["alice"].pk)
+    assert (bool(alice.ended_at), alice.department, alice.manager) == (True, "Treasury", people["carol"])
+
+
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [

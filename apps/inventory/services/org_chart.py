@@ -184,19 +184,27 @@ def _problem(said: Mapping[str, str]) -> str:
 def _match(
     row: _Row, people: Mapping[str, list[Identity]], wanted: dict[int, _Row], plan: Plan, problems: list[str]
 ) -> None:
-    addresses = [row.said["email"], *([row.said["manager"]] if row.said.get("manager") else [])]
-    unknown = [address for address in addresses if address not in people]
+    person, manager = row.said["email"], row.said.get("manager")
+    addresses = [person, *([manager] if manager else [])]
     twice = [address for address in addresses if len(people.get(address, ())) > 1]
     if twice:
         problems.append(f"Line {row.line}: {twice[0]} is the address of two people in the directory.")
-    elif unknown:
-        plan.unknown.append(f"Line {row.line}: {unknown[0]} is not in the directory.")
-    else:
-        first = wanted.setdefault(people[row.said["email"]][0].pk, row)
-        differs = next((name for name in FACTS if first.said.get(name) != row.said.get(name)), "")
-        if differs:
-            what = differs.replace("_", " ")
-            problems.append(f"Line {row.line}: {row.said['email']} has another {what} in line {first.line}.")
+        return
+    if person not in people:
+        plan.unknown.append(f"Line {row.line}: {person} is not in the directory.")
+        return
+    if manager and manager not in people:
+        row = row._replace(said={name: value for name, value in row.said.items() if name != "manager"})
+        says_more = bool(row.said.keys() & set(FACTS))  # a last day counts, whoever the manager is
+        rest = " The rest of the line counts." if says_more else ""
+        plan.unknown.append(f"Line {row.line}: {manager} is not in the directory.{rest}")
+        if not says_more:
+            return
+    first = wanted.setdefault(people[person][0].pk, row)
+    differs = next((name for name in FACTS if first.said.get(name) != row.said.get(name)), "")
+    if differs:
+        what = differs.replace("_", " ")
+        problems.append(f"Line {row.line}: {person} has another {what} in line {first.line}.")
 
 
 def _change(identity: Identity, row: _Row, people: Mapping[str, list[Identity]], day_now: str) -> Change:
