@@ -2,7 +2,7 @@
 
 They are looked for backwards, an account at a time: who can become an administrator, then who can become one of those.
 Cycles end by themselves, since a holder that has a way is not looked at again. A bound that is reached is noted, never
-passed over in silence.
+passed over in silence; what was known of those beyond it stays.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ class _Escalations:
     def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection, self.now = connection, now
         self.ways: dict[Node, tuple[int, _Way]] = {}  # and the account's row
+        self.unknown: set[Node] = set()  # holders who were not compared with all, and have no way so far
+        self.has_all_targets = True
         self.notes: list[str] = []
 
     def look(self) -> None:
@@ -125,6 +127,7 @@ class _Escalations:
         for trust in found[: MOST_TARGETS + 1]:
             if goals.count == MOST_TARGETS:
                 self.notes.append(f"There are more than {MOST_TARGETS:,} administrators; only so many were looked at.")
+                self.has_all_targets = False
                 break
             goals.add(_Goal(trust.pk, trust.principal.name, callers.as_target(trust)), trust.keys)
         return goals
@@ -135,17 +138,21 @@ class _Escalations:
         for node, holder, trust in self.holders(account):
             if node in self.ways:
                 continue
-            best, looked = self.best(holder, goals, MOST_COMPARED - compared)
+            left = MOST_COMPARED - compared
+            best, looked = self.best(holder, goals, left) if left else (None, 0)
             compared += looked
+            if best is None and (looked == left or not self.has_all_targets):
+                self.unknown.add(node)
             if best is not None:
                 way = _Way(*best, count)
                 self.ways[node] = (account.pk, way)
                 if trust is not None:
                     goal = _Goal(trust.pk, trust.principal.name, callers.as_target(trust), way.says, way.conditions)
                     nearer.add(goal, trust.keys)
-            if compared >= MOST_COMPARED:
-                self.notes.append(f"{account.name} has too many holders and roles to compare all; the rest is unknown.")
-                return
+        if compared == MOST_COMPARED:
+            self.notes.append(
+                f"{account.name} has too many holders and roles to compare all; about the rest nothing new is known."
+            )
 
     def best(self, holder: steps.Holder, goals: _Goals, most: int) -> tuple[tuple[_Goal, steps.Step] | None, int]:
         """The surest step to any goal, and how many were compared."""
@@ -173,7 +180,7 @@ class _Escalations:
     def holders(self, account: Resource) -> Iterator[tuple[Node, steps.Holder, Trust | None]]:
         """Users, roles and held permission sets of an account, unless they are administrators outright."""
         rows = Trust.objects.filter(resource=account, principal__ended_at=None, is_fixed=False, is_outright=False)
-        known = {row.pk: row for row in rows.select_related("principal", "resource")}
+        known = {row.pk: row for row in rows.select_related("principal", "resource").order_by("pk")}
         for trust in known.values():
             trust.principal.resource = account
         for node, holder in callers.of_principals([callers.face_of(row.principal) for row in known.values()]).items():
@@ -192,7 +199,7 @@ class _Escalations:
         """Let the table say what was found: rows that are gone go, those that changed change, the others stay."""
         mine = Escalation.objects.filter(connection=self.connection)
         before = {_node(row): row for row in mine}
-        gone = [row.pk for node, row in before.items() if node not in self.ways]
+        gone = [row.pk for node, row in before.items() if node not in self.ways and node not in self.unknown]
         new: list[tuple[Escalation, _Way]] = []
         changed: list[tuple[Escalation, _Way]] = []
         for node, (account, way) in self.ways.items():
