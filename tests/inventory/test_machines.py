@@ -182,6 +182,9 @@ SUB = f"{GITHUB_KEY}:sub"
         ({"Service": "states.amazonaws.com"}, {}, ["no_source"]),
         ({"Service": "states.eu-west-1.amazonaws.com"}, {}, ["no_source"]),
         ({"Service": "states.amazonaws.com"}, {"StringEquals": {"aws:SourceAccount": PROD}}, []),
+        ({"Service": "states.amazonaws.com"}, {"ArnLike": {"aws:SourceArn": "*"}}, ["no_source"]),
+        ({"Service": "states.amazonaws.com"}, {"ArnLike": {"aws:SourceArn": "arn:aws:states:*:*:*"}}, ["no_source"]),
+        ({"Service": "states.amazonaws.com"}, {"ArnLike": {"aws:SourceArn": f"arn:aws:states:*:{PROD}:*"}}, []),
         ({"Service": "ec2.amazonaws.com"}, {}, []),
     ],
 )
@@ -277,6 +280,24 @@ OURS = {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}
 )
 def test_a_denial_of_everybody_else_keeps_strangers_out(keeps_out, denial):
     trust = role(allow("*"), {**allow("*"), "Effect": "Deny", **denial})
+    concerns = {concern for sign in classify(trust, [], {PROD}).signs for concern in sign.concerns}
+    assert concerns == (set() if keeps_out else {Concern.ANYBODY})
+
+
+@pytest.mark.parametrize(
+    ("keeps_out", "denial"),
+    [
+        (True, {"NotPrincipal": {"AWS": f"arn:aws:iam::{PROD}:root"}}),
+        (True, {"NotPrincipal": {"AWS": [PROD, f"arn:aws:iam::{PROD}:role/r"], "Service": "ec2.amazonaws.com"}}),
+        (False, {"NotPrincipal": "*"}),
+        (False, {"NotPrincipal": {"AWS": [PROD, "*"]}}),
+        (False, {"NotPrincipal": {"Federated": GITHUB}}),
+        (False, {"NotPrincipal": {"AWS": PROD}, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}),
+        (False, {"NotPrincipal": {"AWS": PROD}, "Action": "sts:TagSession"}),
+    ],
+)
+def test_a_denial_of_all_but_some_keeps_strangers_out(keeps_out, denial):
+    trust = role(allow("*"), {"Effect": "Deny", "Action": "sts:AssumeRole", **denial})
     concerns = {concern for sign in classify(trust, [], {PROD}).signs for concern in sign.concerns}
     assert concerns == (set() if keeps_out else {Concern.ANYBODY})
 

@@ -191,7 +191,8 @@ def _of_service(service: str, statement: Statement) -> Sign:
         sentence = f"Its trust policy lets {service} assume it. No API says for which people."
         return Sign(Classification.ACCOUNT_ACCESS, sentence, MEDIUM)
     found = SERVICE_NAME.match(name)
-    is_open = found and found[1] in SAYING_THEIR_SOURCE and not trusts.of_key(statement, *trusts.SOURCES)
+    _, is_from_anywhere = trusts.narrowest(trusts.of_key(statement, *trusts.SOURCES), trusts.is_any_source)
+    is_open = found and found[1] in SAYING_THEIR_SOURCE and is_from_anywhere
     concerns = (Concern.NO_SOURCE,) if is_open else ()
     return Sign(Classification.SERVICE, f"Its trust policy lets {service} assume it.", HIGH, concerns)
 

@@ -93,12 +93,22 @@ def keeps_strangers_out(statement: Statement, denials: Iterable[Statement] = ())
 
 
 def _denies_strangers(denial: Statement) -> bool:
-    """Whether all that it asks is true for everybody but those whom narrow conditions name."""
+    """Whether all that it asks is true for everybody but those whom it, or narrow conditions, name."""
+    if denial.effect == "Deny" and "NotPrincipal" in denial.raw:
+        return not denial.conditions and _names_only_principals(denial.raw["NotPrincipal"])
     named = denial.raw.get("Principal")
     listed = named.get("AWS") if isinstance(named, Mapping) else named
     left = [one for one in denial.conditions if (one.key, one.values) != ("aws:principalisawsservice", ("false",))]
     is_about_all = listed == "*" or (isinstance(listed, list) and "*" in listed)
     return denial.effect == "Deny" and is_about_all and bool(left) and all(map(_is_narrow_negated, left))
+
+
+def _names_only_principals(spared: object) -> bool:
+    """Accounts, users, roles and services one by one. Whoever signs in elsewhere may be anybody."""
+    if not isinstance(spared, Mapping) or not {*spared} <= {"AWS", "Service"}:
+        return False
+    listed = [name for value in spared.values() for name in (value if isinstance(value, list) else [value])]
+    return bool(listed) and not any(has_wildcard(str(name)) for name in listed)
 
 
 def _is_narrow_negated(condition: Condition) -> bool:
@@ -144,6 +154,12 @@ def narrowest(found: Sequence[Limit], is_wide: Callable[[str], bool]) -> tuple[L
 
 def has_wildcard(value: str) -> bool:
     return "*" in value or "?" in value
+
+
+def is_any_source(value: str) -> bool:
+    """Whether it names neither an account nor a resource: `*`, or an ARN that ends in nothing else."""
+    parts = value.split(":", 5)
+    return not "".join(parts[4:] if len(parts) == 6 else parts).strip("*")
 
 
 def is_wide_repository(subject: str) -> bool:
