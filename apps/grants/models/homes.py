@@ -22,8 +22,9 @@ class Home(models.Model):
     take away.
 
     Its name is PostgreSQL's system identifier, timeline, database and the oid of this very table; every role may read
-    them (PostgreSQL manual, "Control Data Functions"). A copy of the files of a stopped server has all four in common
-    with its original, so no name tells the two apart: `manage.py narrow_only` is for those.
+    them (PostgreSQL manual, "Control Data Functions"). The timeline is that of the file that is written now: the control
+    file has it from the first checkpoint on, minutes after a replica took over. A copy of the files of a stopped server has
+    all four in common with its original, so no name tells the two apart: `manage.py narrow_only` is for those.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -52,7 +53,8 @@ def name_here() -> str:
     with connection.cursor() as sql:
         sql.execute(
             "SELECT (SELECT system_identifier FROM pg_control_system()), "
-            "(SELECT timeline_id FROM pg_control_checkpoint()), "
+            "CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) "
+            "ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint END, "
             "(SELECT oid FROM pg_database WHERE datname = current_database()), %s::regclass::oid",
             [Home._meta.db_table],
         )
