@@ -15,28 +15,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import Q
+from django.db.models import Model, Q
 
 from apps.connectors import registry
 from apps.connectors.base import Target, Window
 from apps.connectors.errors import ConnectorError
-from apps.grants import narrowing
+from apps.grants import narrowing, warrants
 from apps.grants.models import Grant, State
 from apps.grants.models.grants import IN_AWS
 from apps.grants.models.homes import name_here
-from apps.grants.windows import provisioner_of, target_of
+from apps.grants.windows import target_of
 from apps.inventory.models import Connection
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 _DATES = ("claimed_at", "not_after", "ends_at", "revoking_at")
 KEPT_FOR = timedelta(days=7)  # what the database has forgotten, past its end
+M = TypeVar("M", bound=Model)
+T = TypeVar("T")
 
 
 class Damaged(Exception):
@@ -110,7 +117,9 @@ class Ledger:
 
 
 def entry_of(grant: Grant) -> Entry:
-    """The ledger's word for a row loaded `with_names`."""
+    """The ledger's word for a row loaded `with_names` and its warrant, which says what opens and ends it."""
+    grant = copy(grant)
+    grant.provisioner = warrants.provisioner_of(grant)
     return Entry(
         number=grant.number,
         reference=grant.reference,
@@ -133,11 +142,11 @@ def write(path: Path, now: datetime) -> int:
     before = _before(path)
     here, is_doubted = name_here(), bool(narrowing.reason())
     kept = _forgotten(before.entries, now, is_doubted=is_doubted) if before else []
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # the last tick may still be at it
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             os.fchmod(file.fileno(), 0o600)  # also where a draft was left behind
-            count = _write_lines(file.write, Ledger(now, tuple(kept), database=here, is_doubted=is_doubted))
+            count = _write_lines(file.write, Ledger(now, tuple(kept), database=here, is_doubted=is_doubted), before)
             file.flush()
             os.fsync(file.fileno())
         if before and (before.database not in ("", here) or (is_doubted and not before.is_doubted)):
@@ -161,8 +170,7 @@ def _before(path: Path) -> Ledger | None:
 
 
 def _put_aside(path: Path) -> None:
-    link = path.with_name(f".{path.name}.aside.{os.getpid()}")
-    link.unlink(missing_ok=True)
+    link = path.with_name(f".{path.name}.aside.{secrets.token_hex(4)}")
     link.hardlink_to(path)
     link.replace(path.with_name(f"{path.name}.before"))
 
@@ -229,9 +237,9 @@ def _problem_of(body: bytes, last: bytes) -> str:
         return "It was cut off, or is no ledger: its first or last line cannot be read."
 
 
-def _write_lines(put: Any, begun: Ledger) -> int:
+def _write_lines(put: Any, begun: Ledger, last: Ledger | None) -> int:
     digest, count = hashlib.sha256(), 0
-    for line in _lines(begun):
+    for line in _lines(begun, last):
         put(line)
         digest.update(line)
         count += line.startswith(b'{"line":"grant"')
@@ -239,22 +247,46 @@ def _write_lines(put: Any, begun: Ledger) -> int:
     return count
 
 
-def _lines(begun: Ledger) -> Iterator[bytes]:
-    """What the database says, behind the entries of `begun` that it has forgotten."""
+def _lines(begun: Ledger, last: Ledger | None) -> Iterator[bytes]:
+    """What the database says, behind the entries of `begun` that it has forgotten. For a row that breaks stands what the
+    `last` ledger said of it: whoever may write one keeps no other out."""
     header = {"database": begun.database, "is_doubted": begun.is_doubted}
     yield _json({"line": "ledger", "version": VERSION, "written_at": begun.written_at.isoformat(), **header})
-    rows = {connection.name: (connection.kind, connection.config) for connection in Connection.objects.all()}
-    for name, (kind, config) in {**begun.connections, **rows}.items():
+    connections = dict(last.connections) if last else {}
+    for row in Connection.objects.all():
+        config = _unless_broken(lambda row: row.config, row)
+        if config is not None:
+            connections[row.name] = (row.kind, config)
+    for name, (kind, config) in connections.items():
         said = {key: value for key, value in config.items() if value is not None}
         yield _json({"line": "connection", "name": name, "kind": kind, "config": said})
     for entry in begun.entries:
         yield _json({"line": "grant", **_plain(entry)})
     said_already = [entry.reference for entry in begun.entries]
+    known = {entry.reference: entry for entry in last.entries} if last else {}
     for grant in _to_write().exclude(reference__in=said_already).iterator(chunk_size=500):
-        entry = entry_of(grant)
-        if not entry.shared_key and entry.provisioner:
-            entry = replace(entry, shared_key=_key_to_come(grant))  # a worker may begin it after this was written
-        yield _json({"line": "grant", **_plain(entry)})
+        found = _unless_broken(_entry_now, grant) or known.get(grant.reference)
+        if found and found.connection in connections:
+            yield _json({"line": "grant", **_plain(found)})
+
+
+def _entry_now(grant: Grant) -> Entry:
+    entry = entry_of(grant)
+    if entry.shared_key or not entry.provisioner:
+        return entry
+    try:  # a worker may begin it after this was written
+        provisioner = registry.provisioner(entry.kind, entry.provisioner, entry.config)
+        return replace(entry, shared_key=provisioner.shared_key(entry.target))
+    except ConnectorError:
+        return entry
+
+
+def _unless_broken(read: Callable[[M], T], row: M) -> T | None:
+    try:
+        return read(row)
+    except Exception:
+        logger.exception("%s cannot be written into the ledger as it is", row)
+        return None
 
 
 def _to_write() -> Any:
@@ -263,7 +295,8 @@ def _to_write() -> Any:
     said = Q(state__in=[State.PENDING, State.PROVISIONING, State.ACTIVE, State.REVOKING])
     said |= Q(state=State.REVOKED, cleared_at=None, shared_key__gt="")
     rows = Grant.objects.filter(said).exclude(remover=Grant.BY_OWNER)
-    return rows.with_names().select_related("principal__resource", "assignment").order_by("pk")
+    rows = rows.with_names().select_related("principal__resource", "assignment", "warrant")
+    return rows.defer("warrant__approvals", "warrant__verdict").order_by("pk")
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
@@ -271,13 +304,6 @@ def _plain(entry: Entry) -> dict[str, Any]:
     if entry.forgotten_at is None:
         del row["forgotten_at"]
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-
-
-def _key_to_come(grant: Grant) -> str:
-    try:
-        return provisioner_of(grant).shared_key(target_of(grant))
-    except ConnectorError:
-        return ""
 
 
 def _entry(row: dict[str, Any], connection: Mapping[str, Any]) -> Entry:

@@ -56,6 +56,13 @@ def whole_seconds(grant: Grant, longer: timedelta) -> int:
     return int(((grant.duration or timedelta()) + before + longer).total_seconds())
 
 
+def provisioner_of(grant: Grant) -> str:
+    """What opens and ends it by its warrant, which no process can change; by its row where no warrant names one."""
+    warrant = getattr(grant, "warrant", None)
+    named = str(warrant.spec.get("provisioner")) if warrant and isinstance(warrant.spec, dict) else ""
+    return named if (grant.connection.kind, named) in registry.PROVISIONERS else grant.provisioner
+
+
 def digest(spec: Mapping[str, Any]) -> str:
     """SHA-256 over the canonical JSON of `spec`."""
     return hashlib.sha256(signatures.canonical(spec)).hexdigest()

@@ -18,6 +18,7 @@ from apps.grants.models import Drift, EndReason, Grant, Reconciliation, State, W
 from apps.grants.provisioning import ender as module
 from apps.grants.provisioning.ender import Ender
 from apps.inventory.models import Assignment
+from tests.factories.inventory import ConnectionFactory
 from tests.grants.system import YES, System
 
 LATE = timedelta(hours=1, minutes=3)  # after a grant of an hour should have ended
@@ -168,13 +169,35 @@ def test_what_was_allowed_for_a_month_is_looked_at_for_a_week_after_it(system: S
     assert module._closed(timezone.now()) == []
 
 
-def test_dated_policies_take_up_no_place_among_what_is_looked_at(system: System, clock: Any) -> None:
+def test_dated_policies_take_up_no_place_among_what_is_looked_at(
+    system: System, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grant = system.active()
     services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
     system.run_clock()
     assert module._closed(timezone.now()) == [grant.reference]
-    Grant.objects.filter(pk=grant.pk).update(provisioner="iam_timeboxed_policy")
+    monkeypatch.setattr("apps.connectors.registry.ENDERS", {("fake", "group_membership"): ""})
     assert module._closed(timezone.now()) == []
+
+
+# What a worker writes into a row so that the ender has no hand for it
+ANOTHERS = {
+    "a dated policy": {"provisioner": "iam_timeboxed_policy"},
+    "a role of its own": {"provisioner": "iam_jit_role"},
+    "no such thing": {"provisioner": "nonsense"},
+    "an owner's task": {"provisioner": "", "origin": "found", "remover": "owner"},
+}
+
+
+@pytest.mark.parametrize("said", ANOTHERS.values(), ids=ANOTHERS)
+@pytest.mark.parametrize("state", [State.ACTIVE, State.FAILED])
+def test_what_ended_it_is_read_in_its_warrant(system: System, clock: Any, state: State, said: dict[str, Any]) -> None:
+    grant = system.active()
+    known = system.holds(system.bob, system.read) if "origin" in said else None
+    Grant.objects.filter(pk=grant.pk).update(state=state, assignment=known, **said)
+    clock.shift(timedelta(hours=2, minutes=33))
+    assert Ender().round().ended == [grant.number]
+    assert not system.can_use()
 
 
 def test_standing_access_that_is_removed_is_left_to_the_remover(system: System, clock: Any) -> None:
@@ -297,7 +320,7 @@ def test_what_somebody_comes_to_need_while_we_wait_for_the_lock_stays(
 def test_a_row_that_breaks_stops_no_other(system: System, clock: Any) -> None:
     broken, fine = system.active(), system.active(who=system.bob)
     clock.shift(LATE)
-    Grant.objects.filter(pk=broken.pk).update(provisioner="nonsense")
+    Grant.objects.filter(pk=broken.pk).update(connection=ConnectionFactory(options=["a list"]))
     report = Ender().round()
     assert report.ended == [fine.number]
     assert len(report.unproven) == 1

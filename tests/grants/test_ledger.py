@@ -120,11 +120,11 @@ def test_a_failed_export_leaves_the_last_one_as_it_was(
     system.active()
     before = export(path).read_bytes()
 
-    def break_off(grant: Grant) -> Any:
-        raise RuntimeError(grant)
+    def break_off(descriptor: int) -> None:
+        raise OSError("The disk is full.")
 
-    monkeypatch.setattr(ledger, "entry_of", break_off)
-    with pytest.raises(RuntimeError):
+    monkeypatch.setattr("os.fsync", break_off)
+    with pytest.raises(OSError, match="full"):
         export(path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

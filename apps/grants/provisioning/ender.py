@@ -251,7 +251,8 @@ def _all_overdue(now: datetime) -> GrantQuerySet:
     """Also what no warrant allows any more, or ever did, though its row says so."""
     allowed = Warrant.objects.lasting(now - Grant.OVERRUN).filter(grant=OuterRef("pk"))
     overrun = Q(pk__in=Grant.objects.overrun(now).filter(state__in=IN_AWS).values("pk"))
-    return Grant.objects.filter(overrun | ~Exists(allowed), state__in=IN_AWS, provisioner__gt="")
+    ours = Q(provisioner__gt="") | Q(warrant__isnull=False)  # and not standing access that is being removed
+    return Grant.objects.filter(ours, overrun | ~Exists(allowed), state__in=IN_AWS)
 
 
 def _overdue(now: datetime) -> list[str]:
@@ -263,16 +264,17 @@ def _overdue(now: datetime) -> list[str]:
 def _closed(now: datetime) -> list[str]:
     """References of what is said to be gone, or never to have begun, and was allowed until a few days ago at most; the
     newest first. By what its warrant says, which no worker can change."""
+    names = sorted({name for _, name in registry.ENDERS})
     lately = Warrant.objects.lasting(now - CLOSED_FOR).filter(made_at__gt=now - CLOSED_FOR - LONGEST)
+    lately = lately.filter(spec__provisioner__in=names)
     allowed = Warrant.objects.lasting(now - Grant.OVERRUN).filter(grant=OuterRef("pk"))
     said = Q(state__in={State.REVOKED, State.CANCELLED, State.FAILED}) | (Q(state=State.PENDING) & ~Exists(allowed))
-    names = {name for _, name in registry.ENDERS}
-    rows = Grant.objects.filter(said, pk__in=lately.values("grant"), provisioner__in=names)
+    rows = Grant.objects.filter(said, pk__in=lately.values("grant"))
     return list(rows.order_by("-pk").values_list("reference", flat=True))
 
 
 def _rows(turn: Sequence[str]) -> GrantQuerySet:
-    return Grant.objects.with_names().select_related("principal__resource").filter(reference__in=turn)
+    return Grant.objects.with_names().select_related("principal__resource", "warrant").filter(reference__in=turn)
 
 
 def _is_kept(entry: Entry, now: datetime) -> bool:
