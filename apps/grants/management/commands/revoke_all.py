@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from apps.grants.models import Grant, Scope, State, Stop, StopWrite
 from apps.grants.provisioning import offline
 from apps.grants.services import NotPossible, stops
 from apps.users.models import User
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 60  # at most so many, a few seconds apart; then it says what is not proven and can be started again
 PAUSE = 2  # seconds
@@ -147,12 +150,19 @@ class Command(BaseCommand):
 
 
 def _carry_out() -> None:
-    """What workers do, in this process, whether or not any of them lives."""
+    """What workers do, in this process, whether or not any of them lives. A row that breaks stops no other."""
     now = timezone.now()
     for pk in StopWrite.objects.due(now).values_list("pk", flat=True):
-        provisioning.write_stop(pk)
+        _try(provisioning.write_stop, pk)
     for pk in Grant.objects.due(now).filter(state=State.REVOKING).values_list("pk", flat=True):
-        provisioning.deprovision(pk)
+        _try(provisioning.deprovision, pk)
+
+
+def _try(step: Callable[[int], None], pk: int) -> None:
+    try:
+        step(pk)
+    except Exception:
+        logger.exception("%s of %s failed", step.__name__, pk)
 
 
 def _what(entry: ledger.Entry) -> str:
