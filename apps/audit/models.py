@@ -82,6 +82,18 @@ class AuditEvent(models.Model):
         triggers = [
             pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete),
             pgtrigger.Trigger(
+                name="at_its_time",  # no process says that something happened earlier, later or for ever unread
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func="""
+                IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
+                    NEW.at = statement_timestamp();
+                    NEW.xid = pg_current_xact_id()::text::bigint;
+                END IF;
+                RETURN NEW;
+                """,
+            ),
+            pgtrigger.Trigger(
                 name="no_truncate",
                 level=pgtrigger.Statement,
                 when=pgtrigger.Before,

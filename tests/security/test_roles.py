@@ -95,6 +95,22 @@ def test_nobody_takes_the_place_of_an_event_to_come(acting: Acting, process: str
         AuditEvent.objects.create(**values)
 
 
+@pytest.mark.parametrize("process", ["web", "worker", "broker", "ender"])
+def test_nobody_says_that_something_happened_at_another_time(acting: Acting, process: str) -> None:
+    """Nor that it belongs before what was told already, where nobody would hear of it."""
+    before = timezone.now()
+    values = {"event": "x", "actor_kind": "worker", "actor_name": "x", "subject": "x", "refs": []}
+    with acting(process):
+        rows = [
+            AuditEvent.objects.create(**values),
+            AuditEvent.objects.create(**values, at=before - timedelta(days=400), xid=1),
+        ]
+    for row in rows:
+        row.refresh_from_db()
+    assert rows[0].xid == rows[1].xid
+    assert before - timedelta(minutes=1) < rows[1].at <= timezone.now()
+
+
 def test_a_missing_role_is_named(acting: Acting) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP OWNED BY gatehouse_ender; DROP ROLE gatehouse_ender")
