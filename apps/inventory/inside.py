@@ -7,6 +7,7 @@ joined otherwise, all identities there are would be read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection as database
 
@@ -58,7 +59,11 @@ class Inside:
 
 def machines_in(account: Resource, *, limit: int) -> Inside:
     """Gatehouse's own artefacts do not count as held. Two queries."""
-    asked = {"account": account.pk, "heaviest_first": [one.value for one in HEAVIEST_FIRST], "limit": limit}
+    asked: dict[str, Any] = {
+        "account": account.pk,
+        "heaviest_first": [one.value for one in HEAVIEST_FIRST],
+        "limit": limit,
+    }
     with database.cursor() as cursor:
         cursor.execute(_MACHINES, asked)
         found = cursor.fetchall()

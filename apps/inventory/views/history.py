@@ -20,6 +20,7 @@ from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
 from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
 from apps.inventory.models import Connection
+from apps.inventory.statements import Subject
 from apps.inventory.views.common import NOT_BASELINED, address, key_of, reason_of, risk, user_of, why
 
 LAST_PAGE = 100_000
@@ -85,7 +86,7 @@ def of_account(request: HttpRequest, pk: int) -> HttpResponseBase:
     return _history(request, row, "accounts")
 
 
-def _history(request: HttpRequest, row: history.Subject, listed: str) -> HttpResponseBase:
+def _history(request: HttpRequest, row: Subject, listed: str) -> HttpResponseBase:
     form = HistoryForm({"on": history.today().isoformat()} | request.GET.dict())
     context: dict[str, Any] = {
         "row": row,
@@ -168,7 +169,7 @@ def _page(request: HttpRequest, rows: Sequence[Row], number: int, total: int) ->
     return Page(list(rows), link(number + 1) if has_next else "", link(number - 1) if number else "")
 
 
-def _as_csv(row: history.Subject, seen: Seen) -> StreamingHttpResponse:
+def _as_csv(row: Subject, seen: Seen) -> StreamingHttpResponse:
     lines = sheets.csv_lines(history.COLUMNS, history.records(row, seen.day, read_at=seen.looked.before))
     name = f"held-{row._meta.model_name}-{row.pk}-{seen.day.date.isoformat()}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
