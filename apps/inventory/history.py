@@ -206,7 +206,7 @@ def _asked(subject: Subject, days: Sequence[Day]) -> dict[str, Any]:
 
 
 def _rows(found: Sequence[tuple[Any, ...]]) -> list[Held]:
-    return [Held._make(row[1:]) for row in found if row[1]]
+    return [Held(*row[1:]) for row in found if row[1]]
 
 
 def _printed(row: Held) -> dict[str, Any]:
