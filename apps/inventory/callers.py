@@ -18,7 +18,7 @@ from apps.connectors.aws.policy import steps, trusts
 from apps.connectors.aws.policy.knocks import ASSUME, Knock
 from apps.inventory.models import Assignment, Entitlement, Principal, Trust
 from apps.inventory.models import Knock as KnockRow
-from apps.inventory.models.access import AssignmentQuerySet
+from apps.inventory.models.access import AssignmentQuerySet, Privilege
 
 Node = tuple[str, int]  # ("set", entitlement) or ("principal", principal)
 
@@ -71,11 +71,11 @@ _SAID = """
         ) g
         WHERE held.holder = ANY(%(users)s::bigint[])
     )
-    SELECT holder, k.entitlement_id, k.lines::text, k.runs
+    SELECT holder, k.entitlement_id, k.lines::text, k.runs, k.denied_runs
     FROM everything CROSS JOIN LATERAL (
         SELECT * FROM inventory_knock k WHERE k.entitlement_id = everything.entitlement_id OFFSET 0
     ) k
-    WHERE k.lines <> '[]' OR k.runs <> '{}'
+    WHERE k.lines <> '[]' OR k.runs <> '{}' OR k.denied_runs <> '{}'
 """
 
 
@@ -83,22 +83,26 @@ def of_principals(principals: Sequence[Face]) -> dict[Node, steps.Holder]:
     """Users and roles with all that their policies, and those of their groups, say. One query, two with boundaries."""
     lines: dict[int, list[Knock]] = defaultdict(list)
     runs: dict[int, set[str]] = defaultdict(set)
+    denied: dict[int, set[str]] = defaultdict(set)
     read = cache(json.loads)
     with database.cursor() as cursor:
         everybody, users = ([one.pk for one in some] for some in (principals, filter(_is_user, principals)))
         cursor.execute(_SAID, {"everybody": everybody, "users": users})
-        for holder, entitlement, stored, actions in cursor.fetchall():
+        for holder, entitlement, stored, allows, denies in cursor.fetchall():
             lines[holder] += [knocking.from_json(line, entitlement) for line in read(stored)]
-            runs[holder] |= {*actions}
+            runs[holder] |= {*allows}
+            denied[holder] |= {*denies}
     bounds = _boundaries(principals)
     found: dict[Node, steps.Holder] = {}
     for one in principals:
+        bound = bounds.get((one.resource_id, one.boundary))
+        can_run = runs[one.pk] - denied[one.pk]
         found["principal", one.pk] = steps.Holder(
             caller=trusts.Caller(one.arn, one.account_id),
             knocks=lines[one.pk],
-            boundary=bounds.get((one.resource_id, one.boundary)) if one.boundary else None,
+            boundary=bound.knocks if bound else None,
             is_boundary_unread=bool(one.boundary),
-            runs=sorted(runs[one.pk]),
+            runs=sorted(can_run & bound.runs if bound else can_run),
         )
     return found
 
@@ -121,8 +125,15 @@ def held_by(principals: Sequence[int], rows: AssignmentQuerySet, *columns: str) 
             yield from ((holder, *rest) for holder in groups[group])
 
 
-def _boundaries(principals: Sequence[Face]) -> dict[tuple[int | None, str], list[Knock]]:
-    """What the boundaries of these say, by account and ARN. One query, none where nobody has one."""
+class _Bound(NamedTuple):
+    """What one boundary leaves of becoming somebody else, and of making services run something."""
+
+    knocks: Sequence[Knock]
+    runs: frozenset[str]
+
+
+def _boundaries(principals: Sequence[Face]) -> dict[tuple[int | None, str], _Bound]:
+    """What the boundaries of these say that could be read, by account and ARN. One query, none where nobody has one."""
     arns = {one.boundary for one in principals if one.boundary}
     if not arns:
         return {}
@@ -132,8 +143,12 @@ def _boundaries(principals: Sequence[Face]) -> dict[tuple[int | None, str], list
         entitlement__ended_at=None,
         entitlement__attributes__policy_arn__in=[*arns],
     )
-    found = rows.values_list("entitlement__resource_id", "entitlement__attributes__policy_arn", "pk", "lines")
-    return {(account, arn): [knocking.from_json(line, pk) for line in lines] for account, arn, pk, lines in found}
+    read = rows.exclude(entitlement__privilege=Privilege.UNKNOWN)
+    found = read.values_list("entitlement__resource_id", "entitlement__attributes__policy_arn", "pk", "lines", "runs")
+    return {
+        (account, arn): _Bound([knocking.from_json(line, pk) for line in lines], frozenset(runs))
+        for account, arn, pk, lines, runs in found
+    }
 
 
 class Said(NamedTuple):

@@ -73,7 +73,7 @@ def _derive_knocks(connection: Connection, now: datetime) -> list[str]:
             [row for row, _ in made],
             update_conflicts=True,
             unique_fields=["entitlement"],
-            update_fields=["lines", "boundary", "runs", "digest"],
+            update_fields=["lines", "boundary", "runs", "denied_runs", "digest"],
         )
     return [f"{unread} policies cannot be read, so what they allow is unknown."] if unread else []
 
@@ -86,7 +86,8 @@ def _knock(now: datetime, pk: int, mark: str, documents: Any, boundary: Any) -> 
         entitlement_id=pk,
         lines=_numbered(read, now),
         boundary=None if bounds is None else _numbered([bounds], now),
-        runs=list(knocking.runs_of(known, now)),
+        runs=list(knocking.runs_of(known, now, bounds)),
+        denied_runs=list(knocking.denied_runs_of(known)),
         digest=mark,
     )
     return row, len(known) < len(read)

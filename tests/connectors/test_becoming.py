@@ -308,6 +308,32 @@ def test_whoever_passes_a_role_to_a_service_that_it_trusts_acts_as_it() -> None:
     assert not list(steps.take_over(holder(RUNS[1], allow("iam:PassRole", role("x"))), target(BY_LAMBDA)))
 
 
+@pytest.mark.parametrize(
+    ("statement", "denied"),
+    [
+        (deny("lambda:*"), True),
+        (deny("lambda:CreateFunc*", ["x", "*"]), True),
+        ({"Effect": "Deny", "NotAction": "s3:*", "Resource": "*"}, True),
+        (deny("lambda:*", Condition={"Bool": {"aws:MultiFactorAuthPresent": "false"}}), False),
+        (deny("lambda:*", "arn:aws:lambda:*:*:function:one"), False),
+        (deny("s3:*"), False),
+        (allow("lambda:*"), False),
+    ],
+)
+def test_what_a_policy_plainly_denies_no_other_policy_lets_run(statement: dict[str, Any], denied: bool) -> None:
+    assert ("lambda:CreateFunction" in knocks.denied_runs_of([parse(policy(statement))])) == denied
+
+
+def test_a_boundary_limits_what_can_be_made_to_run() -> None:
+    may = [parse(policy(allow(["lambda:CreateFunction", "lambda:InvokeFunction", "ec2:RunInstances"])))]
+    for bounds, left in [
+        ([allow("s3:*")], ()),
+        ([allow("ec2:*")], ("ec2:RunInstances",)),
+        ([allow("*"), deny("ec2:*")], ("lambda:CreateFunction", "lambda:InvokeFunction")),
+    ]:
+        assert knocks.runs_of(may, NOW, parse(policy(*bounds))) == left
+
+
 def test_every_passing_path_of_the_catalogue_names_a_service() -> None:
     found = {service for run in knocks.runs() for service in run.services}
     assert {"ec2.amazonaws.com", "ecs-tasks.amazonaws.com", "lambda.amazonaws.com", "codebuild.amazonaws.com"} <= found

@@ -107,6 +107,57 @@ def test_what_two_policies_of_one_holder_allow_adds_up(company):
     assert "deploy" in reasons(company)
 
 
+RUNS = allow(["iam:PassRole", "lambda:CreateFunction", "lambda:InvokeFunction"])
+RUN_AS_ADMIN = "Can hand the role admin to lambda.amazonaws.com and run something as it, an administrator."
+
+
+@pytest.fixture
+def run_as_admin(company) -> Company:
+    company.role("admin", trust({"Service": "lambda.amazonaws.com"}), may=[EVERYTHING])
+    return company
+
+
+def test_what_another_policy_denies_cannot_be_made_to_run(run_as_admin):
+    company = run_as_admin
+    deny = {"Effect": "Deny", "Action": "lambda:*", "Resource": "*"}
+    deploy, may_be = company.role("deploy", may=[RUNS]), company.role("may_be", may=[RUNS])
+    conditional = deny | {"Condition": {"Bool": {"aws:MultiFactorAuthPresent": "false"}}}
+    company.holds(deploy, company.policy("deny", deny))
+    company.holds(may_be, company.policy("without MFA", conditional))
+    engineers = company.group("Engineers", company.user("kept", RUNS))
+    company.user("free", RUNS)
+    company.holds(engineers.group, company.policy("for engineers", deny))
+    assert reasons(company) == {"may_be": RUN_AS_ADMIN, "free": RUN_AS_ADMIN}
+
+
+def test_what_a_boundary_leaves_out_cannot_be_made_to_run(run_as_admin):
+    company = run_as_admin
+    company.policy("pass", allow(["iam:PassRole", "s3:*"]))
+    company.policy("but", allow("*"), {"Effect": "Deny", "Action": "lambda:*", "Resource": "*"})
+    company.policy("wide", allow(["iam:*", "lambda:*"]))
+    for bound in ("pass", "but", "wide"):
+        company.role(f"within {bound}", may=[RUNS], boundary=company.arn(bound, kind="policy"))
+    assert reasons(company) == {"within wide": RUN_AS_ADMIN}
+
+
+def test_a_boundary_that_cannot_be_read_is_a_condition(run_as_admin):
+    company = run_as_admin
+    odd = company.policy("odd", allow("s3:*"))
+    company.role("deploy", may=[RUNS], boundary=company.arn("odd", kind="policy"))
+    Entitlement.objects.filter(pk=odd.pk).update(documents=[{"name": "odd", "document": "{"}], privilege="unknown")
+    assert reasons(company) == {"deploy": f"{RUN_AS_ADMIN} Only within a boundary that was not read."}
+
+
+def test_a_permission_sets_own_boundary_leaves_out_what_can_be_made_to_run(run_as_admin):
+    company = run_as_admin
+    for name, bounds in [("Kept", ["iam:PassRole", "s3:*"]), ("Free", ["iam:*", "lambda:*"])]:
+        deploy = company.permission_set(name, RUNS)
+        deploy.attributes = {"boundary": {"name": "bound", "document": policy(allow(bounds))}}
+        deploy.save()
+        company.holds(company.person(f"holder of {name}"), deploy)
+    assert reasons(company) == {"Free": RUN_AS_ADMIN}
+
+
 def test_a_boundary_keeps_an_administrator_from_being_one(company):
     company.role("admin", trust(company.root()), may=[EVERYTHING], boundary=company.arn("bound", kind="policy"))
     company.role("deploy", may=[allow("sts:AssumeRole")])

@@ -61,6 +61,11 @@ class Knock(models.Model):
     lines = models.JSONField(default=list)
     boundary = models.JSONField(null=True, blank=True, help_text="The same of the permission set's own boundary.")
     runs = ArrayField(models.TextField(), default=list, help_text="Actions that make a service run something.")
+    denied_runs = ArrayField(
+        models.TextField(),
+        default=list,
+        help_text="Such actions that nobody who has this policy may do, whatever allows it.",
+    )
     digest = models.CharField(max_length=64, blank=True, help_text="Of the entitlement it was derived from.")
 
     def __str__(self) -> str:

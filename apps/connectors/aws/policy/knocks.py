@@ -22,7 +22,7 @@ from apps.connectors.aws.catalogue import catalogue
 from apps.connectors.aws.escalation import rules
 from apps.connectors.aws.policy.documents import Document, Statement
 from apps.connectors.aws.policy.matcher import matches, may_overlap
-from apps.connectors.aws.policy.reach import effective
+from apps.connectors.aws.policy.reach import denied, effective, within
 from apps.connectors.aws.policy.trusts import in_words
 from apps.connectors.aws.policy.windows import without_the_past
 
@@ -126,11 +126,17 @@ def knocks_of(documents: Sequence[Document], now: datetime) -> tuple[Knock, ...]
     return tuple(found)
 
 
-def runs_of(documents: Sequence[Document], now: datetime) -> tuple[str, ...]:
-    """The actions that can make a service run something, of those that a `Run` needs, allowed on something and not denied
-    everywhere."""
-    allowed = effective([without_the_past(document, now) for document in documents]).any
-    return tuple(catalogue().actions(allowed & _run_actions()))
+def runs_of(documents: Sequence[Document], now: datetime, boundary: Document | None = None) -> tuple[str, ...]:
+    """The actions that can make a service run something, of those that a `Run` needs, allowed on something, also within
+    the boundary, and not denied everywhere."""
+    current = [without_the_past(document, now) for document in documents]
+    reach = effective(current) if boundary is None else within(current, without_the_past(boundary, now))
+    return tuple(catalogue().actions(reach.any & _run_actions()))
+
+
+def denied_runs_of(documents: Sequence[Document]) -> tuple[str, ...]:
+    """Those of these actions that the documents deny everywhere and without condition: no other policy gives them back."""
+    return tuple(catalogue().actions(denied(documents) & _run_actions()))
 
 
 def is_denied(knocks: Iterable[Knock], way: str, arn: str) -> bool:

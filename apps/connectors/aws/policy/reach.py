@@ -40,9 +40,7 @@ def effective(documents: Sequence[Document]) -> Reach:
     denials = _denials(documents)
     if not denials:
         return allowed
-    left = catalogue().everything
-    for denial in denials:
-        left &= ~_actions(denial.actions, denial.is_not_action)[0]
+    left = catalogue().everything & ~_denied_by(denials)
     return Reach(
         allowed.any & left,
         allowed.others & left,
@@ -50,6 +48,11 @@ def effective(documents: Sequence[Document]) -> Reach:
         allowed.writes & left,
         frozenset(pattern for pattern in allowed.unknown if not _is_denied(denials, pattern)),
     )
+
+
+def denied(documents: Sequence[Document]) -> int:
+    """The actions that these deny without condition on every resource, whoever else allows them."""
+    return _denied_by(_denials(documents))
 
 
 def within(documents: Sequence[Document], boundary: Document) -> Reach:
@@ -105,6 +108,13 @@ def _is_denied(denials: Sequence[Statement], pattern: str) -> bool:
 
 def _denials(documents: Sequence[Document]) -> list[Statement]:
     return [statement for document in documents for statement in document.statements if _is_plain_denial(statement)]
+
+
+def _denied_by(denials: Sequence[Statement]) -> int:
+    found = 0
+    for denial in denials:
+        found |= _actions(denial.actions, denial.is_not_action)[0]
+    return found
 
 
 def _is_plain_denial(statement: Statement) -> bool:
