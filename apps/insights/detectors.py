@@ -19,7 +19,8 @@ COLUMNS = (
 
 CRITICAL, HIGH, MEDIUM, LOW = Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW
 
-# A concern of `inventory.Concern` → what kind of finding, and how bad. NO_MFA has a statement of its own.
+# A concern of `inventory.Concern` → what kind of finding, and how bad. NO_MFA and PASSWORD_AND_KEY have statements of
+# their own, since they are also wrong with the login of a person.
 CONCERNS = {
     "anybody": (Finding.Kind.OPEN_TRUST, CRITICAL),
     "no_external_id": (Finding.Kind.OPEN_TRUST, HIGH),
@@ -34,7 +35,6 @@ CONCERNS = {
     "no_pod": (Finding.Kind.OPEN_TRUST, MEDIUM),
     "no_source": (Finding.Kind.OPEN_TRUST, LOW),
     "deleted": (Finding.Kind.ORPHAN, LOW),
-    "password_and_key": (Finding.Kind.MIXED_USE, MEDIUM),
 }
 
 
@@ -104,6 +104,21 @@ DETECTORS = (
             ELSE format('An access key of %%s has not been changed since %%s.', p.name, c.created_at::date) END""",
         "c.kind = 'access_key' AND (c.created_at < %(now)s - %(key_age)s OR c.last_used_at < %(now)s - %(unused)s)",
     ),
+    f"""
+        SELECT '{Finding.Kind.MIXED_USE}', 'principal:' || p.id, {MEDIUM}, p.resource_id, p.identity_id, NULL::bigint,
+            NULL::bigint, NULL::bigint, {_ANSWERS}, p.name,
+            'One login for a person and a program: nobody can tell who acted.',
+            jsonb_build_object('password last used', password.last_used_at, 'active access keys', keys.number,
+                'key last used', keys.last_used_at)
+        FROM inventory_credential password
+        JOIN inventory_principal p ON p.id = password.principal_id AND p.kind = 'iam_user' AND p.ended_at IS NULL
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS number, max(k.last_used_at) AS last_used_at FROM inventory_credential k
+            WHERE k.principal_id = p.id AND k.kind = 'access_key' AND k.is_active AND k.ended_at IS NULL) keys
+        LEFT JOIN inventory_identity i ON i.id = p.identity_id
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        WHERE p.connection_id = %(connection)s AND NOT p.is_reserved AND password.kind = 'password'
+            AND password.is_active AND password.ended_at IS NULL AND keys.number > 0""",
     f"""
         SELECT '{Finding.Kind.STANDING_ADMIN}', 'assignment:' || a.id,
             CASE WHEN t.privilege IS NULL THEN {HIGH} WHEN t.privilege = 'privileged' THEN {MEDIUM} ELSE {LOW} END,
@@ -240,7 +255,7 @@ DETECTORS = (
 CLOSE_AT_ONCE = (Finding.Kind.UNOWNED, Finding.Kind.OUTSIDE)
 
 # Of these the sentence and the evidence are what was accepted; of the others they move on by themselves (a last use).
-OF_ONE_FACT = (Finding.Kind.OPEN_TRUST, Finding.Kind.ORPHAN, Finding.Kind.MIXED_USE, Finding.Kind.ESCALATION)
+OF_ONE_FACT = (Finding.Kind.OPEN_TRUST, Finding.Kind.ORPHAN, Finding.Kind.ESCALATION)
 
 # What a person does about it.
 ADVICE = {

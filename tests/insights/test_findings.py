@@ -121,6 +121,23 @@ def test_a_password_without_mfa_is_found_and_with_mfa_is_not(estate: Estate) -> 
     assert Finding.objects.get().identity == careless.identity
 
 
+@pytest.mark.parametrize("is_of_a_person", [True, False])
+def test_one_login_for_a_person_and_a_program_is_found_whoever_it_belongs_to(
+    estate: Estate, is_of_a_person: bool
+) -> None:
+    both, only_keys = estate.user("both"), estate.user("program")
+    if is_of_a_person:
+        both.identity = IdentityFactory(connection=estate.connection)
+        both.save()
+    for kind in ("password", "mfa", "access_key"):
+        key(both, kind=kind, external_id=kind)
+    key(only_keys, external_id="AKIA2")
+    key(only_keys, kind="password", external_id="password", is_active=False)
+    assert estate.look() == [Kind.MIXED_USE]
+    row = Finding.objects.get()
+    assert (row.severity, row.identity, row.name) == (Severity.MEDIUM, both.identity, "both")
+
+
 def test_a_root_user_whose_password_may_not_exist_is_no_finding(estate: Estate) -> None:
     root = PrincipalFactory(connection=estate.connection, resource=estate.account, kind="iam_root", name="root")
     password = key(root, kind="password", external_id="password", last_used_at=None)
@@ -236,7 +253,6 @@ def test_whoever_can_become_an_administrator_in_two_steps_is_found(
         ("anybody", Kind.OPEN_TRUST, Severity.CRITICAL),
         ("no_external_id", Kind.OPEN_TRUST, Severity.HIGH),
         ("deleted", Kind.ORPHAN, Severity.LOW),
-        ("password_and_key", Kind.MIXED_USE, Severity.MEDIUM),
     ],
 )
 def test_each_concern_of_a_machine_is_a_finding(estate: Estate, concern: str, kind: str, severity: Severity) -> None:
@@ -251,7 +267,8 @@ def test_every_concern_has_its_finding() -> None:
     from apps.insights.detectors import CONCERNS
     from apps.inventory.models.concerns import Concern
 
-    assert {*CONCERNS} == {*Concern.values} - {Concern.NO_MFA}  # which has a statement of its own
+    own_statements = {Concern.NO_MFA, Concern.PASSWORD_AND_KEY}
+    assert {*CONCERNS} == {*Concern.values} - own_statements
 
 
 def test_unused_is_what_is_known_to_be_unused(estate: Estate) -> None:
