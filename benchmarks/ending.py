@@ -59,7 +59,7 @@ def _ending(size: int) -> dict[str, float]:
     from apps.connectors.leases import Local
     from apps.grants import periodic, provisioning, tasks
     from apps.grants.models import Grant, State
-    from apps.grants.provisioning import denying, ending
+    from apps.grants.provisioning import ending, enforcing
     from benchmarks.paced import CountingLimits
     from tests.grants.simulation import LIMITS as AT
     from tests.grants.simulation import Simulation
@@ -89,7 +89,7 @@ def _ending(size: int) -> dict[str, float]:
         mock.patch.object(tasks, "enqueue", queue.put),
         mock.patch.object(time, "sleep", simulated.sleep),
         mock.patch.dict(registry.PROVISIONERS, {("fake", "idc_assignment"): "benchmarks.paced:CountingProvisioner"}),
-        mock.patch.object(denying, "exclusive", simulated.exclusive),
+        mock.patch.object(enforcing, "exclusive", simulated.exclusive),
         mock.patch.object(ending, "exclusive", simulated.exclusive),
     ):
         simulated.spawn(clock)

@@ -33,7 +33,7 @@ def is_held(error: OperationalError) -> bool:
 @contextmanager
 def exclusive(*key: str, wait_ms: int = 10_000) -> Iterator[None]:
     """Hold the one lock named `key` for the block. Raises `Taken` when it cannot be had within `wait_ms` milliseconds, and
-    `Lost` after a block whose lock did not last.
+    `Lost` after a block whose lock did not last, whatever error the block came to because of that.
 
     Waiting is done by PostgreSQL (`lock_timeout`), first come, first served.
     """
@@ -47,10 +47,21 @@ def exclusive(*key: str, wait_ms: int = 10_000) -> Iterator[None]:
             lock.execute("SELECT pg_advisory_lock(%s)", (number,))
         except psycopg.errors.LockNotAvailable:
             raise Taken(f"{' '.join(key)} is being changed by another process") from None
-        yield  # what it raises closes the connection, and the lock with it
+        lost = Lost(f"The lock on {' '.join(key)} did not last")
         try:
-            [was_held] = lock.execute("SELECT pg_advisory_unlock(%s)", (number,)).fetchone() or [False]
-        except psycopg.OperationalError:
-            was_held = False
-        if not was_held:
-            raise Lost(f"The lock on {' '.join(key)} did not last")
+            yield
+        except Exception as error:
+            if not _let_go(lock, number):
+                raise lost from error
+            raise
+        if not _let_go(lock, number):
+            raise lost
+
+
+def _let_go(lock: psycopg.Connection, number: int) -> bool:
+    """Whether it was still held."""
+    try:
+        [was_held] = lock.execute("SELECT pg_advisory_unlock(%s)", (number,)).fetchone() or [False]
+    except psycopg.OperationalError:
+        return False
+    return bool(was_held)

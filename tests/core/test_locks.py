@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 
 from apps.core.locks import Lost, Taken, exclusive
 
@@ -56,3 +57,24 @@ def test_a_lock_that_did_not_last_is_told(how: str, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(Lost):
         lose()
+
+
+def test_a_lock_that_did_not_last_is_told_also_where_the_block_came_to_an_error_by_it() -> None:
+    """Whoever took it meanwhile changed what the block was about."""
+
+    def lose() -> None:
+        with exclusive("shared", "guard"):
+            _end_other_sessions()
+            raise ValueError("It moved on.")
+
+    with pytest.raises(Lost) as told:
+        lose()
+    assert isinstance(told.value.__cause__, ValueError)
+
+
+def _end_other_sessions() -> None:
+    with connection.cursor() as sql:
+        sql.execute(
+            "SELECT pg_terminate_backend(pid, 2000) FROM pg_locks JOIN pg_database d ON d.oid = database "
+            "WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND datname = current_database()"
+        )

@@ -12,7 +12,7 @@ from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.core.locks import Taken
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State
-from apps.grants.provisioning import ending
+from apps.grants.provisioning import enforcing
 from apps.inventory.models import Connection
 from tests.grants.system import ACCOUNT, START, System, make_due
 
@@ -149,14 +149,14 @@ def test_access_that_is_still_there_later_starts_the_counting_of_sessions_again(
 def test_a_guard_that_somebody_else_is_writing_does_not_keep_the_removal_waiting(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grant, real = ended(system), ending.exclusive
+    grant, real = ended(system), enforcing.exclusive
 
     def busy(*key: str):
         if key[0] == "shared":
             raise Taken("the guard is being changed by another process")
         return real(*key)
 
-    monkeypatch.setattr(ending, "exclusive", busy)
+    monkeypatch.setattr(enforcing, "exclusive", busy)
     deprovision(grant)
     assert not system.world.assignments
     assert grant.state == State.REVOKING

@@ -250,16 +250,16 @@ def test_narrowing_late_does_not_bring_back_the_old_end(system: System, clock, m
         provisioning.provision(grant.pk)
     grant.refresh_from_db()
     extension = extended(grant)
-    from apps.grants.provisioning import opening
+    from apps.grants.provisioning import enforcing
 
-    real = opening.exclusive
+    real = enforcing.exclusive
 
     def extended_first(*key: str) -> Any:
-        monkeypatch.setattr(opening, "exclusive", real)
+        monkeypatch.setattr(enforcing, "exclusive", real)
         carry_out(extension)
         return real(*key)
 
-    monkeypatch.setattr(opening, "exclusive", extended_first)
+    monkeypatch.setattr(enforcing, "exclusive", extended_first)
     provisioning.narrow(grant.pk)
     grant.refresh_from_db()
     assert grant.not_after == grant.ends_at == START + 2 * HOUR

@@ -13,7 +13,7 @@ from apps.connectors import fake_world as fake
 from apps.connectors.errors import Refused
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State, Warrant
-from apps.grants.provisioning import ending, opening, turns
+from apps.grants.provisioning import ending, enforcing, opening, turns
 from apps.grants.windows import windows_of
 from tests.grants.system import System, make_due
 
@@ -313,6 +313,7 @@ def test_whoever_waited_for_a_lock_looks_again_whether_it_is_still_their_turn_to
 
 def lose_turn_at(module: ModuleType, lock: str, grant: Grant, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a worker waits for this lock, the grant is ended, or another worker takes it over."""
+    module = enforcing if lock == "shared" else module
     real = module.exclusive
 
     def exclusive(*key: str) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from apps.connectors.fake import FakeConnector
 from apps.core.lifecycle import Conflict
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Extension, Grant, State
-from apps.grants.provisioning import extending, opening
+from apps.grants.provisioning import enforcing, extending, opening
 from apps.grants.services import grants as deciding
 from apps.inventory import sync
 from apps.inventory.models import Assignment
@@ -117,7 +117,7 @@ def test_a_later_end_that_was_agreed_first_is_not_expired_at_the_old_one(
 
 def test_two_workers_extend_once(raced: System, now, monkeypatch: pytest.MonkeyPatch) -> None:
     extension = extension_of(raced.active())
-    meanwhile(monkeypatch, extending, "exclusive", lambda: provisioning.extend(extension.pk))
+    meanwhile(monkeypatch, enforcing, "exclusive", lambda: provisioning.extend(extension.pk))
     provisioning.extend(extension.pk)
     assert Grant.objects.get().ends_at == START + 2 * HOUR
     assert not raced.can_use(at=START + 2 * HOUR)

@@ -20,7 +20,7 @@ from apps.connectors.leases import LOOK_AGAIN, PREFIX, PURPOSES, Leases, Pool, P
 from apps.core import lifecycle
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, State
-from apps.grants.provisioning import denying, ending, extending, opening
+from apps.grants.provisioning import ending, enforcing, opening
 from tests.grants.simulation import LIMITS, Limits, Simulation, read_all
 from tests.grants.system import ACCOUNT, START, System
 
@@ -73,7 +73,7 @@ class Company:
         budget.use(Budget(shared=self.witness))
         self.patch = monkeypatch
         monkeypatch.setattr("time.sleep", self.time.sleep)
-        for module in (denying, ending, extending, opening):
+        for module in (ending, enforcing, opening):
             monkeypatch.setattr(module, "exclusive", self.time.exclusive)
         for module in (ending, opening):
             monkeypatch.setattr(module, "move", self.checked)

@@ -12,9 +12,9 @@ from apps.audit import services as audit
 from apps.connectors import budget
 from apps.connectors.base import Proof, Window
 from apps.connectors.errors import ConnectorError
-from apps.core.locks import Taken, exclusive
+from apps.core.locks import Taken
 from apps.grants.models import Grant
-from apps.grants.provisioning.enforcing import enforce
+from apps.grants.provisioning.enforcing import alone_with, enforce
 from apps.grants.provisioning.turns import Turn, about_of, appended, plain
 from apps.grants.windows import target_of, window_for, windows_of
 
@@ -32,7 +32,7 @@ def deny(shared_key: str) -> None:
         return
     turn = Turn(first)
     try:
-        with exclusive("shared", shared_key):
+        with alone_with(turn.shared):
             ending = list(Grant.objects.undenied().filter(shared_key=shared_key).with_names())
             windows = windows_of(shared_key)
             proof = enforce(turn.shared, windows)

@@ -17,7 +17,7 @@ from apps.core.locks import Taken, exclusive
 from apps.grants import paths
 from apps.grants.models import Grant, State
 from apps.grants.provisioning.denying import note_denied
-from apps.grants.provisioning.enforcing import enforce
+from apps.grants.provisioning.enforcing import alone_with, enforce
 from apps.grants.provisioning.turns import (
     OutOfTurn,
     Turn,
@@ -75,7 +75,7 @@ def _deny_first(turn: Turn) -> tuple[list[Proof], ConnectorError | Taken | None]
     if not grant.shared_key or _needs_no_deny(grant):
         return [], None
     try:
-        with exclusive("shared", grant.shared_key):
+        with alone_with(turn.shared):
             turn.still(State.REVOKING)
             if _needs_no_deny(grant):
                 return [], None
@@ -219,7 +219,7 @@ def clear(grant_id: int) -> None:
     turn = Turn(grant)
     try:
         _require_still_gone(turn)
-        with exclusive("shared", grant.shared_key):
+        with alone_with(turn.shared):
             enforce(turn.shared, windows_of(grant.shared_key, without=grant))
     except Gone:
         logger.info("%s: the object it shared in AWS is gone", grant.number)

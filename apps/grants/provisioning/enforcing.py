@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 from django.db import transaction
@@ -13,9 +14,10 @@ from apps.audit import services as audit
 from apps.audit.models import AuditEvent, ref
 from apps.connectors.base import Proof, Window
 from apps.connectors.errors import Refused
+from apps.core.locks import Lost, exclusive
 from apps.grants import narrowing
 from apps.grants.models import Grant, Stop, StopWrite
-from apps.grants.windows import Shared
+from apps.grants.windows import Shared, windows_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,26 @@ TOLD_AGAIN = timedelta(days=1)  # what is wrong is tried for ever, and told once
 
 class WrongObject(Refused):
     """A row names another object in AWS than the one that would be written for it. Nothing was: it is an alarm."""
+
+
+@contextmanager
+def alone_with(shared: Shared) -> Iterator[None]:
+    """Hold the object's lock for the block.
+
+    Where the lock did not last, somebody else may have written the object meanwhile, and this block over it, with what was
+    true before: an end that was read back would be gone, and nobody would write it again. So it is written once more, from
+    the rows as they are by then, before `Lost` is raised.
+    """
+    try:
+        with exclusive("shared", shared.key):
+            yield
+    except Lost:
+        try:
+            with exclusive("shared", shared.key):
+                enforce(shared, windows_of(shared.key))
+        except Exception:  # whatever it is, a comparison finds what is left
+            logger.exception("%s could not be written once more", shared.key)
+        raise
 
 
 def enforce(shared: Shared, windows: Sequence[Window]) -> Proof:

@@ -13,10 +13,10 @@ from apps.audit import services as audit
 from apps.connectors import budget
 from apps.connectors.base import Target, Window
 from apps.connectors.errors import ConnectorError, Refused
-from apps.core.locks import Taken, exclusive
+from apps.core.locks import Taken
 from apps.grants import presence, warrants
 from apps.grants.models import Extension, Grant, State
-from apps.grants.provisioning.enforcing import enforce
+from apps.grants.provisioning.enforcing import alone_with, enforce
 from apps.grants.provisioning.opening import require_authority
 from apps.grants.provisioning.turns import Turn, about_of, leave_for_later, tell
 from apps.grants.windows import window_for, windows_of
@@ -43,9 +43,10 @@ def extend(extension_id: int) -> None:
         require_authority(grant)
         warrants.check_extension(extension)
         warrants.ask_rules_again(grant, extension)
-        with exclusive("shared", grant.shared_key):
+        turn = Turn(grant)
+        with alone_with(turn.shared):
             if Extension.objects.unsettled().filter(pk=extension.pk).exists():
-                _move_the_end(Turn(grant), extension)
+                _move_the_end(turn, extension)
     except warrants.InvalidWarrant as error:
         _refuse(extension, "grants.grant.warrant_refused", error)
     except Refused as error:

@@ -14,7 +14,7 @@ from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
 from apps.grants import narrowing, presence, warrants
 from apps.grants.models import EndReason, Grant, State, Stop
-from apps.grants.provisioning.enforcing import enforce
+from apps.grants.provisioning.enforcing import alone_with, enforce
 from apps.grants.provisioning.turns import (
     HANDOVER,
     OutOfTurn,
@@ -119,7 +119,7 @@ def _claim(turn: Turn) -> None:
 
 def _write_end_first(turn: Turn) -> None:
     grant = turn.grant
-    with exclusive("shared", grant.shared_key):
+    with alone_with(turn.shared):
         turn.still(State.PROVISIONING)
         windows = windows_of(grant.shared_key, opening=grant)
         turn.provisioner.check(turn.target, windows)
@@ -188,7 +188,7 @@ def narrow(grant_id: int) -> None:
         return
     turn = Turn(grant)
     try:
-        with exclusive("shared", grant.shared_key):
+        with alone_with(turn.shared):
             enforce(turn.shared, windows_of(grant.shared_key))
             mine = Grant.objects.filter(pk=grant.pk, state=State.ACTIVE)
             mine.update(not_after=F("ends_at"), narrowed_at=whole_now())  # as of now: it may have been extended

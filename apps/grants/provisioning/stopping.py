@@ -14,13 +14,13 @@ from apps.audit import services as audit
 from apps.connectors import budget, registry
 from apps.connectors.base import Proof
 from apps.connectors.errors import ConnectorError, Gone, Unproven
-from apps.core.locks import Taken, exclusive, is_held
+from apps.core.locks import Taken, is_held
 from apps.core.privileges import SAY_IT_MAY_GO
 from apps.grants import lifting, narrowing
 from apps.grants.models import Grant, Stop, StopWrite
 from apps.grants.models.stops import StopWriteQuerySet
 from apps.grants.provisioning.denying import note_denied
-from apps.grants.provisioning.enforcing import enforce, refuse
+from apps.grants.provisioning.enforcing import alone_with, enforce, refuse
 from apps.grants.provisioning.turns import BACKOFF, BACKOFF_CAP, HANDOVER, whole_now
 from apps.grants.signatures import NotSigned
 from apps.grants.windows import Shared, target_of, windows_of, writer_for
@@ -76,7 +76,7 @@ def _write_shared(row: StopWrite) -> Proof:
         narrowing.require_may_open()
     try:
         shared = _shared(row)
-        with exclusive("shared", shared.key):
+        with alone_with(shared):
             ending = list(Grant.objects.undenied().filter(shared_key=shared.key).with_names())
             windows = windows_of(shared.key)
             proof = enforce(shared, windows)

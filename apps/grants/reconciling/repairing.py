@@ -15,7 +15,7 @@ from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
 from apps.grants import narrowing
 from apps.grants.models import Drift, Grant
-from apps.grants.provisioning.enforcing import enforce
+from apps.grants.provisioning.enforcing import alone_with, enforce
 from apps.grants.provisioning.turns import BACKOFF_CAP, HANDOVER, Turn, plain, whole_now
 from apps.grants.windows import decided_in, find_shared, window_for, windows_of
 
@@ -49,7 +49,7 @@ def _write_again(drift: Drift) -> Proof:
     shared = find_shared(drift.shared_key)
     if shared is None:
         return Proof("Nothing is left that this object would end.", whole_now())
-    with exclusive("shared", shared.key):
+    with alone_with(shared):
         windows = narrowing.strictest(shared.provisioner, shared.target, windows_of(shared.key))
         return enforce(shared, windows)
 
@@ -73,7 +73,7 @@ def _remove_again(drift: Drift) -> Proof:
     grant = Grant.objects.with_names().get(pk=drift.grant.pk)
     turn = Turn(grant)
     if grant.shared_key and grant.provisioner:
-        with exclusive("shared", grant.shared_key):
+        with alone_with(turn.shared):
             enforce(turn.shared, windows_of(grant.shared_key))
     with exclusive("object", turn.hand.lock_key(turn.target)):
         if Grant.objects.same_access(grant).unfinished().exists():
