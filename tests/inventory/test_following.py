@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +32,7 @@ from apps.inventory.models import (
     ScopeScan,
     SyncRun,
 )
-from apps.inventory.sync import claims, correlation, following
+from apps.inventory.sync import assignments, claims, correlation, following
 from tests.inventory.conftest import PROD, SANDBOX, trust
 
 pytestmark = pytest.mark.django_db
@@ -498,3 +500,37 @@ def test_while_a_part_is_written_no_run_begins_and_new_rows_may_name_the_connect
         cursor.execute("SET LOCAL lock_timeout = '1ms'")
         with pytest.raises(OperationalError):
             claims.claim(org, by=audit.WORKER)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_read_back_of_a_grant_beside_a_reading_costs_no_scope(
+    org: Connection, world: fake_world.World, read: Any, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens the period of what the reading found new, and commits while the reading writes the same."""
+    read()
+    world.assign("bob", ADMIN_IN_PROD)
+    begin = assignments.Difference.begin
+    with Other().connect as watcher, ThreadPoolExecutor(1) as pool:
+
+        def commit_when_somebody_waits() -> None:
+            until = time.monotonic() + 20
+            while time.monotonic() < until and not watcher.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount:
+                watcher.rollback()
+            other.connect.commit()
+
+        def beside_the_read_back(*args: Any) -> None:
+            if args[0].new:
+                other.connect.execute(_READ_BACK, [ADMIN_IN_PROD])
+                pool.submit(commit_when_somebody_waits)
+            begin(*args)
+
+        monkeypatch.setattr(assignments.Difference, "begin", beside_the_read_back)
+        assert read().state == "complete"
+    assert "bob" in holders(ADMIN_IN_PROD)
+
+
+_READ_BACK = """
+    INSERT INTO inventory_assignment (connection_id, principal_id, entitlement_id, period, is_standing, attributes)
+    SELECT p.connection_id, p.id, e.id, tstzrange(now(), NULL), false, '{}'
+    FROM inventory_principal p, inventory_entitlement e WHERE p.external_id = 'bob' AND e.external_id = %s
+"""

@@ -88,6 +88,7 @@ _BEGIN = """
         WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id
           AND (upper_inf(a.period) OR upper(a.period) > %(read_from)s))
     ORDER BY s.principal_id, s.entitlement_id -- all is looked up before the first is written, and not among them
+    ON CONFLICT DO NOTHING -- a read-back of a grant was faster
 """
 _CHANGE = """
     UPDATE inventory_assignment a SET attributes = d.attributes
