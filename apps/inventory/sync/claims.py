@@ -26,6 +26,13 @@ class Superseded(Exception):
     """This run was declared dead meanwhile: another one may be writing, so it stops."""
 
 
+class Paused(Superseded):
+    """The connection was paused meanwhile: nothing more is read or written there."""
+
+    def __init__(self) -> None:
+        super().__init__("It was paused while it was being read. Resuming it reads everything again.")
+
+
 def claim(connection: Connection, *, by: Any) -> SyncRun:
     """Begin a run. A silent one is declared failed first; one that lives is in the way (`CannotRun`)."""
     if connection.paused_at:
@@ -56,11 +63,21 @@ def our_fault(bug: Exception) -> str:
 
 
 def still_mine(run: SyncRun) -> None:
-    """Lock the run for this transaction: nobody can declare it dead while a scope is being written. Or `Superseded`."""
+    """Lock the run for this transaction: nobody can declare it dead while a scope is being written. Or `Superseded`, and
+    `Paused` when the connection was."""
     with database.cursor() as cursor:  # asked once for each scope: the ORM would take longer than PostgreSQL
-        cursor.execute("SELECT FROM inventory_syncrun WHERE id = %s AND state = 'running' FOR UPDATE", [run.pk])
-        if not cursor.rowcount:
-            raise Superseded(f"{run} was declared dead")
+        cursor.execute(_MINE, [run.pk])
+        found = cursor.fetchone()
+    if not found:
+        raise Superseded(f"{run} was declared dead")
+    if found[0]:
+        raise Paused
+
+
+_MINE = """
+    SELECT c.paused_at FROM inventory_syncrun r JOIN inventory_connection c ON c.id = r.connection_id
+    WHERE r.id = %s AND r.state = 'running' FOR UPDATE OF r
+"""
 
 
 class Progress:
@@ -70,16 +87,28 @@ class Progress:
     def __init__(self, run: SyncRun) -> None:
         self.run = run
         self.done, self.total, self.doing = 0, 1, "the list of accounts"
+        self.is_over = False  # nobody waits any more for what is still being read
         self._saved_at = 0.0
 
     def report(self, scope: str, what: str) -> None:
+        if self.is_over:
+            raise Superseded(f"{self.run} is over")
         self.doing = as_rows.text(f"{scope}: {what}", 200)
 
     def save(self, *, now: bool = False) -> None:
-        """Save if it is time to, or `now`. Raises `Superseded` when the run is not ours any more."""
+        """Save if it is time to, or `now`. Raises `Superseded` when the run is not ours any more, or is to stop."""
         if not now and time.monotonic() - self._saved_at < BEAT_SECONDS:
             return
         self._saved_at = time.monotonic()
         shown = {"done": self.done, "total": self.total, "doing": self.doing, "beat_at": timezone.now()}
-        if not SyncRun.objects.filter(pk=self.run.pk).running().update(**shown):
-            raise Superseded(f"{self.run} was declared dead")
+        SyncRun.objects.filter(pk=self.run.pk).running().update(**shown)
+        with transaction.atomic():
+            self.still_mine()
+
+    def still_mine(self) -> None:
+        """As `still_mine` of the run; and what is still being read stops soon."""
+        try:
+            still_mine(self.run)
+        except Superseded:
+            self.is_over = True
+            raise

@@ -175,7 +175,7 @@ def reread(connection_id: int, account_id: str) -> None:
 
 
 class Late(Exception):
-    """A full reading began meanwhile. It reads the same, and the marks wait for its end."""
+    """A full reading began meanwhile, or nothing is to be read: the marks wait for its end."""
 
 
 class _Again:
@@ -313,10 +313,11 @@ class _Again:
 
 
 def _still_alone(connection: Connection, read_from: datetime) -> None:
-    """Keep a full reading from beginning until this transaction ends; raise `Late` when one has begun since we read."""
+    """Keep a full reading from beginning until this transaction ends; raise `Late` when one has begun since we read, or
+    the connection was paused."""
     # A run takes the same lock before it begins (`claims.claim`). New rows of others may still refer to the connection.
-    Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
-    if connection.is_being_read or connection.runs.filter(started_at__gte=read_from).exists():
+    is_paused = Connection.objects.select_for_update(no_key=True).get(pk=connection.pk).paused_at is not None
+    if is_paused or connection.is_being_read or connection.runs.filter(started_at__gte=read_from).exists():
         raise Late
 
 

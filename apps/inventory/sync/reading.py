@@ -49,6 +49,8 @@ def run(connection_id: int, *, by: Any) -> SyncRun:
     row = claims.claim(connection, by=by)
     try:
         return _Run(connection, row, by).go()
+    except claims.Paused as paused:
+        return claims.fail(row, str(paused), by=by)
     except claims.Superseded:
         row.refresh_from_db()
         return row
@@ -192,7 +194,7 @@ class _Run:
     def transaction(self) -> Iterator[None]:
         """One in which nobody can declare this run dead."""
         with transaction.atomic():
-            claims.still_mine(self.run)
+            self.progress.still_mine()
             yield
 
     # ---- the accounts, in threads

@@ -30,7 +30,7 @@ from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, TrailDay, TrailHour, TrailRun, Usage
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync import usage
-from apps.inventory.sync.claims import CannotRun, Superseded, our_fault
+from apps.inventory.sync.claims import CannotRun, Paused, Superseded, our_fault
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ def read(connection_id: int, *, by: Any) -> TrailRun:
     run = _claim(connection, by=by)
     try:
         return _Reading(connection, run, registry.trail(connection.kind, connection.config), by).go()
+    except Paused as paused:
+        return _fail(run, str(paused), by=by)
     except Superseded:
         run.refresh_from_db()
         return run
@@ -230,6 +232,8 @@ class _Reading:
         self._beat_at = time.monotonic()
         if not self.mine().update(beat_at=timezone.now(), doing=as_rows.text(doing, 200)):
             raise Superseded(f"{self.run} was declared dead")
+        if Connection.objects.filter(pk=self.connection.pk).exclude(paused_at=None).exists():
+            raise Paused
 
     def mine(self) -> Any:
         return TrailRun.objects.filter(pk=self.run.pk).running()

@@ -1,0 +1,82 @@
+"""Pausing a connection while it is being read: nothing more is read or written there."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from apps.audit import services as audit
+from apps.connectors import fake
+from apps.inventory import services
+from apps.inventory.models import Assignment, ChangeMark, Connection, Principal, ScopeScan
+from apps.inventory.sync import claims, following, trails
+from tests.inventory.conftest import PROD
+from tests.inventory.trail import Bucket, events, install
+
+
+def pauses(org, erin, monkeypatch, method):
+    """An administrator pauses while this is being read."""
+    original = getattr(fake.FakeConnector, method)
+
+    def paused_meanwhile(self, *args):
+        found = original(self, *args)
+        if Connection.objects.filter(pk=org.pk, paused_at=None).exists():
+            services.pause(org, by=erin)
+        return found
+
+    monkeypatch.setattr(fake.FakeConnector, method, paused_meanwhile)
+
+
+def test_a_reading_that_is_under_way_stops_and_writes_nothing_more(org, world, read, erin, monkeypatch):
+    read()
+    world.unassign("bob", f"Read@{PROD}")
+    world.add_principal("iam_user", "newcomer", account_id=PROD)
+    pauses(org, erin, monkeypatch, "accounts")
+    run = read()
+    assert (run.state, run.problem.startswith("It was paused")) == ("failed", True)
+    assert not ScopeScan.objects.filter(run=run).exists()
+    assert Assignment.objects.open().filter(principal__external_id="bob").exists()
+    assert not Principal.objects.filter(external_id="newcomer").exists()
+
+
+def test_what_threads_still_read_for_a_run_that_was_paused_stops_at_its_next_step(org, world, read, erin):
+    run = read()
+    run.state, run.pk = "running", None
+    run.save()
+    progress = claims.Progress(run)
+    progress.report("prod", "users")
+    services.pause(org, by=erin)
+    with pytest.raises(claims.Paused):
+        progress.save(now=True)
+    with pytest.raises(claims.Superseded):
+        progress.report("prod", "roles")
+
+
+def test_what_was_marked_waits_for_the_resumption(org, world, read, erin, monkeypatch):
+    read()
+    world.add_principal("iam_user", "newcomer", account_id=PROD)
+    now = timezone.now()
+    ChangeMark.objects.create(
+        connection=org, account_id=PROD, kind="account", event_id="1", event_name="CreateUser", event_at=now, try_at=now
+    )
+    pauses(org, erin, monkeypatch, "scan_account")
+    following.reread(org.pk, PROD)
+    assert not Principal.objects.filter(external_id="newcomer").exists()
+    assert ChangeMark.objects.unread().count() == 1
+
+
+def test_a_trail_is_read_no_further(org, erin, monkeypatch):
+    bucket = install(Bucket(), monkeypatch)
+    org.options["trail_bucket"] = "trail"
+    org.save()
+    bucket.put("a", *events(3))
+    monkeypatch.setattr(trails, "BEAT_SECONDS", 0)
+    keys = bucket.keys
+
+    def paused_meanwhile(*args):
+        services.pause(org, by=erin)
+        return keys(*args)
+
+    monkeypatch.setattr(bucket, "keys", paused_meanwhile)
+    run = trails.read(org.pk, by=audit.WORKER)
+    assert (run.state, run.problem.startswith("It was paused"), run.files) == ("failed", True, 0)
