@@ -31,9 +31,22 @@ def can_stop(user: User) -> bool:
 
 
 def can_lift(user: User, stop: Stop) -> bool:
-    """Say that a stop may go, as one of two: administrators whom it is not about."""
-    is_about_them = stop.identity is not None and stop.identity.user_id == user.pk
-    return stop.is_in_force and can_stop(user) and not is_about_them
+    """Say that a stop may go, as one of two: administrators of whom we know who they are, and whom it is not about."""
+    return stop.is_in_force and can_stop(user) and inventory.identity_of(user) is not None and not is_about(user, stop)
+
+
+def can_lift_after(user: User, stop: Stop) -> bool:
+    """Be the second, and another person than the first."""
+    first = stop.lift_proposed_by
+    return can_lift(user, stop) and first is not None and are_two_people(first, user)
+
+
+def is_about(user: User, stop: Stop) -> bool:
+    """Whether the stop is about this user, by whichever login or address."""
+    them = stop.identity
+    return them is not None and (
+        user.pk == them.user_id or bool(_addresses(user, inventory.identity_of(user)) & _addresses(them.user, them))
+    )
 
 
 def is_holder(user: User, grant: Grant) -> bool:
@@ -107,6 +120,10 @@ def are_two_people(first: User, second: User) -> bool:
     """Whether these are known to be two different people, whichever logins they use."""
     person = inventory.identity_of(first)
     return person is not None and is_independent(second, first, person)
+
+
+def _addresses(user: User | None, person: Identity | None) -> set[str]:
+    return {one.email.lower() for one in (user, person) if one and one.email}
 
 
 def _is(user: User, person: Identity | None) -> bool:

@@ -22,6 +22,7 @@ from apps.users.models import User
 from tests.browser.conftest import sign_in
 from tests.factories.inventory import EntitlementFactory, ResourceFactory
 from tests.factories.users import UserFactory
+from tests.grants.lifting import known
 from tests.grants.signing import give_key
 from tests.grants.system import System
 from tests.users.soft_key import SoftKey
@@ -53,7 +54,7 @@ def system(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> System:
 
 @pytest.fixture
 def erin(system: System) -> User:
-    made = UserFactory(name="Erin Example", administrator=True)
+    made = known(UserFactory(name="Erin Example", administrator=True))
     give_key(made)
     return made
 
@@ -133,7 +134,7 @@ def test_two_passkeys_lift_it(
     live_server: LiveServer, settings: Settings, new_page: Callable[..., Page], stop: Stop, erin: User
 ) -> None:
     settings.BASE_URL = live_server.url
-    frank = UserFactory(name="Frank Example", administrator=True)
+    frank = known(UserFactory(name="Frank Example", administrator=True))
 
     def page_of(user: User) -> Page:
         key, page = give_key(user, SoftKey(origin=live_server.url, host="localhost")), new_page(viewport=PHONE)

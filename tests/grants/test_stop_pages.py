@@ -21,6 +21,7 @@ from apps.users import stepup
 from apps.users.models import User
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory
 from tests.factories.users import UserFactory
+from tests.grants.lifting import known
 from tests.grants.signing import give_key
 from tests.grants.system import System
 from tests.users.soft_key import SoftKey
@@ -36,13 +37,13 @@ def sign_in(user: User) -> Client:
 
 
 @pytest.fixture
-def erin(db: None) -> User:
-    return UserFactory(name="Erin", administrator=True)
+def erin(system: System) -> User:
+    return known(UserFactory(name="Erin", administrator=True))
 
 
 @pytest.fixture
-def frank(db: None) -> User:
-    return UserFactory(name="Frank", administrator=True)
+def frank(system: System) -> User:
+    return known(UserFactory(name="Frank", administrator=True))
 
 
 def stop_all(erin: User) -> Stop:

@@ -22,7 +22,7 @@ from apps.users.models import User
 from tests.conftest import Enqueued
 from tests.factories.inventory import EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
-from tests.grants.lifting import lift, propose, second, signed
+from tests.grants.lifting import known, lift, propose, second, signed
 from tests.grants.signing import give_key
 from tests.grants.system import ACCOUNT, System
 
@@ -32,13 +32,13 @@ OTHER = "444455556666"
 
 
 @pytest.fixture
-def erin(db: None) -> User:
-    return UserFactory(name="Erin", administrator=True)
+def erin(system: System) -> User:
+    return known(UserFactory(name="Erin", administrator=True))
 
 
 @pytest.fixture
-def frank(db: None) -> User:
-    return UserFactory(name="Frank", administrator=True)
+def frank(system: System) -> User:
+    return known(UserFactory(name="Frank", administrator=True))
 
 
 def stop_all(erin: User, **fields: Any) -> Stop:

@@ -17,7 +17,7 @@ from apps.notifications.models import Notification
 from apps.users.models import PortalRole, User
 from tests.factories.users import PortalRoleFactory, UserFactory
 from tests.grants.conftest import clock, system  # noqa: F401  fixtures
-from tests.grants.lifting import propose, second
+from tests.grants.lifting import known, propose, second
 from tests.grants.system import System
 from tests.notifications import conftest as inbox
 
@@ -26,13 +26,13 @@ WHY = "The laptop was stolen at the airport."
 
 
 @pytest.fixture
-def erin(db: None) -> User:
-    return UserFactory(name="Erin", administrator=True)
+def erin(system: System) -> User:  # noqa: F811
+    return known(UserFactory(name="Erin", administrator=True))
 
 
 @pytest.fixture
-def frank(db: None) -> User:
-    return UserFactory(name="Frank", administrator=True)
+def frank(system: System) -> User:  # noqa: F811
+    return known(UserFactory(name="Frank", administrator=True))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from apps.users import passkeys
 from apps.users.models import Passkey, PortalRole, User
 from tests.factories.inventory import PrincipalFactory
 from tests.factories.users import UserFactory
-from tests.grants.lifting import signed
+from tests.grants.lifting import known, signed
 from tests.grants.signing import draft, give_key, let_stand, sign
 from tests.grants.system import System
 from tests.security.conftest import Acting
@@ -491,7 +491,8 @@ class Stopped:
 
 @pytest.fixture
 def stopped(attack: Attack) -> Stopped:
-    frank = UserFactory(name="Frank", administrator=True)
+    frank = known(UserFactory(name="Frank", administrator=True))
+    known(attack.erin)
     attack.system.world.assign("alice", attack.system.admin.external_id)
     step_up = {"method": "passkey"}
     stop = stops.order(
@@ -516,6 +517,11 @@ def lift_on_one_signature_twice(a: Stopped) -> None:
 
 def lift_by_one_person(a: Stopped) -> None:
     a.says(a.first, a.really(a.first), a.first, a.really(a.first))
+
+
+def lift_by_somebody_unknown(a: Stopped) -> None:
+    Identity.objects.filter(user=a.second).update(user=None)
+    a.says(a.first, a.really(a.first), a.second, a.really(a.second))
 
 
 def lift_another_stop(a: Stopped) -> None:
@@ -554,6 +560,7 @@ def lift_as_administrators_named_just_now(a: Stopped) -> None:
         lift_on_one_signature,
         lift_on_one_signature_twice,
         lift_by_one_person,
+        lift_by_somebody_unknown,
         lift_another_stop,
         lift_with_old_signatures,
         lift_with_signatures_for_years,

@@ -19,7 +19,7 @@ from apps.grants.models import Drift, Exodus, Grant, Reconciliation, Scope, Stat
 from apps.grants.provisioning.ender import Ender
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
-from tests.grants.lifting import FOUND, signed
+from tests.grants.lifting import FOUND, known, signed
 from tests.grants.signing import give_key
 from tests.grants.system import System
 from tests.security.conftest import Acting
@@ -34,7 +34,7 @@ def refused(act: Callable[[], object]) -> None:
 
 
 def test_web_and_worker_can_stop_everything_between_them(acting: Acting, system: System) -> None:
-    erin, frank = UserFactory(administrator=True), UserFactory(administrator=True)
+    erin, frank = known(UserFactory(administrator=True)), known(UserFactory(administrator=True))
     grant = system.active()
     with acting("web"):
         stop = stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY)

@@ -15,11 +15,12 @@ from apps.connectors import registry
 from apps.connectors.base import Target
 from apps.core.privileges import SAY_IT_MAY_GO
 from apps.core.refusals import NotPossible
-from apps.grants import lifting, tasks
+from apps.grants import lifting, permissions, tasks
 from apps.grants.models import EndReason, Grant, Scope, Stop, StopWrite
 from apps.grants.models.stops import SUBJECTS
 from apps.grants.services.grants import MOST_WORDS, end_many
 from apps.grants.signatures import NotSigned
+from apps.inventory import permissions as inventory
 from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource
 from apps.users.models import User
 
@@ -125,8 +126,8 @@ def lift(stop: Stop, *, by: User, signed: Mapping[str, Any]) -> Stop:
         raise NotPossible("Two administrators signed it already. A worker lifts it in a moment.")
     if not stop.is_lift_proposed:
         raise NotPossible("Nobody has proposed it within a day. Propose it first, then another administrator lifts it.")
-    if stop.lift_proposed_by_id == by.pk:
-        raise NotPossible("You proposed it yourself. Another administrator lifts it.")
+    if not permissions.are_two_people(stop.lift_proposed_by, by):
+        raise NotPossible("You proposed it yourself. Another person lifts it.")
     key = _require_signature(stop, by, signed)
     stop.lift_asked_at, stop.lift_asked_by, stop.lift_consent = timezone.now(), by, dict(signed)
     _save_word(stop)
@@ -266,8 +267,12 @@ def _save_word(stop: Stop) -> None:
 
 
 def _require_outside(stop: Stop, by: User) -> None:
-    if stop.identity and stop.identity.user_id == by.pk:
+    if permissions.is_about(by, stop):
         raise NotPossible("This stop is about you. Two other administrators lift it.")
+    if inventory.identity_of(by) is None:
+        raise NotPossible(
+            "Two administrators who are known people lift a stop. Have your user linked to your identity first."
+        )
 
 
 def _locked(stop: Stop) -> Stop:

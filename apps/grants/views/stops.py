@@ -90,7 +90,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     )
     can_lift = permissions.can_lift(user, stop) and not stop.is_lift_asked
     can_propose = can_lift and not stop.is_lift_proposed
-    can_lift = can_lift and stop.is_lift_proposed and stop.lift_proposed_by != user
+    can_lift = can_lift and stop.is_lift_proposed and permissions.can_lift_after(user, stop)
     foreseen = stops.foresee(scope=Scope(stop.scope), subject=stop.subject)
     context = {
         "stop": stop,
