@@ -58,7 +58,9 @@ def test_light_paths_are_the_same_paths_in_one_query(org, django_assert_num_quer
         (brought.pk, membership.pk),
     }
     paths = Assignment.objects.paths_of(alice.identity)
-    assert {(path.pk, path.via and path.via.pk) for path in paths} == {(light.pk, light.via_id) for light in lights}
+    assert {(path.assignment.pk, path.via and path.via.pk) for path in paths} == {
+        (light.pk, light.via_id) for light in lights
+    }
     assert [light.pk for light in lights if light.is_membership] == [membership.pk]
     assert {light.pk for light in lights if light.is_standing} == {direct.pk}, "the membership does not stand"
     assert {light.account_name for light in lights} >= {direct.entitlement.resource.name}

@@ -171,22 +171,6 @@ class Path:
     def is_membership(self) -> bool:
         return self.assignment.entitlement.group_id is not None
 
-    @property
-    def pk(self) -> int:
-        return self.assignment.pk
-
-    @property
-    def removable_id(self) -> int:
-        return self.removable.pk
-
-    @property
-    def is_standing(self) -> bool:
-        return self.assignment.is_standing and self.removable.is_standing
-
-    @property
-    def is_ours(self) -> bool:
-        return self.assignment.entitlement.is_ours
-
 
 MEMBERSHIP_ID = KeyTextTransform("membership_id", "attributes")
 
