@@ -1,16 +1,22 @@
 """When the database may have forgotten something, nothing opens: what may still open, and how a shared object is written
 meanwhile so that no Deny is taken back that the database no longer knows.
 
-Everything else goes on: access ends, and AWS is compared with the rows until nothing is left to take away.
+Everything else goes on: access ends, and AWS is compared with the rows until nothing is left to take away. A comparison
+cannot show that a session lives on of what was ended and forgotten, so Denies stay as long as one can live after that, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+
+from django.utils import timezone
 
 from apps.connectors.base import Examiner, Target, Window
 from apps.connectors.errors import Throttled
 from apps.grants.models.homes import Home, name_here
+
+LONGEST_SESSION = timedelta(hours=1)  # that a guard has to cut: no permission set with longer ones is opened
 
 
 class OnlyNarrowing(Throttled):
@@ -35,13 +41,42 @@ def require_may_open() -> None:
         raise OnlyNarrowing(why)
 
 
+def is_watchful() -> bool:
+    """Whether what was doubted is trusted again since so lately that a session may live which it has forgotten."""
+    lately = timezone.now() - LONGEST_SESSION
+    return Home.objects.filter(doubted_at__isnull=False, trusted_at__gt=lately).exists()
+
+
+def require_may_take_back() -> None:
+    """Raise `OnlyNarrowing` while no Deny may be taken back."""
+    require_may_open()
+    if is_watchful():
+        raise OnlyNarrowing(
+            "For an hour after the database is trusted again no Deny is taken back, since a session may live that it "
+            "forgot. This follows by itself."
+        )
+
+
 def strictest(writer: object, target: Target, windows: Sequence[Window]) -> list[Window]:
     """These windows, be they none, with all that their shared object denies in AWS now and none of them asks for: written
     with that, the object takes no Deny back. `writer` is the object's provisioner, `target` any in it. Reads AWS."""
     if not isinstance(writer, Examiner):
         return list(windows)
-    kept = {_line(window): window for window in writer.examine(target, windows).stricter}
+    kept = _denied_beyond(writer, target, windows)
     return [*(kept.pop(_line(window), window) for window in windows), *kept.values()]
+
+
+def with_strangers(writer: object, target: Target, windows: Sequence[Window]) -> list[Window]:
+    """These windows as they are, with all that their shared object denies in AWS now to whom none of them is about."""
+    if not isinstance(writer, Examiner):
+        return list(windows)
+    known = {_line(window) for window in windows}
+    found = _denied_beyond(writer, target, windows)
+    return [*windows, *(window for line, window in found.items() if line not in known)]
+
+
+def _denied_beyond(writer: Examiner, target: Target, windows: Sequence[Window]) -> dict[tuple[str, str, str], Window]:
+    return {_line(window): window for window in writer.examine(target, windows).stricter}
 
 
 def _line(window: Window) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from apps.connectors.base import Provisioner, Target, Window
 from apps.grants import narrowing, warrants
 from apps.grants.models import Grant, State, Stop, StopWrite
 from apps.grants.models.grants import GrantQuerySet
-from apps.grants.models.stops import StopWriteQuerySet
+from apps.grants.models.stops import EVERYTHING, StopWriteQuerySet
 from apps.inventory.models import Assignment, Entitlement, Principal
 
 
@@ -45,14 +45,24 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
     latest truth.
 
     `opening` is counted in although AWS has not heard of it yet; `without` is to leave the object. While the database may
-    have forgotten something the object keeps all that it denies in AWS, and nothing leaves it.
+    have forgotten something the object keeps all that it denies in AWS, and nothing leaves it. When it is trusted again,
+    sessions of what it forgot may still live: for that long the object keeps what it denies to others than rows know.
     """
-    why_narrow = narrowing.reason()
-    if why_narrow and without:
-        raise narrowing.OnlyNarrowing(why_narrow)
+    if without:
+        narrowing.require_may_take_back()
     windows = decided_in(shared_key, opening=opening, without=without)
-    shared = (find_shared(shared_key, opening) or _once_shared(shared_key)) if why_narrow else None
-    return narrowing.strictest(shared.provisioner, shared.target, windows) if shared else windows
+    is_narrowing = bool(narrowing.reason())
+    if not (is_narrowing or narrowing.is_watchful()):
+        return windows
+    shared = find_shared(shared_key, opening) or _once_shared(shared_key)
+    if shared is None:
+        return windows
+    if is_narrowing:
+        return narrowing.strictest(shared.provisioner, shared.target, windows)
+    kept = narrowing.with_strangers(shared.provisioner, shared.target, windows)
+    if opening and any(_reaches(window.target, shared_of(opening).target) for window in kept[len(windows) :]):
+        narrowing.require_may_take_back()  # what nobody knows denies it: it opens when that may go
+    return kept
 
 
 def decided_in(shared_key: str, *, opening: Grant | None = None, without: Grant | None = None) -> list[Window]:
@@ -86,6 +96,15 @@ def shared_by(row: StopWrite) -> Shared | None:
 def writer_for(row: StopWrite) -> Provisioner:
     """What writes the object that a stop has to be written into."""
     return registry.provisioner(row.connection.kind, row.provisioner, row.connection.config)
+
+
+def _reaches(line: Target, target: Target) -> bool:
+    """Whether a line of a guard is a stop that is about this pair too."""
+    names = {line.entitlement_external_id, line.entitlement_attributes.get("permission_set_name")}
+    if EVERYTHING in names:
+        return line.principal_external_id in (EVERYTHING, target.principal_external_id)
+    same = {target.entitlement_external_id, target.entitlement_attributes.get("permission_set_name", "")}
+    return line.principal_external_id == EVERYTHING and not names.isdisjoint(same)
 
 
 def find_shared(shared_key: str, opening: Grant | None = None) -> Shared | None:

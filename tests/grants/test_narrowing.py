@@ -12,13 +12,11 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.connectors import fake_world as fake
 from apps.grants import narrowing, periodic, provisioning, reconciling, services
-from apps.grants.models import Drift, EndReason, Extension, Grant, Home, Reconciliation, Scope, State, StopWrite
+from apps.grants.models import Drift, EndReason, Extension, Grant, Home, Reconciliation, Scope, State
 from apps.grants.models.homes import name_here
-from apps.grants.provisioning.enforcing import enforce
 from apps.grants.services import drift as deciding
 from apps.grants.services import narrowing as trusting
 from apps.grants.services import stops
-from apps.grants.windows import shared_of, windows_of
 from apps.inventory.models import Assignment
 from tests.factories.inventory import ConnectionFactory, PrincipalFactory, SyncRunFactory
 from tests.grants.system import ACCOUNT, START, YES, System, make_due
@@ -186,69 +184,6 @@ def test_a_stop_takes_back_no_deny_of_what_was_forgotten(lived: System) -> None:
     guard = lived.world.guards[ACCOUNT]
     assert line in guard.items()
     assert ("*", "*") in guard
-
-
-def test_of_an_object_in_which_no_row_says_anything_all_is_kept_meanwhile(lived: System) -> None:
-    grant = lived.active()
-    Grant.objects.update(cleared_at=START)
-    restore()
-    [kept] = windows_of(grant.shared_key)
-    assert (kept.target.principal_external_id, kept.not_after) == ("alice", grant.ends_at)
-
-
-def test_no_object_is_emptied_meanwhile(lived: System) -> None:
-    """Not even by a write to which no row and no reading gave anything to say."""
-    grant = lived.active()
-    guard = dict(lived.world.guards[ACCOUNT])
-    restore()
-    with pytest.raises(narrowing.OnlyNarrowing):
-        enforce(shared_of(grant), [])
-    assert lived.world.guards[ACCOUNT] == guard
-
-
-def test_a_stop_of_somebody_whom_no_guard_can_name_leaves_guards_alone(lived: System, clock) -> None:
-    """The only grant that these rows know in the guard is long over. Another was opened after the dump."""
-    known, forgotten = lived.active(lived.bob), lived.active()
-    ends_at = forgotten.ends_at
-    Grant.objects.filter(pk=known.pk).update(cleared_at=START)
-    forget(forgotten)
-    restore()
-    carl = PrincipalFactory(connection=lived.connection, kind="iam_user", external_id="carl", name="carl")
-    erin = known_administrator(lived, "Erin")
-    stop = stops.order(scope=Scope.PERSON, subject=carl.identity, reason="It was stolen.", by=erin, step_up=PASSKEY)
-    assert not stop.writes.exists()
-    row = StopWrite.objects.create(  # ordered before that was so
-        stop=stop,
-        connection=lived.connection,
-        account=lived.account,
-        provisioner="idc_assignment",
-        shared_key=known.shared_key,
-    )
-    provisioning.write_stop(row.pk)
-    assert not lived.can_use(at=ends_at)
-
-
-def test_a_repair_of_an_object_in_which_nobody_speaks_any_more_writes_nothing(lived: System) -> None:
-    grant = lived.active()
-    guard = dict(lived.world.guards[ACCOUNT])
-    run = compare(lived)
-    Grant.objects.filter(pk=grant.pk).update(state=State.FAILED, cleared_at=None)
-    now = timezone.now()
-    drift = Drift.objects.create(
-        connection=lived.connection,
-        kind="tampered",
-        key="x",
-        what="x",
-        shared_key=grant.shared_key,
-        first_seen_at=now,
-        seen_at=now,
-        seen_in=run,
-        decided_at=now,
-    )
-    reconciling.repair(drift.pk)
-    assert lived.world.guards[ACCOUNT] == guard
-    drift.refresh_from_db()
-    assert drift.repaired_at
 
 
 def test_an_end_that_was_earlier_than_the_dump_knows_stays_earlier(lived: System, clock) -> None:

@@ -73,7 +73,7 @@ def _write_shared(row: StopWrite) -> Proof:
     """Under the object's lock, so that whoever writes it next has read the stop too. A Deny is not taken back while the
     database may have forgotten what else it is for."""
     if not row.stop.is_in_force:
-        narrowing.require_may_open()
+        narrowing.require_may_take_back()
     try:
         shared = _shared(row)
         with alone_with(shared):
