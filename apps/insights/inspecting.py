@@ -77,8 +77,10 @@ _WAS_READ = """
 # principal holds.
 _COULD_NOT_BE_WEIGHED = r"""
     f.kind = ANY(%(weighed)s) AND (EXISTS (
-        SELECT FROM inventory_entitlement e JOIN inventory_assignment a ON a.entitlement_id = e.id AND upper_inf(a.period)
-        WHERE e.id = f.entitlement_id AND e.privilege = 'unknown' AND a.id = COALESCE(f.assignment_id, a.id)
+        SELECT FROM inventory_entitlement e WHERE e.id = f.entitlement_id AND e.privilege = 'unknown'
+          AND CASE WHEN f.assignment_id IS NULL  -- each in its own index: a set may have many holders
+              THEN EXISTS (SELECT FROM inventory_assignment a WHERE a.entitlement_id = e.id AND upper_inf(a.period))
+              ELSE EXISTS (SELECT FROM inventory_assignment a WHERE a.id = f.assignment_id AND upper_inf(a.period)) END
     ) OR EXISTS (
         SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
         WHERE a.principal_id = substring(f.key FROM '^(?:together|way:principal):(\d+)$')::bigint
