@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
 
 from apps.connectors.aws.policy import steps
 from apps.core import words
@@ -17,6 +20,9 @@ Order = tuple[
 ]  # the most powerful, the sure, the short; by name; and none is like another
 
 
+Tie = tuple[object, ...]  # something that can go: ("held", assignment), ("hop", who, the role that lets them in)
+
+
 @dataclass(frozen=True)
 class Hop:
     """One step of a chain: the role that is become, and why that is possible."""
@@ -26,6 +32,10 @@ class Hop:
     source_account: str
     role: Role
     step: steps.Step
+
+    @property
+    def tie(self) -> Tie:
+        return ("hop", self.source, self.role.pk)
 
     @property
     def conditions(self) -> str:
@@ -121,26 +131,36 @@ class AccessPath:
         return [f"{self.held.name}, {f'through {self.held.via_name}' if self.held.via_id else 'held directly'}"]
 
     @property
-    def goes_with(self) -> tuple[object, ...]:
-        """What would have to go for this path to go: the last trust of a chain, or what is held."""
-        if self.hops:
-            return ("hop", self.hops[-1].source, self.hops[-1].role.pk)
-        return ("held", self.held.removable_id if self.held else 0)
-
-    @property
     def taken(self) -> str:
-        """The same in words: "the membership of Engineers", "deployer letting Deploy in"."""
+        """What would have to go for this path to go: "the membership of Engineers", "deployer letting Deploy in"."""
         if self.hops:
             return f"{self.hops[-1].role.name} letting {self.hops[-1].source_name} in"
         return f"the membership of {self._held.via_name}" if self._held.via_id else self._held.name
 
-    def needs(self, gone: tuple[object, ...]) -> bool:
-        """Whether this path goes when that goes."""
-        if gone[0] == "held":
-            return self.held is not None and self.held.removable_id == gone[1]
-        return any(("hop", hop.source, hop.role.pk) == gone for hop in self.hops)
+    def needs(self, gone: Collection[Tie]) -> bool:
+        """Whether this path goes when those go."""
+        if self.held is not None and ("held", self.held.removable_id) in gone:
+            return True
+        return any(hop.tie in gone for hop in self.hops)
 
     @property
     def _held(self) -> Light:
         assert self.held is not None  # a machine's own chain has hops
         return self.held
+
+
+class Own(NamedTuple):
+    """A user or role that somebody is themselves, with the steps it takes. `brought_by`: for each policy, the assignments
+    (its own, or memberships) any of which is enough to have it."""
+
+    holder: steps.Holder
+    hops: Sequence[Hop]
+    brought_by: Mapping[int, Collection[int]]
+
+    def lost_with(self, gone: Collection[int], now: datetime) -> Iterator[Tie]:
+        """The steps it cannot take any more, by whatever policy is left, when these assignments end."""
+        lost = {policy for policy, brought_by in self.brought_by.items() if {*brought_by} <= {*gone}}
+        left = [knock for knock in self.holder.knocks if knock.origin not in lost]
+        if len(left) < len(self.holder.knocks):
+            holder = replace(self.holder, knocks=left)
+            yield from (hop.tie for hop in self.hops if steps.assume(holder, hop.role.target, now) is None)

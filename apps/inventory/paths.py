@@ -20,7 +20,7 @@ from apps.connectors.aws.policy.knocks import ASSUME
 from apps.inventory import approaches, callers, doors, holdings
 from apps.inventory.approaches import Circle
 from apps.inventory.callers import NOTHING, Face, Frontier, Node, Said
-from apps.inventory.chains import AccessPath, Hop, Order, order_of_held
+from apps.inventory.chains import AccessPath, Hop, Order, Own, Tie, order_of_held
 from apps.inventory.doors import Role
 from apps.inventory.holdings import Light
 from apps.inventory.models import Identity, Principal, Resource
@@ -54,6 +54,8 @@ class Found:
     is_cut: bool = False
     is_traced: bool = True
     acts_as: ActsAs = NOBODY
+    own: Sequence[Own] = ()
+    now: datetime = field(default_factory=timezone.now)
 
     @property
     def worst(self) -> AccessPath | None:
@@ -64,8 +66,18 @@ class Found:
 
     def without(self, path: AccessPath) -> Found:
         """What remains when `path` goes, with everything that goes with it."""
-        gone = path.goes_with
-        return replace(self, paths=[one for one in self.paths if not one.needs(gone)])
+        if path.hops:
+            return self._left({path.hops[-1].tie})
+        return self.without_held([path.held.removable_id] if path.held else [])
+
+    def without_held(self, ended: Collection[int]) -> Found:
+        """What remains when these assignments end: neither what they bring, nor the steps that no other policy lets the
+        identity's own users and roles take."""
+        lost = {tie for own in self.own for tie in own.lost_with(ended, self.now)}
+        return self._left({("held", pk) for pk in ended} | lost)
+
+    def _left(self, gone: Collection[Tie]) -> Found:
+        return replace(self, paths=[path for path in self.paths if not path.needs(gone)])
 
 
 class Reached(NamedTuple):
@@ -100,7 +112,7 @@ def find(identity: Identity, account: Resource | None = None, *, now: datetime |
     search = _Search(identity, account, now or timezone.now())
     search.go()
     paths = sorted(search.paths(), key=lambda path: path.order)
-    return Found(paths, search.is_cut, search.is_traced, search.acts_as)
+    return Found(paths, search.is_cut, search.is_traced, search.acts_as, [*search.own()], search.now)
 
 
 def everywhere(identity: Identity) -> Everywhere:
@@ -274,6 +286,18 @@ class _Search:
         for path in self.chains():
             if here in (None, path.resource_id):
                 yield path
+
+    def own(self) -> Iterator[Own]:
+        """The identity's own users and roles that a policy lets take a step, and which assignments bring their policies. Of
+        two users in one group either membership counts for both: rather a way too many remains."""
+        for node in self.starts:
+            if node[0] != "principal" or not any(hop.step.knock for hop in self.hops.get(node, ())):
+                continue
+            brought_by: dict[int, set[int]] = defaultdict(set)
+            for row in self.held:
+                if row.via_id or row.principal_id == node[1]:
+                    brought_by[row.entitlement_id].add(row.removable_id)
+            yield Own(self.holders[node], self.hops[node], brought_by)
 
     def chains(self) -> Iterator[AccessPath]:
         queue = [AccessPath(node, held) for node, rows in self.starts.items() if node in self.hops for held in rows]

@@ -64,6 +64,41 @@ def test_the_same_entitlement_through_a_group_remains(system: System) -> None:
     assert paths.in_words(paths.others(grant) or []) == ["Read, through Engineers"]
 
 
+def test_what_a_user_becomes_by_the_policy_that_was_granted_ends_with_it(system: System) -> None:
+    account, connection = system.account, system.connection
+    arn = f"arn:aws:iam::{account.external_id}:role/deployer"
+    lets_in = policy(trust({"AWS": f"arn:aws:iam::{account.external_id}:root"}))
+    make.PrincipalFactory(
+        connection=connection,
+        iam_role=True,
+        resource=account,
+        external_id=arn,
+        name="deployer",
+        attributes={"trust": lets_in},
+    )
+    user = make.PrincipalFactory(
+        connection=connection, iam_user=True, resource=account, name="alice-cli", identity=system.alice.identity
+    )
+    granted, other = (
+        make.EntitlementFactory(
+            connection=connection,
+            resource=account,
+            kind="iam_policy",
+            name=name,
+            documents=[{"name": name, "document": policy(allow("sts:AssumeRole", arn))}],
+            digest=name,
+        )
+        for name in ("granted", "other")
+    )
+    system.holds(user, granted)
+    grant = system.active()
+    grant.principal, grant.entitlement = user, granted
+    tracing.trace(connection)
+    assert "deployer" not in paths.in_words(paths.others(grant) or [])
+    system.holds(user, other)
+    assert "deployer" in paths.in_words(paths.others(grant) or [])
+
+
 def test_a_receipt_stays_short(leads_on: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "MOST_SAID", 1)
     rows = paths.others(leads_on.active()) or []

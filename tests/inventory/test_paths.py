@@ -164,6 +164,39 @@ def test_losing_a_group_loses_all_that_it_brings(company, alice):
     assert lines(found.without(held)) == []
 
 
+def remaining(company: Company, principal, name: str) -> list[str]:
+    """The ways into prod without what is held under that name."""
+    found = find(company, principal, company.prod)
+    return lines(found.without(next(path for path in found.paths if not path.hops and path.held.name == name)))
+
+
+def test_what_a_role_becomes_goes_with_the_only_policy_that_lets_it(company):
+    company.role("deployer", trust(company.root()), may=[EVERYTHING])
+    company.role("named", trust({"AWS": company.arn("ci")}))
+    company.role("next", trust({"AWS": company.arn("deployer")}))
+    ci = company.role("ci", may=[allow("sts:AssumeRole", company.arn("deployer"))])
+    assert {"deployer", "named", "deployer → next"} < {*lines(find(company, ci, company.prod))}
+    assert remaining(company, ci, "ci-policy") == ["named"]
+    company.holds(ci, company.policy("read", allow("s3:*"), {"Effect": "Deny", "Action": "sts:*", "Resource": "x"}))
+    assert "deployer" not in remaining(company, ci, "ci-policy")
+    assert "deployer" in remaining(company, ci, "read")
+    company.holds(ci, company.policy("other", allow("sts:*")))
+    assert "deployer → next" in remaining(company, ci, "ci-policy")
+
+
+def test_what_a_user_becomes_goes_with_the_only_group_that_lets_it(company):
+    company.role("deployer", trust(company.root()), may=[EVERYTHING])
+    bot = company.user("bot", allow("s3:GetObject"))
+    knocks = company.policy("knocks", allow("sts:AssumeRole"))
+    company.holds(company.group("Deployers", bot).group, knocks)
+    assert remaining(company, bot, "knocks") == ["bot-policy, held directly"]
+    assert "deployer" in remaining(company, bot, "bot-policy")
+    company.holds(bot, knocks)
+    found = find(company, bot, company.prod)
+    for path in [path for path in found.paths if path.name == "knocks"]:
+        assert "deployer" in lines(found.without(path))
+
+
 def test_another_way_to_the_same_role_remains(company, alice):
     company.holds(alice, company.permission_set("Other", allow("sts:AssumeRole"), account=company.tools))
     found = find(company, alice, company.prod)
