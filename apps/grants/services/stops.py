@@ -124,9 +124,10 @@ def lift(stop: Stop, *, by: User, signed: Mapping[str, Any]) -> Stop:
         raise NotPossible(f"{stop.number} was lifted already.")
     if stop.is_lift_asked:
         raise NotPossible("Two administrators signed it already. A worker lifts it in a moment.")
-    if not stop.is_lift_proposed:
+    first = stop.lift_proposed_by
+    if first is None or not stop.is_lift_proposed:
         raise NotPossible("Nobody has proposed it within a day. Propose it first, then another administrator lifts it.")
-    if not permissions.are_two_people(stop.lift_proposed_by, by):
+    if not permissions.are_two_people(first, by):
         raise NotPossible("You proposed it yourself. Another person lifts it.")
     key = _require_signature(stop, by, signed)
     stop.lift_asked_at, stop.lift_asked_by, stop.lift_consent = timezone.now(), by, dict(signed)
