@@ -73,6 +73,7 @@ def apply() -> None:
     tables = dict(_listed())
     _run(_NEVER_IGNORE)
     _limit_locks()
+    _compile_nothing()
     for process, role in ROLES.items():
         name = sql.Identifier(role)
         for things in ("TABLES", "SEQUENCES", "FUNCTIONS"):
@@ -102,6 +103,14 @@ def _limit_locks() -> None:
             _run(
                 sql.SQL("ALTER ROLE {} SET lock_timeout = {}").format(sql.Identifier(ROLES[process]), sql.Literal(wait))
             )
+
+
+def _compile_nothing() -> None:
+    """What a page asks takes PostgreSQL milliseconds, and compiling it (`jit`, on by default where the server is built with
+    it) would take longer. Where the owner may not set that, it stays as it is."""
+    with contextlib.suppress(ProgrammingError), transaction.atomic():
+        for role in ROLES.values():
+            _run(sql.SQL("ALTER ROLE {} SET jit = off").format(sql.Identifier(role)))
 
 
 def _in_columns(may: str, model: str) -> sql.Composable:

@@ -425,3 +425,10 @@ def test_workers_follow_passkeys(acting: Acting, system: System) -> None:
     with acting("worker"):
         passkeys.follow()
     assert AuditEvent.objects.filter(event="users.passkey.seen").count() == 1
+
+
+@pytest.mark.django_db
+def test_nothing_that_a_process_asks_is_compiled_first(acting: Acting) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolname, rolconfig FROM pg_roles WHERE rolname = ANY(%s)", [list(ROLES.values())])
+        assert {role for role, set_to in cursor.fetchall() if "jit=off" in (set_to or ())} == {*ROLES.values()}
