@@ -88,6 +88,32 @@ def test_a_repair_of_an_object_in_which_nobody_speaks_any_more_writes_nothing(li
     assert drift.repaired_at
 
 
+def test_what_came_back_goes_again_also_where_nobody_speaks_any_more(lived: System) -> None:  # noqa: F811
+    grant = lived.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    lived.run_clock()
+    Grant.objects.update(cleared_at=START)
+    lived.world.guards[ACCOUNT].clear()
+    lived.world.assign("alice", lived.read.external_id)
+    run = compare(lived)
+    restore()
+    now = timezone.now()
+    drift = Drift.objects.create(
+        connection=lived.connection,
+        kind="resurrected",
+        key="x",
+        what="x",
+        grant=grant,
+        first_seen_at=now,
+        seen_at=now,
+        seen_in=run,
+        decided_at=now,
+    )
+    reconciling.repair(drift.pk)
+    assert not lived.world.assignments
+    assert not lived.world.guards[ACCOUNT]["alice", lived.read.external_id].is_open
+
+
 # ---- trusted again
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import budget
-from apps.connectors.base import EndsTwice, Proof
+from apps.connectors.base import EndsTwice, Proof, Window
 from apps.connectors.errors import ConnectorError, Gone, Unproven
 from apps.core.locks import Taken, exclusive
 from apps.grants import narrowing
@@ -74,7 +74,8 @@ def _remove_again(drift: Drift) -> Proof:
     turn = Turn(grant)
     if grant.shared_key and grant.provisioner:
         with alone_with(turn.shared):
-            enforce(turn.shared, windows_of(grant.shared_key))
+            # Long taken out of the object, it may be that nobody speaks there any more: then this does.
+            enforce(turn.shared, windows_of(grant.shared_key) or [Window(turn.target, whole_now(), is_open=False)])
     with exclusive("object", turn.hand.lock_key(turn.target)):
         if Grant.objects.same_access(grant).unfinished().exists():
             return Proof("Another grant gives the same access now, and takes it away when it ends.", whole_now())
