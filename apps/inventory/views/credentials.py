@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 
 from apps.core import paging
 from apps.inventory import permissions
-from apps.inventory.models import Credential
+from apps.inventory.models import Credential, Principal
 from apps.inventory.models.access import STATIC, CredentialQuerySet, is_stale
 from apps.inventory.views.common import account_asked, connections_of, freshness, part, visitor, who
 
@@ -31,7 +31,7 @@ def credentials(request: HttpRequest) -> HttpResponse:
         found = found.stale(made_before, used_before)
     query, account = paging.searched(request.GET), account_asked(request)
     if query:
-        found = found.filter(principal__name__icontains=query)
+        found = found.filter(_whose(query))
     if account:
         found = found.filter(principal__resource=account)
     rows = _with_names(found).annotate(has_mfa=_has_mfa())
@@ -56,6 +56,13 @@ def credentials(request: HttpRequest) -> HttpResponse:
 def _chosen(request: HttpRequest, rows: CredentialQuerySet) -> CredentialQuerySet:
     kind = request.GET.get("kind", "")
     return rows.filter(kind=kind) if kind in STATIC else rows
+
+
+def _whose(name: str) -> Q:
+    """Condition: whose name contains this. IAM users and root users alone have any, and each kind its index."""
+    named = Principal.objects.present().filter(name__icontains=name)
+    kinds = Principal.Kind.IAM_USER, Principal.Kind.IAM_ROOT
+    return Q(*(Q(principal__in=named.filter(kind=kind)) for kind in kinds), _connector=Q.OR)
 
 
 def _with_names(rows: CredentialQuerySet) -> CredentialQuerySet:
