@@ -80,6 +80,16 @@ def test_a_schedule_that_comes_earlier_only_narrows_and_is_left(compared: System
     assert schedule(compared) == before
 
 
+def test_a_comparison_looks_at_the_schedules_of_its_own_connection(compared: System, clock) -> None:  # noqa: F811
+    other = System()
+    other.active(duration=HOURS)
+    clock.shift(MINUTES)
+    move(other, None)
+    compare(compared)
+    assert not Drift.objects.filter(kind=Kind.UNSCHEDULED).exists()
+    assert reconciling.compare(other.connection.pk).found == 1
+
+
 def test_the_schedule_belongs_to_the_longest_of_the_grants_that_share_it(compared: System, clock) -> None:  # noqa: F811
     longer, shorter = compared.active(duration=timedelta(hours=4)), compared.active(duration=HOURS)
     clock.shift(MINUTES)

@@ -23,7 +23,6 @@ def compare_second_ends(comparison: Comparison) -> None:
     active = Grant.objects.filter(
         connection=comparison.connection,
         state=State.ACTIVE,
-        provisioner__gt="",
         shared_key__gt="",
         active_at__lte=comparison.now - SETTLE,
     )
