@@ -59,7 +59,8 @@ def test_a_schedule_that_comes_too_late_or_never_is_told_and_written_again(
     found = only(Kind.UNSCHEDULED)
     assert (run.state, run.found, run.repairs) == (Reconciliation.State.SETTLED, 1, 1)
     assert (found.grant, found.principal, found.entitlement) == (grant, grant.principal, grant.entitlement)
-    assert grant.number in found.what and found.evidence["differences"]
+    assert grant.number in found.what and f"from {grant.identity} at" in found.what
+    assert found.evidence["differences"] and found.evidence["proof"]["read_at"]
     assert not found.is_critical, "the guard denies it all the same"
     carry_out(compared)
     line = schedule(compared)
