@@ -12,8 +12,10 @@ from django.db import connection
 from apps.connectors import fake_world as fake
 from apps.connectors.errors import Denied
 from apps.connectors.fake_provisioners import FakeProvisioner
+from apps.core.locks import Taken, exclusive
 from apps.grants import provisioning, services
 from apps.grants.models import EndReason, Grant, State
+from apps.grants.provisioning import enforcing
 from tests.grants.system import ACCOUNT, YES, System
 
 Step = Callable[[Grant], None]
@@ -96,3 +98,21 @@ def test_what_cannot_be_written_once_more_is_told_as_a_lost_lock(
     _narrow(grant)
     assert "could not be written once more" in caplog.text
     assert "did not last" in caplog.text
+
+
+def test_what_is_written_once_more_is_written_under_the_objects_lock(
+    system: System, stands_still: Callable[[Grant], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = system.active()
+    stands_still(grant)
+    real, held = enforcing.windows_of, []
+
+    def looked_up(key: str) -> Any:
+        with pytest.raises(Taken), exclusive("shared", key, wait_ms=1):
+            pass
+        held.append(key)
+        return real(key)
+
+    monkeypatch.setattr(enforcing, "windows_of", looked_up)
+    _narrow(grant)
+    assert held == [grant.shared_key]
