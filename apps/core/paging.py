@@ -93,6 +93,23 @@ def page(queryset: QuerySet[Any], params: QueryDict, *, order: Sequence[str] = (
     return Page(shown, link(FORWARD, shown[-1]) if has_next else "", link(BACK, shown[0]) if has_previous else "")
 
 
+def number_of(params: QueryDict, *, last: int) -> int:
+    """Which page of a list that is paged by number is asked for, from 0 to `last`."""
+    asked = params.get(CURSOR, "")
+    return min(int(asked), last) if asked.isascii() and asked.isdecimal() and len(asked) < 19 else 0
+
+
+def numbered(rows: Sequence[Any], params: QueryDict, number: int, *, has_next: bool) -> Page:
+    """A page by its number: for what is worked out whole each time, and for a past day, which does not move."""
+
+    def link(to: int) -> str:
+        query = params.copy()
+        query[CURSOR] = str(to)
+        return query.urlencode()
+
+    return Page(list(rows), link(number + 1) if has_next else "", link(number - 1) if number else "")
+
+
 def _keys(queryset: QuerySet[Any], order: Sequence[str]) -> list[Key]:
     names = [*order] if {"pk", "-pk"} & {*order} else [*order, "pk"]
     query = queryset.query.clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -13,15 +12,14 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from apps.core import sheets
-from apps.core.paging import CURSOR, Page
+from apps.core import paging, sheets
 from apps.inventory import extensions, history, permissions
 from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
 from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
 from apps.inventory.models import Connection
 from apps.inventory.statements import Subject
-from apps.inventory.views.common import NOT_BASELINED, address, key_of, reason_of, risk, user_of, why
+from apps.inventory.views.common import NOT_BASELINED, address, reason_of, risk, user_of, why
 
 LAST_PAGE = 100_000
 GAP = timedelta(hours=36)  # readings further apart than this are worth a word
@@ -104,7 +102,7 @@ def _history(request: HttpRequest, row: Subject, listed: str) -> HttpResponseBas
     seen = Seen(on, history.looked(row.connection, on))
     if request.GET.get("as") == "csv" and seen.is_known:
         return _as_csv(row, seen)
-    number = min(key_of(request.GET.get(CURSOR, "")) or 0, LAST_PAGE)
+    number = paging.number_of(request.GET, last=LAST_PAGE)
     start = number * history.SIZE
     change = request.GET["show"] if request.GET.get("show") in (ENDED, STAYED) else BEGAN
     if since:
@@ -120,7 +118,9 @@ def _history(request: HttpRequest, row: Subject, listed: str) -> HttpResponseBas
         "found": found,
         "change": change,
         "changes": [(name, name.title(), found.counts.get(name, 0)) for name in (BEGAN, ENDED, STAYED)],
-        "page": _page(request, _rows(found, row.connection), number, shown),
+        "page": paging.numbered(
+            _rows(found, row.connection), request.GET, number, has_next=(number + 1) * history.SIZE < shown
+        ),
         "shown": shown,
     }
     return render(request, "inventory/history.html", context)
@@ -155,18 +155,6 @@ def _reason(held: Held, reasons: dict[int, Reason], connection: Connection) -> R
     if baselined_at and held.until and held.until <= baselined_at and held.removable_id not in reasons:
         return reason if held.is_ours else NOT_BASELINED
     return reason
-
-
-def _page(request: HttpRequest, rows: Sequence[Row], number: int, total: int) -> Page:
-    """By number: a past day does not move, and each page is told from the whole of it anyway."""
-
-    def link(to: int) -> str:
-        query = request.GET.copy()
-        query[CURSOR] = str(to)
-        return query.urlencode()
-
-    has_next = (number + 1) * history.SIZE < total
-    return Page(list(rows), link(number + 1) if has_next else "", link(number - 1) if number else "")
 
 
 def _as_csv(row: Subject, seen: Seen) -> StreamingHttpResponse:

@@ -99,20 +99,9 @@ def _up(identity: Identity, found: Found | Everywhere) -> dict[str, object]:
 
 def _window(request: HttpRequest, rows: Sequence[Any]) -> paging.Page:
     """So many of the rows that were worked out, by the number of the page."""
-    asked = request.GET.get(paging.CURSOR, "")
-    number = min(int(asked), max(len(rows) - 1, 0) // MOST_SHOWN) if asked.isdecimal() and len(asked) < 8 else 0
-    start = number * MOST_SHOWN
-
-    def beside(other: int) -> str:
-        query = request.GET.copy()
-        query[paging.CURSOR] = str(other)
-        return query.urlencode()
-
-    return paging.Page(
-        list(rows[start : start + MOST_SHOWN]),
-        next_url_params=beside(number + 1) if start + MOST_SHOWN < len(rows) else "",
-        previous_url_params=beside(number - 1) if number else "",
-    )
+    number = paging.number_of(request.GET, last=max(len(rows) - 1, 0) // MOST_SHOWN)
+    start, end = number * MOST_SHOWN, (number + 1) * MOST_SHOWN
+    return paging.numbered(rows[start:end], request.GET, number, has_next=end < len(rows))
 
 
 @require_safe
