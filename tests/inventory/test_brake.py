@@ -97,12 +97,17 @@ def test_an_account_that_left_the_organization_is_ended_with_what_it_held(read, 
     assert Entitlement.objects.get(external_id=f"Read@{SANDBOX}").ended_at
 
 
-def test_confirmed_drops_end_with_the_next_run(read, world):
+def half_is_gone(read, world):
+    """The reading of ten people in an account of whom five hold nothing there any more."""
     crowd(world, 10)
     read()
     for number in range(5):
         world.unassign(f"user{number}", f"Read@{SANDBOX}")
-    run = read()
+    return read()
+
+
+def test_confirmed_drops_end_with_the_next_run(read, world):
+    half_is_gone(read, world)
     assert read().state == "held"  # asking again changes nothing
     SyncRun.objects.filter(state="held").update(confirmed_drops=True)
     run = read()
@@ -111,11 +116,7 @@ def test_confirmed_drops_end_with_the_next_run(read, world):
 
 
 def test_more_than_was_confirmed_stops_again(read, world):
-    crowd(world, 10)
-    read()
-    for number in range(5):
-        world.unassign(f"user{number}", f"Read@{SANDBOX}")
-    run = read()
+    run = half_is_gone(read, world)
     SyncRun.objects.filter(pk=run.pk).update(confirmed_drops=True)
     world.unassign("user9", f"Read@{SANDBOX}")
     assert read().state == "held"
@@ -123,11 +124,7 @@ def test_more_than_was_confirmed_stops_again(read, world):
 
 
 def test_a_confirmation_does_not_outlive_the_next_complete_run(read, world):
-    crowd(world, 10)
-    read()
-    for number in range(5):
-        world.unassign(f"user{number}", f"Read@{SANDBOX}")
-    run = read()
+    run = half_is_gone(read, world)
     SyncRun.objects.filter(pk=run.pk).update(confirmed_drops=True)
     for number in range(5):
         world.assign(f"user{number}", f"Read@{SANDBOX}")
