@@ -12,12 +12,10 @@ class AccessConfig(AppConfig):
         from apps.access.models import AccessRequest
         from apps.access.services import leaving, offers
         from apps.core import navigation
+        from apps.core.badges import USER
         from apps.grants import leaving as leavers
         from apps.inventory import extensions
         from apps.inventory.models import Entitlement
-
-        def waiting(request: HttpRequest) -> int:
-            return AccessRequest.objects.waiting_for(request.user).count()  # type: ignore[arg-type]
 
         def can_offer(request: HttpRequest) -> bool:
             return permissions.can_offer(request.user)  # type: ignore[arg-type]
@@ -48,7 +46,12 @@ class AccessConfig(AppConfig):
                 search=True,
             ),
             navigation.Place(
-                label="Approvals", icon="users", url_name="access:approvals", order=40, count=waiting, phone=True
+                label="Approvals",
+                icon="users",
+                url_name="access:approvals",
+                order=40,
+                waiting=lambda: AccessRequest.objects.waiting_for(USER),
+                phone=True,
             ),
             navigation.Place(
                 label="Offers",

@@ -91,7 +91,7 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
 
     def waiting_for(self, user: models.Model) -> AccessRequestQuerySet:
         """Requests this user can decide now."""
-        return self.filter(state=State.WAITING, approvers__user=user).exclude(requester_id=user.pk)
+        return self.filter(state=State.WAITING, approvers__user=user).exclude(requester=user)
 
     def lapsed(self, now: datetime) -> AccessRequestQuerySet:
         return self.undecided().filter(lapses_at__lte=now)

@@ -6,7 +6,7 @@ from functools import cached_property
 from django.http import HttpRequest
 from django.urls import reverse
 
-from apps.core import navigation, words
+from apps.core import badges, navigation, words
 
 PHONE_PLACES = 5  # as many as 390 px hold at 44 px and more each
 
@@ -36,13 +36,11 @@ class Shell:
     def links(self) -> list[Link]:
         if not self.signed_in:
             return []
-        seen = [place for place in navigation.places() if place.visible(self._request)]
-        urls = [reverse(place.url_name) for place in seen]
-        current = self._nearest(urls)
-        return [
-            Link(place, url, place.count(self._request) if place.count else 0, url == current)
-            for place, url in zip(seen, urls, strict=True)
-        ]
+        visible = [place for place in navigation.places() if place.visible(self._request)]
+        counts = badges.count(visible, self._request.user.pk)
+        urls = {place: reverse(place.url_name) for place in counts}
+        current = self._nearest(list(urls.values()))
+        return [Link(place, urls[place], count, urls[place] == current) for place, count in counts.items()]
 
     def _nearest(self, urls: list[str]) -> str:
         """The place this page belongs to: the longest url that its path starts with; / only matches itself."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 # sidebar groups, in order; the first has no heading
@@ -12,6 +14,8 @@ BAR = "bar"  # an icon in the top bar, like the inbox
 ME = "me"  # a line in the signed-in person's menu
 GROUPS = (*SIDEBAR, BAR, ME)
 
+Question = Callable[[], QuerySet[Any]]
+
 
 def anyone(_request: HttpRequest) -> bool:
     return True
@@ -19,8 +23,11 @@ def anyone(_request: HttpRequest) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One page people go to. `visible` and `count` are asked once per page, only where the navigation is drawn;
-    `visible` only decides what is shown, never what is allowed. `order` sorts inside the group."""
+    """One page people go to. `visible` is asked once a page, only where the navigation is drawn; it only decides what is
+    shown, never what is allowed. `order` sorts inside the group.
+
+    `waiting` are the rows whose number stands beside the place, and a place with `only_with` is shown to those who have
+    such rows. Both are written once a process, with `badges.USER` and `badges.NOW` for who asks and when."""
 
     label: str
     icon: str
@@ -28,7 +35,8 @@ class Place:
     group: str = MAIN
     order: int = 100
     visible: Callable[[HttpRequest], bool] = anyone
-    count: Callable[[HttpRequest], int] | None = None
+    waiting: Question | None = None
+    only_with: Question | None = None
     phone: bool = False  # in the bottom bar of a phone, which holds four
     short: str = ""  # the label there
     key: str = ""  # the key that goes there from everywhere

@@ -5,10 +5,8 @@ class GrantsConfig(AppConfig):
     name = "apps.grants"
 
     def ready(self) -> None:
-        from django.http import HttpRequest
-        from django.utils import timezone
-
         from apps.core import navigation
+        from apps.core.badges import NOW, USER
         from apps.grants import attribution, outside, permissions, reasons
         from apps.grants.models import Drift, Exodus, Grant, Stop
         from apps.inventory import extensions, trails
@@ -20,9 +18,6 @@ class GrantsConfig(AppConfig):
             extensions.Tab(subject="inventory.identity", label="Grants", url_name="grants:of_identity", order=20)
         )
 
-        def active(request: HttpRequest) -> int:
-            return Grant.objects.of(request.user).unfinished().count()  # type: ignore[arg-type]
-
         navigation.register(
             navigation.Place(
                 label="My grants",
@@ -30,7 +25,7 @@ class GrantsConfig(AppConfig):
                 icon="key",
                 url_name="grants:mine",
                 order=30,
-                count=active,
+                waiting=lambda: Grant.objects.of(USER).unfinished(),
                 phone=True,
             ),
             navigation.Place(
@@ -40,7 +35,7 @@ class GrantsConfig(AppConfig):
                 group=navigation.LOOK_UP,
                 order=45,
                 visible=lambda request: permissions.can_see_all(request.user),  # type: ignore[arg-type]
-                count=lambda _request: Stop.objects.in_force().count(),
+                waiting=Stop.objects.in_force,
             ),
             navigation.Place(
                 label="Leavers",
@@ -49,7 +44,7 @@ class GrantsConfig(AppConfig):
                 group=navigation.LOOK_UP,
                 order=15,
                 visible=lambda request: permissions.can_see_leavers(request.user),  # type: ignore[arg-type]
-                count=lambda _request: Exodus.objects.held().count(),
+                waiting=Exodus.objects.held,
                 search=True,
             ),
             navigation.Place(
@@ -59,7 +54,7 @@ class GrantsConfig(AppConfig):
                 group=navigation.LOOK_UP,
                 order=43,
                 visible=lambda request: permissions.can_see_drift(request.user),  # type: ignore[arg-type]
-                count=lambda _request: Drift.objects.open().critical().unaccepted(timezone.now()).count(),
+                waiting=lambda: Drift.objects.open().critical().unaccepted(NOW),
             ),
             navigation.Place(
                 label="Grants", icon="history", url_name="grants:every", group=navigation.LOOK_UP, order=40

@@ -32,7 +32,7 @@ class InsightsConfig(AppConfig):
 def _sees_findings(request: HttpRequest) -> bool:
     from apps.insights import permissions
 
-    return permissions.visible_findings(request.user).open().exists()  # type: ignore[arg-type]
+    return permissions.sees_findings(request.user)  # type: ignore[arg-type]
 
 
 def _may_look(request: HttpRequest) -> bool:

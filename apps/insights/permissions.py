@@ -20,6 +20,11 @@ def visible_findings(user: User) -> FindingQuerySet:
     return Finding.objects.of(me) if me else Finding.objects.none()
 
 
+def sees_findings(user: User) -> bool:
+    """There is something for them to look at; for those who see all, that there is nothing."""
+    return can_see_everything(user) or visible_findings(user).open().exists()
+
+
 def can_resolve(user: User, finding: Finding) -> bool:
     """Say that it is done: whoever answers for it, and administrators. A scan has the last word."""
     me = identity_of(user)

@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.http import HttpRequest
 
 
 class NotificationsConfig(AppConfig):
@@ -7,6 +6,8 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.core import navigation
+        from apps.core.badges import USER
+        from apps.notifications.models import Notification
 
         navigation.register(
             navigation.Place(
@@ -15,12 +16,6 @@ class NotificationsConfig(AppConfig):
                 url_name="notifications:inbox",
                 group=navigation.BAR,
                 order=10,
-                count=_unread,
+                waiting=lambda: Notification.objects.of(USER).unread(),
             )
         )
-
-
-def _unread(request: HttpRequest) -> int:
-    from apps.notifications.models import Notification
-
-    return Notification.objects.of(request.user).unread().count()  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
     def of(self, user: models.Model) -> NotificationQuerySet:
         """One person's inbox."""
-        return self.filter(recipient_id=user.pk)
+        return self.filter(recipient=user)
 
     def outdated(self, now: datetime) -> NotificationQuerySet:
         """Kept long enough: the audit log is the record, an inbox is not."""

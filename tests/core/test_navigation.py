@@ -1,5 +1,6 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template import engines
 from django.test import RequestFactory
@@ -44,10 +45,10 @@ def test_a_place_in_no_group_is_refused() -> None:
 
 
 def test_what_one_may_not_see_is_not_shown_nor_counted() -> None:
-    def count(_request: HttpRequest) -> int:
+    def count() -> QuerySet[User]:
         raise AssertionError("counted")
 
-    hidden = Place(label="Audit", icon="history", url_name="mfa_index", visible=lambda _: False, count=count)
+    hidden = Place(label="Audit", icon="history", url_name="mfa_index", visible=lambda _: False, waiting=count)
     navigation.register(hidden)
     assert shell(visit())["shell"].groups == []
 
@@ -99,9 +100,12 @@ def test_strangers_are_shown_no_places() -> None:
     assert "Sign out" not in html
 
 
+@pytest.mark.django_db
 def test_the_frame_names_the_person_escaped_and_counts_in_words() -> None:
+    for name in ("bob", "carol", "dan"):
+        User.objects.create(email=f"{name}@example.com")
     navigation.register(
-        Place(label="Inbox", icon="bell", url_name="mfa_index", group=navigation.BAR, count=lambda _: 3),
+        Place(label="Inbox", icon="bell", url_name="mfa_index", group=navigation.BAR, waiting=User.objects.all),
         Place(label="Settings", icon="settings", url_name="usersessions_list", group=navigation.ME),
     )
     html = draw(visit())

@@ -164,7 +164,8 @@ class GrantQuerySet(models.QuerySet["Grant"]):
 
     def of(self, user: User) -> GrantQuerySet:
         """What they hold, or asked for on behalf of a machine."""
-        return self.filter(Q(identity__user=user) | Q(requested_by=user, origin=Grant.Origin.REQUEST))
+        theirs = Identity.objects.filter(user=user).values("pk")  # not joined: each page asks, among all that is open
+        return self.filter(Q(identity__in=theirs) | Q(requested_by=user, origin=Grant.Origin.REQUEST))
 
     def with_names(self) -> GrantQuerySet:
         """For lists and pages: everything they print, without a query a row."""
