@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from apps.connectors import registry
+from apps.connectors import budget, registry
 from apps.connectors.fake_world import Call
 from apps.core.locks import Taken, exclusive
-from apps.grants import provisioning, services
+from apps.grants import provisioning, reconciling, services
 from apps.grants.models import EndReason, Grant, Scope
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
 from tests.grants.system import YES, System, make_due
+from tests.grants.test_drift import compare, compared, tamper  # noqa: F401
+from tests.grants.test_second_ends import move
+from tests.security.test_differences import found
 
 HOUR = timedelta(hours=1)
 
@@ -27,10 +31,10 @@ def changes(system: System) -> Iterator[list[str]]:
     provisioner = registry.provisioner("fake", "idc_assignment", system.connection.config)
 
     def check(when: str, call: Call) -> None:
-        if when != "before" or call.operation not in ("enforce", "open", "close"):
+        if when != "before" or call.operation not in ("enforce", "write_second_end", "open", "close"):
             return
         assert call.target
-        if call.operation == "enforce":
+        if call.operation in ("enforce", "write_second_end"):
             key = ("shared", provisioner.shared_key(call.target))
         else:
             key = ("object", provisioner.lock_key(call.target))
@@ -106,3 +110,52 @@ def test_writing_a_stop(system: System, changes: list[str]) -> None:
     for row in stop.writes.exclude(shared_key=""):
         provisioning.write_stop(row.pk)
     assert changes == ["enforce"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "done"),
+    [("tampered", ["enforce"]), ("unscheduled", ["write_second_end"]), ("resurrected", ["enforce", "close"])],
+)
+def test_repairing(system: System, changes: list[str], kind: str, done: list[str]) -> None:
+    grant = system.active()
+    if kind == "resurrected":
+        end(grant)
+        provisioning.deprovision(grant.pk)
+        system.world.assign("alice", system.read.external_id)
+    changes.clear()
+    reconciling.repair(found(system, kind, grant=grant, decided_at=timezone.now()).pk)
+    assert changes == done
+
+
+@pytest.mark.parametrize(
+    ("operation", "spoil"),
+    [("examine", tamper), ("examine_second_end", lambda system: move(system, None))],
+    ids=["guard", "schedule"],
+)
+def test_what_differs_is_read_once_more_under_the_lock_and_before_other_reading(
+    compared: System,  # noqa: F811
+    clock: Any,
+    operation: str,
+    spoil: Callable[[System], None],
+) -> None:
+    """What ends access may wait for that lock."""
+    grant = compared.active(duration=2 * HOUR)
+    clock.shift(HOUR)
+    spoil(compared)
+    seen: list[tuple[str, bool]] = []
+
+    def look(when: str, call: Call) -> None:
+        if (when, call.operation) == ("before", operation):
+            seen.append((budget.current(), is_locked(grant.shared_key)))
+
+    compared.world.hook = look
+    compare(compared)
+    assert seen == [("sync", False), ("grant", True)]
+
+
+def is_locked(shared_key: str) -> bool:
+    try:
+        with exclusive("shared", shared_key, wait_ms=1):
+            return False
+    except Taken:
+        return True

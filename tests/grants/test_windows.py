@@ -16,7 +16,7 @@ from apps.connectors.fake_provisioners import FakeProvisioner
 from apps.grants import services, warrants
 from apps.grants.models import EndReason, Grant, Scope, State, Stop
 from apps.grants.services import stops
-from apps.grants.windows import is_held_standing, is_open, target_for, target_of, window_for, windows_of
+from apps.grants.windows import _reaches, is_held_standing, is_open, target_for, target_of, window_for, windows_of
 from apps.inventory.models import Assignment, Connection, Entitlement, Principal, Resource
 from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory
 from tests.factories.users import UserFactory
@@ -77,7 +77,7 @@ def test_a_deny_is_weighed_against_all_that_its_holder_has_and_gatehouse_did_not
 # ---- what one window says, without a database
 
 
-def target(**fields: str) -> Target:
+def target(**fields: Any) -> Target:
     names = {"principal_external_id": "alice", "entitlement_external_id": "Read", "reference": "", **fields}
     return Target(
         account_id=ACCOUNT,
@@ -155,6 +155,24 @@ def test_only_a_live_grant_with_a_good_warrant_is_open(
 
     monkeypatch.setattr(warrants, "check", check)
     assert is_open(Grant(state=state)) is (has_warrant and state in (State.PROVISIONING, State.ACTIVE))
+
+
+@pytest.mark.parametrize(
+    ("who", "what", "reaches"),
+    [("*", "*", True), ("alice", "*", True), ("*", "Read", True), ("bob", "*", False), ("*", "Admin", False)],
+)
+def test_a_forgotten_stop_reaches_a_pair_by_the_name_that_a_guard_has_for_its_permission_set(
+    who: str, what: str, reaches: bool
+) -> None:
+    """A guard in AWS says no more of a permission set than its name."""
+    named = {"permission_set_name": what}
+    line = target(principal_external_id=who, entitlement_external_id=f"{what}@{ACCOUNT}", entitlement_attributes=named)
+    assert _reaches(line, target(entitlement_attributes={"permission_set_name": "Read"})) is reaches
+
+
+def test_what_has_no_permission_set_is_not_reached_by_what_names_none() -> None:
+    line = target(principal_external_id="*", entitlement_external_id="group")
+    assert not _reaches(line, target(entitlement_external_id="another group"))
 
 
 # ---- one window for all grants of the same access

@@ -17,7 +17,7 @@ from apps.connectors.fake_world import world
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
-from apps.grants.windows import windows_of
+from apps.grants.windows import find_shared, windows_of
 from tests.factories.inventory import ResourceFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
@@ -83,6 +83,17 @@ def test_a_row_about_another_account_says_nothing_in_a_guard_and_keeps_nobody_fr
     provisioning.deny(grant.shared_key)
     grant.refresh_from_db()
     assert grant.denied_at
+
+
+def test_a_row_about_another_account_does_not_stand_for_the_object_that_it_names(system: System) -> None:
+    """What is read by it would be another guard, and what stands in the right one would be lost."""
+    grant = system.active()
+    forge(system, account=ResourceFactory(connection=system.connection), shared_key=grant.shared_key)
+    Grant.objects.update(cleared_at=timezone.now())
+    assert find_shared(grant.shared_key) is None
+    stop = stops.order(scope=Scope.ALL, reason="An incident.", by=UserFactory(administrator=True), step_up=PASSKEY)
+    shared = find_shared(grant.shared_key)
+    assert shared and shared.row == stop.writes.get()
 
 
 @pytest.mark.parametrize("name", ["group_membership", "nonsense"])
