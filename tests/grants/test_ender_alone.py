@@ -154,6 +154,14 @@ def test_without_database_and_ledger_it_says_so_and_lives_on(
         assert Ender(None).round().source == "nothing"
 
 
+def test_a_ledger_that_nobody_wrote_yet_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A fresh portal has none for its first minute. One that is there and cannot be read is an error."""
+    for path, level in ((tmp_path / "ledger.jsonl", "WARNING"), (tmp_path, "ERROR")):
+        caplog.clear()
+        assert Ender(path).round_without_database().source == "nothing"
+        assert [record.levelname for record in caplog.records] == [level]
+
+
 @pytest.mark.parametrize("error", [ProgrammingError, DataError, InternalError, OperationalError, InterfaceError])
 def test_whatever_is_wrong_with_the_database_the_ledger_is_read(
     system: System, clock: Any, path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]

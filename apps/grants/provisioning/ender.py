@@ -129,6 +129,9 @@ class Ender:
             return None
         try:
             found = ledger.read(self._ledger_path, accept_damage=True)
+        except FileNotFoundError:
+            logger.warning("There is no ledger at %s yet. The worker writes it every minute.", self._ledger_path)
+            return None
         except OSError as error:
             logger.error("The ledger cannot be read: %s", error)  # noqa: TRY400  the words say it all
             return None
