@@ -84,6 +84,8 @@ def test_a_day(said: str, meant: date) -> None:
         ("-1 year 2000000000 days", LONGEST),
         ("2562047788:00:54", LONGEST),
         ("-2562047788:00:54", -LONGEST),
+        ("100000000 days 2400000000:00:00", LONGEST),
+        ("100000000 days -2399976000:00:00", timedelta(1000)),
     ],
 )
 def test_a_duration(said: str, meant: timedelta) -> None:
@@ -109,7 +111,16 @@ def test_another_style_of_dates_is_refused_and_not_guessed(loader: Any, said: by
 
 @pytest.mark.parametrize("of", [dict, list])
 @pytest.mark.parametrize(
-    "broken", ["1" * 5000, "1e130000", f"-{'9' * 4301}.0e0", "[" * 5000 + "]" * 5000, '{"a": [' * 900 + "]}" * 900]
+    "broken",
+    [
+        "1" * 5000,
+        "1e130000",
+        f"-{'9' * 4301}.0e0",
+        rf'["\\", {"1" * 5000}]',
+        "[" * 5000 + "]" * 5000,
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        '{"a": [' * 900 + "]}" * 900,
+    ],
 )
 def test_a_document_that_cannot_be_read_is_an_empty_one(of: type, broken: str) -> None:
     around = f'{{"n": {broken}}}' if of is dict else f'["n", {broken}]'
@@ -128,6 +139,7 @@ def test_a_number_alone_that_cannot_be_read_is_nothing() -> None:
         {"text": "[{" * 9000, "more": '"[' * 500, "path": "\\" * 501 + '"' + "[" * 500},
         [{"n": n, "list": [n]} for n in range(500)],
         json.loads("[" * DEEPEST + "]" * DEEPEST),
+        json.loads("[" * DEEPEST + "]" * (DEEPEST - 1) + ",[]]"),
         {"é" * 500: "[" * 400},
         1,
         None,
