@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from apps.connectors.aws.policy.knocks import ASSUME, Knock
 from apps.inventory.models import Assignment, Entitlement, Principal, Trust
 from apps.inventory.models import Knock as KnockRow
 from apps.inventory.models.access import AssignmentQuerySet, Privilege
+from apps.inventory.models.holders import CALLERS
 
 Node = tuple[str, int]  # ("set", entitlement) or ("principal", principal)
 
@@ -52,6 +53,18 @@ def face_of(principal: Principal) -> Face:
     return Face(principal.pk, principal.external_id, principal.resource_id, account, boundary)
 
 
+def faces_of(identity: int) -> dict[Face, str]:
+    """The users and roles in accounts that somebody is themselves, with their names. One query."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            """SELECT p.id, p.external_id, r.id, r.external_id, coalesce(p.attributes ->> 'boundary', ''), p.name
+               FROM inventory_principal p JOIN inventory_resource r ON r.id = p.resource_id
+               WHERE p.identity_id = %s AND p.ended_at IS NULL AND p.kind = ANY(%s)""",
+            [identity, [str(kind) for kind in CALLERS]],
+        )
+        return {Face(*face): name for *face, name in cursor.fetchall()}
+
+
 # LATERAL and OFFSET 0: looks into indexes, whatever the planner expects of a list of keys.
 _SAID = """
     WITH held AS MATERIALIZED (
@@ -79,8 +92,11 @@ _SAID = """
 """
 
 
-def of_principals(principals: Sequence[Face]) -> dict[Node, steps.Holder]:
-    """Users and roles with all that their policies, and those of their groups, say. One query, two with boundaries."""
+def of_principals(principals: Collection[Face]) -> dict[Node, steps.Holder]:
+    """Users and roles with all that their policies, and those of their groups, say. One query, two with boundaries, and
+    none where there is nobody."""
+    if not principals:
+        return {}
     lines: dict[int, list[Knock]] = defaultdict(list)
     runs: dict[int, set[str]] = defaultdict(set)
     denied: dict[int, set[str]] = defaultdict(set)
@@ -132,7 +148,7 @@ class _Bound(NamedTuple):
     runs: frozenset[str]
 
 
-def _boundaries(principals: Sequence[Face]) -> dict[tuple[int | None, str], _Bound]:
+def _boundaries(principals: Collection[Face]) -> dict[tuple[int | None, str], _Bound]:
     """What the boundaries of these say that could be read, by account and ARN. One query, none where nobody has one."""
     arns = {one.boundary for one in principals if one.boundary}
     if not arns:
@@ -163,6 +179,17 @@ class Said(NamedTuple):
 NOTHING = Said()
 
 
+def asking(sets: Iterable[int]) -> list[int]:
+    """Those of these permission sets that let their holders try to assume a role. One query, in an index of them alone."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            """SELECT entitlement_id FROM inventory_knock
+               WHERE lines @> '[{"e": "Allow", "ways": ["assume"]}]' AND entitlement_id = ANY(%s::bigint[])""",
+            [_as_text(sets)],
+        )
+        return [pk for (pk,) in cursor.fetchall()]
+
+
 def said_by_sets(sets: Iterable[int]) -> dict[int, Said]:
     """Of permission sets by key, those that say anything. One query. What services they could make run something is left
     out, and so is which policy says what, since most say the same, which is read once."""
@@ -172,10 +199,15 @@ def said_by_sets(sets: Iterable[int]) -> dict[int, Said]:
                    SELECT entitlement_id, acts_as, lines::text, boundary::text FROM inventory_knock
                    WHERE entitlement_id = pk AND (lines <> '[]' OR acts_as <> '' OR boundary IS NOT NULL) OFFSET 0
                ) k""",
-            [f"{{{','.join(map(str, sets))}}}"],  # as text, since psycopg takes long for thousands
+            [_as_text(sets)],
         )
         rows = cursor.fetchall()
     return {pk: _said(*row) for pk, *row in rows}
+
+
+def _as_text(keys: Iterable[int]) -> str:
+    """An array, since psycopg takes long for thousands."""
+    return f"{{{','.join(map(str, keys))}}}"
 
 
 def _said(acts_as: str, lines: str, boundary: str | None) -> Said:

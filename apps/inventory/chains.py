@@ -12,13 +12,8 @@ from apps.connectors.aws.policy import steps
 from apps.core import words
 from apps.inventory.callers import Node
 from apps.inventory.doors import Role
-from apps.inventory.holdings import Light
+from apps.inventory.holdings import Light, Order
 from apps.inventory.models.access import weight_of
-
-Order = tuple[
-    int, bool, int, str, int, int
-]  # the most powerful, the sure, the short; by name; and none is like another
-
 
 Tie = tuple[object, ...]  # something that can go: ("held", assignment), ("hop", who, the role that lets them in)
 
@@ -61,10 +56,6 @@ class Hop:
         return f"{self.role.name} trusts {trusted}{allowed}."
 
 
-def order_of_held(row: Light) -> Order:
-    return (weight_of(row.privilege), False, 0, row.name.lower(), row.via_id or 0, row.pk)
-
-
 @dataclass(slots=True)
 class AccessPath:
     """One way into an account. `held` is how it begins (None: the machine itself); `hops` are the roles after that."""
@@ -84,7 +75,7 @@ class AccessPath:
     def order(self) -> Order:
         """The most powerful first, then the sure and the short. Asked of thousands."""
         if not self.hops:
-            return order_of_held(self._held)
+            return self._held.order
         role = self.hops[-1].role
         return (weight_of(role.privilege), self.is_conditional, len(self.hops), role.name.lower(), 0, role.pk)
 

@@ -6,7 +6,7 @@ the same number of queries whatever there is. Everything is bounded, and what a 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,12 +20,11 @@ from apps.connectors.aws.policy.knocks import ASSUME
 from apps.inventory import approaches, callers, doors, holdings
 from apps.inventory.approaches import Circle
 from apps.inventory.callers import NOTHING, Face, Frontier, Node, Said
-from apps.inventory.chains import AccessPath, Hop, Order, Own, Tie, order_of_held
+from apps.inventory.chains import AccessPath, Hop, Own, Tie
 from apps.inventory.doors import Role
-from apps.inventory.holdings import Light
-from apps.inventory.models import Identity, Principal, Resource
+from apps.inventory.holdings import Light, Order
+from apps.inventory.models import Identity, Resource
 from apps.inventory.models.access import Privilege, weight_of
-from apps.inventory.models.holders import CALLERS
 
 DEPTH = 3  # roles one after the other; AWS sets no limit but an hour for each
 MOST_STARTS = 250  # permission sets that are followed, those that say that a role may be assumed first
@@ -99,12 +98,21 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True)
 class Everywhere:
-    """All accounts that somebody gets into, those with the most powerful way first; the rest as in `Found`."""
+    """The keys of all accounts that somebody gets into, those with the most powerful way first; the rest as in `Found`."""
 
-    accounts: list[Reached]
+    accounts: list[int]
+    worst: Mapping[int, Light | AccessPath]
+    ways: Mapping[int, int]
+    by_role: Mapping[int, int]
     is_cut: bool
     is_traced: bool
     acts_as: ActsAs
+
+    def reached(self, account: int) -> Reached:
+        """What is said of one of them."""
+        worst = self.worst[account]
+        path = AccessPath(("held", worst.pk), worst) if isinstance(worst, Light) else worst
+        return Reached(account, path, self.ways[account], self.by_role[account])
 
 
 def find(identity: Identity, account: Resource | None = None, *, now: datetime | None = None) -> Found:
@@ -116,31 +124,28 @@ def find(identity: Identity, account: Resource | None = None, *, now: datetime |
 
 
 def everywhere(identity: Identity) -> Everywhere:
-    """The same for all accounts together, each with its count. Paths are made only of what is shown."""
+    """The same for all accounts together. Some hold thousands of things: of each no more is made than is counted."""
     search = _Search(identity, None, timezone.now())
     search.go()
-    held: dict[int | None, list[Light]] = defaultdict(list)
-    for row in search.held:
-        held[row.resource_id].append(row)
-    held.pop(None, None)  # memberships lie in no account
-    chains: dict[int | None, list[AccessPath]] = defaultdict(list)
-    for path in search.chains():
-        chains[path.resource_id].append(path)
-    worst = {pk: _worst(held.get(pk, ()), chains.get(pk, ())) for pk in {**held, **chains}}
-    accounts = [
-        Reached(pk or 0, path, len(held.get(pk, ())) + len(chains.get(pk, ())), len(chains.get(pk, ())))
-        for pk, (_, path) in sorted(worst.items(), key=lambda one: one[1][0])
-    ]
-    return Everywhere(accounts, search.is_cut, search.is_traced, search.acts_as)
-
-
-def _worst(held: Sequence[Light], chains: Sequence[AccessPath]) -> tuple[Order, AccessPath]:
-    """The most powerful of the ways into one account, with its order."""
-    found = [(path.order, path) for path in chains]
-    if held:
-        order, row = min((order_of_held(row), row) for row in held)
-        found.append((order, AccessPath(("held", row.pk), row)))
-    return min(found, key=lambda one: one[0]) if len(found) > 1 else found[0]
+    chains = [*search.chains()]
+    worst: dict[int, tuple[Order, Light | AccessPath]] = {}
+    ways: Counter[int] = Counter()
+    for way in (*search.held, *chains):
+        account, order = way.resource_id, way.order
+        if account is None:
+            continue  # memberships lie in no account
+        ways[account] += 1
+        if account not in worst or order < worst[account][0]:
+            worst[account] = order, way
+    return Everywhere(
+        sorted(worst, key=lambda account: worst[account][0]),
+        {account: way for account, (_, way) in worst.items()},
+        ways,
+        Counter(path.resource_id or 0 for path in chains),
+        search.is_cut,
+        search.is_traced,
+        search.acts_as,
+    )
 
 
 @dataclass
@@ -174,7 +179,7 @@ class _Search:
             if self.roles == MOST_ROLES:
                 self.is_cut = True
                 return
-            frontier = self.of_principals([(role.face, role.name) for role in fresh])
+            frontier = self.of_principals({role.face: role.name for role in fresh})
             seen |= {*frontier.account_of}
 
     def begin(self) -> Frontier:
@@ -187,12 +192,10 @@ class _Search:
             if self.account and circle
             else holdings.unsorted_paths_of(self.identity)
         )
-        mine = Principal.objects.present().filter(identity=self.identity, kind__in=CALLERS).exclude(resource=None)
-        principals = list(mine.select_related("resource"))
-        for principal in principals:
-            self.starts["principal", principal.pk] = [None]
-        frontier = self.of_principals([(callers.face_of(principal), principal.name) for principal in principals])
-        self.add_sets(frontier, circle, [principal.pk for principal in principals])
+        mine = callers.faces_of(self.identity.pk)
+        self.starts |= {("principal", face.pk): [None] for face in mine}
+        frontier = self.of_principals(mine)
+        self.add_sets(frontier, circle, [face.pk for face in mine])
         return frontier
 
     def add_sets(self, frontier: Frontier, circle: Circle | None, mine: Sequence[int]) -> None:
@@ -204,8 +207,9 @@ class _Search:
         self.acts_as = ActsAs(mine, [pk for pk, rows in held.items() if not _is_administrator(rows[0])])
         if circle:
             held = {pk: rows for pk, rows in held.items() if circle.has(*_place_of(rows[0]))}
-        self.said = callers.said_by_sets(held)
-        for pk in self.most_urgent(held):
+        followed = self.most_urgent(held)
+        self.said = callers.said_by_sets(followed)
+        for pk in followed:
             row, node, said = held[pk][0], ("set", pk), self.said.get(pk, NOTHING)
             account = row.account_id or ""
             self.starts[node], self.sets[node] = held[pk], (row.name, account)
@@ -216,16 +220,16 @@ class _Search:
         if len(held) <= MOST_STARTS:
             return [*held]
         self.is_cut = True
-        asking = [pk for pk in held if pk in self.said and self.said[pk].asks]
+        asking = callers.asking(held)
         others = held.keys() - {*asking} if len(asking) < MOST_STARTS else ()
         groups = (sorted(some, key=lambda pk: (weight_of(held[pk][0].privilege), pk)) for some in (asking, others))
         return [pk for some in groups for pk in some][:MOST_STARTS]
 
-    def of_principals(self, faces: Sequence[tuple[Face, str]]) -> Frontier:
+    def of_principals(self, faces: Mapping[Face, str]) -> Frontier:
         frontier = Frontier()
-        found = callers.of_principals([face for face, _ in faces])
+        found = callers.of_principals(faces)
         self.holders |= found
-        self.names |= {("principal", face.pk): name for face, name in faces}
+        self.names |= {("principal", face.pk): name for face, name in faces.items()}
         for node, holder in found.items():
             asks = knocking.asks(holder.knocks, ASSUME)
             frontier.add(node, holder.caller.account_id, trusts.names_for(holder.caller), asks)

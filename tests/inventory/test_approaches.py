@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.inventory import approaches, paths, tracing
+from apps.inventory import approaches, callers, paths, tracing
 from apps.inventory.approaches import Circle
 from tests.inventory.company import EVERYTHING, Company, allow, trust
 
@@ -93,3 +93,24 @@ def test_permission_sets_that_ask_for_nothing_are_followed_last(company, monkeyp
     found = paths.find(company.identity(alice))
     assert found.is_cut
     assert "first" in {path.name for path in found.paths}
+
+
+def test_the_permission_sets_that_ask_are_those_whose_policies_let_them_try(company):
+    sets = [
+        company.permission_set(f"S{n}", *statements)
+        for n, statements in enumerate(
+            (
+                [allow("sts:AssumeRole")],
+                [allow("*", company.arn("last"))],
+                [{"Effect": "Allow", "Action": "sts:*", "NotResource": "*"}],
+                [allow("sts:AssumeRole", "arn:aws:s3:::bucket")],
+                [allow("iam:UpdateAssumeRolePolicy"), {"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": "*"}],
+                [allow("s3:GetObject")],
+            )
+        )
+    ]
+    tracing.trace(company.connection)
+    keys = [one.pk for one in sets]
+    said = callers.said_by_sets(keys)
+    assert {*callers.asking(keys)} == {pk for pk, one in said.items() if one.asks} == {*keys[:3]}
+    assert callers.asking(keys[1:2]) == keys[1:2]

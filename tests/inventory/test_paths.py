@@ -62,8 +62,8 @@ def test_the_accounts_are_counted_as_the_paths_into_each(company, alice):
     company.role("next", trust({"AWS": company.arn("deployer")}))
     found = find(company, alice)
     everywhere = paths.everywhere(company.identity(alice))
-    assert [account.pk for account in everywhere.accounts] == [company.tools.pk, company.prod.pk]
-    for account in everywhere.accounts:
+    assert everywhere.accounts == [company.tools.pk, company.prod.pk]
+    for account in map(everywhere.reached, everywhere.accounts):
         into = [path for path in found.paths if path.resource_id == account.pk]
         assert account.worst == into[0]
         assert (account.ways, account.by_role) == (len(into), sum(bool(path.hops) for path in into))

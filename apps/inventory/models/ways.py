@@ -68,6 +68,15 @@ class Knock(models.Model):
     )
     digest = models.CharField(max_length=64, blank=True, help_text="Of the entitlement it was derived from.")
 
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["entitlement"],
+                condition=Q(lines__contains=[{"e": "Allow", "ways": ["assume"]}]),
+                name="knock_asking",
+            ),
+        ]
+
     def __str__(self) -> str:
         return f"Knock of {self.entitlement}"
 

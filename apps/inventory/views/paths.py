@@ -63,7 +63,8 @@ def paths(request: HttpRequest, pk: int) -> HttpResponse:
 def _everywhere(request: HttpRequest, identity: Identity) -> dict[str, object]:
     """What the page shows of all accounts."""
     found = ways_in.everywhere(identity)
-    reached = _window(request, found.accounts)
+    page = _window(request, found.accounts)
+    reached = replace(page, rows=[found.reached(account) for account in page])
     return {"found": found, "reached": reached, "reached_count": len(found.accounts), **_up(identity, found)}
 
 
