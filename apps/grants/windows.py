@@ -54,7 +54,7 @@ def windows_of(shared_key: str, *, opening: Grant | None = None, without: Grant 
     is_narrowing = bool(narrowing.reason())
     if not (is_narrowing or narrowing.is_watchful()):
         return windows
-    shared = find_shared(shared_key, opening) or _once_shared(shared_key)
+    shared = find_shared(shared_key) or _once_shared(shared_key)
     if shared is None:
         return windows
     if is_narrowing:
@@ -107,14 +107,13 @@ def _reaches(line: Target, target: Target) -> bool:
     return line.principal_external_id == EVERYTHING and not names.isdisjoint(same)
 
 
-def find_shared(shared_key: str, opening: Grant | None = None) -> Shared | None:
+def find_shared(shared_key: str) -> Shared | None:
     """The object of this key, by a grant that has something to say in it, or else by a stop; None where nobody has."""
-    grants = Grant.objects.sharing(shared_key, opening)
-    return _first_shared(grants, StopWrite.objects.said_in(shared_key))
+    return _first_shared(Grant.objects.sharing(shared_key), StopWrite.objects.said_in(shared_key))
 
 
 def _once_shared(shared_key: str) -> Shared | None:
-    """The same, by whoever had something to say in it once: AWS may still say what these rows have forgotten."""
+    """The same, by whoever had something to say in it once, or will: AWS may still say what these rows have forgotten."""
     return _first_shared(Grant.objects.filter(shared_key=shared_key), StopWrite.objects.filter(shared_key=shared_key))
 
 
