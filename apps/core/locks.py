@@ -39,8 +39,7 @@ def exclusive(*key: str, wait_ms: int = 10_000) -> Iterator[None]:
     """
     number = int.from_bytes(hashlib.sha256("\0".join(key).encode()).digest()[:8], "big", signed=True)
     params = connections["default"].get_connection_params()
-    for ours in ("pool", "cursor_factory", "context", "prepare_threshold"):  # Django's own, not libpq's
-        params.pop(ours, None)
+    params.pop("pool", None)  # Django's own, not libpq's
     with psycopg.connect(**params, autocommit=True) as lock:
         lock.execute("SELECT set_config('lock_timeout', %s, false)", (f"{wait_ms}ms",))
         try:

@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from apps.core.locks import Lost, Taken, exclusive
 
@@ -72,9 +72,29 @@ def test_a_lock_that_did_not_last_is_told_also_where_the_block_came_to_an_error_
     assert isinstance(told.value.__cause__, ValueError)
 
 
+def test_its_session_holds_no_transaction_open() -> None:
+    """One that is idle in a transaction is ended by some servers, and the lock with it."""
+    with exclusive("shared", "guard"):
+        assert _of_other_sessions("state") == ["idle"]
+
+
+def test_it_is_had_where_all_else_takes_its_connections_from_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = connections["default"]
+    params = {**ours.get_connection_params(), "pool": {"max_size": 4}}
+    monkeypatch.setattr(ours, "get_connection_params", params.copy)
+    with exclusive("shared", "guard"), pytest.raises(Taken), exclusive("shared", "guard", wait_ms=20):
+        pytest.fail("both hold it")
+
+
 def _end_other_sessions() -> None:
+    _of_other_sessions("pg_terminate_backend(pid, 2000)")
+
+
+def _of_other_sessions(what: str) -> list[Any]:
+    """Of those that hold a lock."""
     with connection.cursor() as sql:
         sql.execute(
-            "SELECT pg_terminate_backend(pid, 2000) FROM pg_locks JOIN pg_database d ON d.oid = database "
+            f"SELECT {what} FROM pg_locks JOIN pg_stat_activity USING (pid) "
             "WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND datname = current_database()"
         )
+        return [value for (value,) in sql.fetchall()]
