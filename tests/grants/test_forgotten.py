@@ -180,6 +180,15 @@ def test_a_lifted_stop_stays_in_aws_as_long(trusted: System, clock: Any) -> None
         assert ("*" in denied(trusted)) != is_cleared
 
 
+def test_what_stands_in_an_object_of_which_only_a_lifted_stop_is_known_stays_as_long(trusted: System) -> None:
+    erin, frank = UserFactory(administrator=True), UserFactory()
+    stop = stops.order(scope=Scope.ACCOUNT, subject=trusted.account, reason="An incident.", by=erin, step_up=PASSKEY)
+    Stop.objects.update(lifted_at=timezone.now(), lifted_by=erin, lift_proposed_by=frank)
+    assert not Grant.objects.exists()
+    [kept] = windows_of(stop.writes.get().shared_key)
+    assert kept.target.principal_external_id == "bob"
+
+
 @pytest.mark.parametrize(
     ("who", "what", "opens"),
     [("*", "*", False), ("alice", "*", False), ("*", "read", False), ("*", "admin", True), ("bob", "*", True)],

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apps.grants import provisioning
-from apps.grants.models import Drift, Grant, Scope, Stop, StopWrite
+from apps.grants import provisioning, services
+from apps.grants.models import Drift, EndReason, Grant, Scope, Stop, StopWrite
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
@@ -91,3 +91,35 @@ def test_a_lifted_stop_is_not_missed(compared: System, stopped: Stop, clock: Any
     look(compared, clock)
     assert not compared.world.calls_of("examine")
     assert EVERYBODY not in compared.world.guards[ACCOUNT]
+
+
+@pytest.mark.parametrize("what", ["a grant", "a stop"])
+def test_a_comparison_looks_at_the_objects_of_its_own_connection(compared: System, clock: Any, what: str) -> None:  # noqa: F811
+    other = System()
+    if what == "a grant":
+        other.active()
+    else:
+        erin = UserFactory(administrator=True)
+        stops.order(scope=Scope.ACCOUNT, subject=other.account, reason="It was stolen.", by=erin, step_up=PASSKEY)
+        StopWrite.objects.update(read_at=timezone.now())
+    clock.shift(MINUTES)
+    other.world.guards.clear()
+    compare(compared)
+    assert not Drift.objects.exists()
+    compare(other)
+    assert Drift.objects.exists()
+
+
+def test_the_end_of_a_grant_that_somebody_takes_out_of_a_guard_is_missed_as_long_as_a_session_can_live(
+    compared: System,  # noqa: F811
+    clock: Any,
+) -> None:
+    grant = compared.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    compared.run_clock()
+    clock.shift(MINUTES)
+    compared.world.guards[ACCOUNT].clear()
+    compare(compared)
+    assert Drift.objects.get().is_critical
+    carry_out(compared)
+    assert ("alice", compared.read.external_id) in compared.world.guards[ACCOUNT]
