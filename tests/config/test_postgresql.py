@@ -81,6 +81,8 @@ def test_a_day(said: str, meant: date) -> None:
         ("100000000 years", LONGEST),
         ("11767033 years 1 mon 21 days 01:00", LONGEST),  # in 32 bits of days that is an hour
         ("-100000000 years", -LONGEST),
+        ("-13 mons 1 day", timedelta(-365 - 30 + 1)),
+        ("-1 day 01:00", timedelta(-1, 3600)),
         ("-1 year 2000000000 days", LONGEST),
         ("2562047788:00:54", LONGEST),
         ("-2562047788:00:54", -LONGEST),
