@@ -109,7 +109,7 @@ def forged(people: People, **said: Any) -> Leaving:
     return Leaving.objects.create(identity=identity, left_at=timezone.now(), user=people.users["alice"], **said)
 
 
-@pytest.mark.parametrize("said", [["passed_at"], ["gone_at"], []], ids=str)
+@pytest.mark.parametrize("said", [["passed_at"], ["gone_at"], ["returned_at"], []], ids=str)
 def test_the_web_process_calls_no_leaver_dealt_with(people: People, acting: Acting, said: list[str]) -> None:
     """The clock deals with whom nobody noticed: a row that says more would keep their sign-in and what they hold."""
     leave(people.users["alice"])
