@@ -16,6 +16,7 @@ from django.db import connection as database
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
 from apps.connectors.aws.policy.knocks import ASSUME, Knock
+from apps.inventory.holdings import as_array
 from apps.inventory.models import Assignment, Entitlement, Principal, Trust
 from apps.inventory.models import Knock as KnockRow
 from apps.inventory.models.access import AssignmentQuerySet, Privilege
@@ -185,7 +186,7 @@ def asking(sets: Iterable[int]) -> list[int]:
         cursor.execute(
             """SELECT entitlement_id FROM inventory_knock
                WHERE lines @> '[{"e": "Allow", "ways": ["assume"]}]' AND entitlement_id = ANY(%s::bigint[])""",
-            [_as_text(sets)],
+            [as_array(sets)],
         )
         return [pk for (pk,) in cursor.fetchall()]
 
@@ -199,15 +200,10 @@ def said_by_sets(sets: Iterable[int]) -> dict[int, Said]:
                    SELECT entitlement_id, acts_as, lines::text, boundary::text FROM inventory_knock
                    WHERE entitlement_id = pk AND (lines <> '[]' OR acts_as <> '' OR boundary IS NOT NULL) OFFSET 0
                ) k""",
-            [_as_text(sets)],
+            [as_array(sets)],
         )
         rows = cursor.fetchall()
     return {pk: _said(*row) for pk, *row in rows}
-
-
-def _as_text(keys: Iterable[int]) -> str:
-    """An array, since psycopg takes long for thousands."""
-    return f"{{{','.join(map(str, keys))}}}"
 
 
 def _said(acts_as: str, lines: str, boundary: str | None) -> Said:

@@ -3,7 +3,7 @@ what a page prints of some of them is asked for then (`lines`)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from django.db import connection as database
@@ -107,3 +107,8 @@ def _light(query: str, **asked: Any) -> list[Light]:
     with database.cursor() as cursor:
         cursor.execute(query, asked)
         return [*map(Light._make, cursor.fetchall())]
+
+
+def as_array(keys: Iterable[int]) -> str:
+    """Keys as PostgreSQL writes an array of them: psycopg takes long over a list of thousands."""
+    return f"{{{','.join(map(str, keys))}}}"

@@ -1,19 +1,36 @@
-"""What a line of a list prints of a path that somebody holds, besides what all paths are loaded with."""
+"""What a line of a list prints of a path that somebody holds, besides what all paths are loaded with, and of an
+escalation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection as database
 
-from apps.inventory.holdings import Light
+from apps.inventory.holdings import Light, as_array
 
 _DETAILS = """
     SELECT a.id, lower(a.period), a.entitlement_id, e.is_sensitive_read
     FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
     WHERE a.id = ANY(%(keys)s::bigint[])
+"""
+
+# They are chosen before anything beside them is read.
+_ESCALATIONS = """
+    SELECT coalesce(e.name, p.name), way.reason, way.statement::text, way.is_conditional, way.first_seen_at, r.name
+    FROM (
+        SELECT * FROM (
+            SELECT * FROM inventory_escalation WHERE principal_id = ANY(%(principals)s::bigint[])
+            UNION ALL SELECT * FROM inventory_escalation WHERE entitlement_id = ANY(%(sets)s::bigint[])
+        ) mine WHERE connection_id = %(connection)s ORDER BY steps, is_conditional, id LIMIT %(most)s
+    ) way
+    JOIN inventory_resource r ON r.id = way.resource_id
+    LEFT JOIN inventory_principal p ON p.id = way.principal_id
+    LEFT JOIN inventory_entitlement e ON e.id = way.entitlement_id
+    ORDER BY way.steps, way.is_conditional, way.id
 """
 
 
@@ -53,3 +70,29 @@ def details(lights: Sequence[Light]) -> list[Shown]:
         via_since, via_entitlement, _ = rows[light.via_id] if light.via_id else (since, None, None)
         shown.append(Shown(light, max(since, via_since), sensitive, via_entitlement))
     return shown
+
+
+class Climb(NamedTuple):
+    """An `Escalation`, by the name of who can take it, as a list prints it. `statement` is JSON; None: there is none."""
+
+    holder: str
+    reason: str
+    statement: str | None
+    is_conditional: bool
+    first_seen_at: datetime
+    account_name: str
+
+    @property
+    def statement_text(self) -> str:
+        """The statement as people write it; empty where it cannot be shown."""
+        said = json.loads(self.statement or "null")
+        return json.dumps(said, indent=2, ensure_ascii=False) if said else ""
+
+
+def escalations(connection: int, *, principals: Collection[int], sets: Collection[int], most: int) -> list[Climb]:
+    """What somebody can make of themselves who is these principals and holds these permission sets: the surest and
+    shortest. One query."""
+    asked = {"connection": connection, "most": most, "principals": as_array(principals), "sets": as_array(sets)}
+    with database.cursor() as cursor:
+        cursor.execute(_ESCALATIONS, asked)
+        return [*map(Climb._make, cursor.fetchall())]

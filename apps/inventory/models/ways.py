@@ -6,8 +6,6 @@ a change in one account touches no row of another, and there are never more rows
 
 from __future__ import annotations
 
-import json
-
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
@@ -128,16 +126,6 @@ class Escalation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.entitlement or self.principal}: {self.reason}"
-
-    @property
-    def holder_name(self) -> str:
-        holder = self.entitlement or self.principal
-        return holder.name if holder else ""
-
-    @property
-    def statement_text(self) -> str:
-        """The statement as people write it; empty where it cannot be shown."""
-        return json.dumps(self.statement, indent=2, ensure_ascii=False) if self.statement else ""
 
 
 class Tracing(models.Model):

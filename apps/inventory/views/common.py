@@ -70,11 +70,16 @@ class Freshness:
 def freshness(connections: Iterable[Connection]) -> Freshness:
     """The oldest of them decides; every connection whose last run was not complete is named."""
     rows = list(connections)
-    instants, unfinished = [], []
+    instants: list[datetime | None] = []
+    unfinished = []
     for connection in rows:
+        latest = connection.latest_run
+        if latest and latest.state == SyncRun.State.COMPLETE:
+            instants.append(latest.started_at)
+            continue
         instants.append(connection.as_of)
-        if connection.latest_run and connection.latest_run.state != SyncRun.State.COMPLETE:
-            unfinished.append(connection.latest_run)
+        if latest:
+            unfinished.append(latest)
     known = [instant for instant in instants if instant]
     as_of = min(known) if known and len(known) == len(instants) else None
     return Freshness(as_of, unfinished, *_told_since([row for row in rows if row.change_queue], as_of))

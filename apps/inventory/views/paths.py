@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db.models import Q, QuerySet
-from django.db.models.expressions import RawSQL
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from apps.core import paging, words
-from apps.inventory import extensions, permissions
+from apps.inventory import extensions, lines, permissions
 from apps.inventory import paths as ways_in
 from apps.inventory.chains import AccessPath
-from apps.inventory.models import Escalation, Identity, Resource, Tracing
+from apps.inventory.models import Identity, Resource, Tracing
 from apps.inventory.paths import Everywhere, Found
 from apps.inventory.views import ways
 from apps.inventory.views.common import account_asked, freshness, part, user_of
@@ -76,14 +75,14 @@ def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[s
     remaining = found.without(chosen) if chosen else None
     kept = {path.key for path in remaining.paths} if remaining else set()
     page = _window(request, found.paths)
-    lines = [
+    rows = [
         Line(path, path.key, _steps(identity, path), chosen is not None and path.key not in kept, path == chosen)
         for path in page
     ]
     return {
         "found": found,
         "picture": ways.draw(identity, account, remaining.paths if remaining else found.paths),
-        "page": replace(page, rows=lines),
+        "page": replace(page, rows=rows),
         "by_role": sum(bool(path.hops) for path in found.paths),
         "chosen": chosen,
         "remaining": remaining,
@@ -94,7 +93,9 @@ def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[s
 
 
 def _up(identity: Identity, found: Found | Everywhere) -> dict[str, object]:
-    rows = list(_escalations(identity, found))
+    """What they can make of themselves, as whom they are and with the permission sets that they hold."""
+    principals, sets = found.acts_as
+    rows = lines.escalations(identity.connection_id, principals=principals, sets=sets, most=MOST_ESCALATIONS + 1)
     return {"escalations": rows[:MOST_ESCALATIONS], "are_all_escalations": len(rows) <= MOST_ESCALATIONS}
 
 
@@ -124,29 +125,6 @@ def account_paths(request: HttpRequest, pk: int) -> HttpResponse:
         "freshness": freshness([account.connection]),
     }
     return render(request, part(request, "inventory/account_paths.html", "rows"), context)
-
-
-def _escalations(identity: Identity, found: Found | Everywhere) -> QuerySet[Escalation]:
-    """What this identity can make of itself, as whom it is and with the permission sets that it holds: the surest and
-    shortest, one more than is shown. They are chosen before anything beside them is read."""
-    mine = RawSQL(
-        """SELECT id FROM (
-               SELECT * FROM inventory_escalation WHERE principal_id = ANY(%s::bigint[])
-               UNION ALL SELECT * FROM inventory_escalation WHERE entitlement_id = ANY(%s::bigint[])
-           ) mine WHERE connection_id = %s ORDER BY steps, is_conditional, id LIMIT %s""",
-        [*(f"{{{','.join(map(str, keys))}}}" for keys in found.acts_as), identity.connection_id, MOST_ESCALATIONS + 1],
-    )
-    rows = Escalation.objects.filter(pk__in=mine)
-    printed = rows.select_related("principal", "entitlement", "resource").only(
-        "reason",
-        "statement",
-        "is_conditional",
-        "first_seen_at",
-        "principal__name",
-        "entitlement__name",
-        "resource__name",
-    )
-    return printed.order_by("steps", "is_conditional", "pk")
 
 
 def _steps(identity: Identity, path: AccessPath) -> list[tuple[str, str]]:
