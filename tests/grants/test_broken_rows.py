@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from apps.grants import ledger
-from apps.grants.models import Grant, Stop, StopWrite
+from apps.grants.models import Grant, Stop, StopWrite, Warrant
 from apps.inventory.models import Connection
 from tests.factories.inventory import ConnectionFactory
 from tests.factories.users import UserFactory
@@ -31,20 +31,35 @@ def written(path: Path) -> list[str]:
     return [entry.reference for entry in ledger.read(path).entries]
 
 
-def test_a_grant_of_an_unknown_provisioner_keeps_no_other_out_of_the_ledger(system: System, path: Path) -> None:
-    good = system.active()
-    Grant.objects.create(
+def forged(system: System, provisioner: str) -> Grant:
+    return Grant.objects.create(
         connection=system.connection,
         identity=system.alice.identity,
         principal=system.alice,
         entitlement=system.read,
         origin="request",
-        provisioner="nonsense",
+        provisioner=provisioner,
         duration=timedelta(hours=1),
         reason="x",
-        requested_by=good.requested_by,
+        requested_by=UserFactory(),
     )
+
+
+def test_a_grant_of_an_unknown_provisioner_keeps_no_other_out_of_the_ledger(system: System, path: Path) -> None:
+    good = system.active()
+    forged(system, "nonsense")
     assert written(path) == [good.reference]
+
+
+@pytest.mark.parametrize("spec", [None, [], "x", {}, {"provisioner": ["nonsense"]}], ids=str)
+def test_a_grant_whose_warrant_names_no_provisioner_is_in_the_ledger_by_its_row(
+    system: System, path: Path, spec: Any
+) -> None:
+    grant = forged(system, "idc_assignment")
+    if spec is not None:
+        Warrant.objects.create(grant=grant, spec=spec, verdict={})
+    assert written(path) == [grant.reference]
+    assert ledger.read(path).entries[0].provisioner == "idc_assignment"
 
 
 def test_a_row_that_breaks_stays_in_the_ledger_as_it_was(system: System, path: Path) -> None:

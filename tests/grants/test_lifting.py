@@ -67,6 +67,13 @@ def test_nobody_lifts_a_stop_about_themselves_by_another_login(
         lifting.require_both(Stop.objects.get(), at=timezone.now())
 
 
+def test_nor_by_a_login_that_has_the_address_and_is_linked_to_somebody_else(system: System, stop: Stop) -> None:
+    assert system.alice.identity
+    other = known(again("Frank", system.alice.identity.email.upper()))
+    Identity.objects.filter(user=other).update(email="frank@example.com")
+    assert not permissions.can_lift(other, stop)
+
+
 def test_of_somebody_who_is_linked_to_nobody_we_do_not_know_who_they_are(stop: Stop, erin: User) -> None:
     other = again("Frank", "frank@example.com")
     assert not permissions.can_lift(other, stop)

@@ -101,7 +101,7 @@ def test_a_row_whose_object_somebody_else_writes_is_refused(system: System, name
     grant = system.active()
     system.world.calls.clear()
     provisioning.write_stop(forge(system, provisioner=name, shared_key=grant.shared_key).pk)
-    assert AuditEvent.objects.filter(event=TOLD).exists()
+    assert AuditEvent.objects.get(event=TOLD).data["object"] == grant.shared_key
     assert not system.world.calls
 
 
