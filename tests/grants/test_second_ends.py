@@ -91,8 +91,14 @@ def test_a_comparison_looks_at_the_schedules_of_its_own_connection(compared: Sys
     assert reconciling.compare(other.connection.pk).found == 1
 
 
-def test_the_schedule_belongs_to_the_longest_of_the_grants_that_share_it(compared: System, clock) -> None:  # noqa: F811
-    longer, shorter = compared.active(duration=timedelta(hours=4)), compared.active(duration=HOURS)
+@pytest.mark.parametrize("hours", [(4, 2), (2, 4)])
+def test_the_schedule_belongs_to_the_longest_of_the_grants_that_share_it(
+    compared: System,  # noqa: F811
+    clock,
+    hours: tuple[int, int],
+) -> None:
+    grants = [compared.active(duration=timedelta(hours=some)) for some in hours]
+    shorter, longer = sorted(grants, key=lambda grant: grant.duration)
     clock.shift(MINUTES)
     assert compare(compared).found == 0
     services.end(longer, by=compared.alice.identity.user, reason=EndReason.DONE)
@@ -118,6 +124,15 @@ def test_a_row_that_says_more_than_its_warrant_schedules_nothing(compared: Syste
     carry_out(compared)
     assert schedule(compared) is None
     assert not compared.world.calls_of("write_second_end")
+
+
+def test_what_is_found_and_has_no_object_breaks_no_comparison(compared: System) -> None:  # noqa: F811
+    """An owner has weeks to take it away."""
+    held = compared.holds(compared.bob, compared.admin)
+    grant = services.remove_standing(held, by=compared.bob.identity.user, reason="Not needed any more.")
+    for state in (State.REVOKING, State.ACTIVE):
+        Grant.objects.filter(pk=grant.pk).update(state=state)
+        assert compare(compared).state == Reconciliation.State.SETTLED
 
 
 # ---- what is not claimed

@@ -14,18 +14,13 @@ from apps.connectors.base import EndsTwice, Examination, Window
 from apps.core.locks import exclusive
 from apps.grants.models import Drift, Grant, State
 from apps.grants.reconciling.comparing import Comparison, Finding
-from apps.grants.reconciling.objects import SETTLE, moving_in, pair_of
+from apps.grants.reconciling.objects import moving_in, pair_of
 from apps.grants.windows import decided_in, provisioner_of, window_for
 
 
 def compare_second_ends(comparison: Comparison) -> None:
     """Everything that grants of this connection hold open is taken away in AWS at its end."""
-    active = Grant.objects.filter(
-        connection=comparison.connection,
-        state=State.ACTIVE,
-        shared_key__gt="",
-        active_at__lte=comparison.now - SETTLE,
-    )
+    active = Grant.objects.filter(connection=comparison.connection, state=State.ACTIVE, shared_key__gt="")
     for key, grants in groupby(active.with_names().order_by("shared_key", "pk"), lambda grant: grant.shared_key):
         _compare_those_of(comparison, key, list(grants))
 
