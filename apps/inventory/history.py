@@ -22,10 +22,8 @@ from django.utils import timezone
 from apps.inventory import statements
 from apps.inventory.lines import Place
 from apps.inventory.models import Connection, Principal
-from apps.inventory.statements import Subject
+from apps.inventory.statements import BEGAN, ENDED, STAYED, Subject
 
-BEGAN, ENDED, STAYED = "began", "ended", "stayed"
-_FLAGS = {BEGAN: 2, ENDED: 1, STAYED: 3}  # on which of two days: the later, the earlier, both
 SIZE = 50
 COLUMNS = (
     "day", "who", "email", "login", "login_kind", "what", "what_kind", "account", "account_id", "privilege", "through",
@@ -47,10 +45,6 @@ class Day:
     def end(self) -> datetime:
         """The first instant after it."""
         return self.start + timedelta(days=1)
-
-    @property
-    def span(self) -> DateTimeTZRange:
-        return DateTimeTZRange(self.start, self.end)
 
     @property
     def is_today(self) -> bool:
@@ -169,8 +163,7 @@ def held(subject: Subject, day: Day, *, start: int = 0, size: int = SIZE) -> Fou
 
 def compared(subject: Subject, before: Day, after: Day, *, change: str, start: int = 0, size: int = SIZE) -> Found:
     """How many pairs of holder and entitlement began, ended and stayed between the two days, and those of one sort."""
-    asked = {"start": start, "limit": size, "flags": _FLAGS[change]}
-    found = _ask(statements.between_two(subject), subject, [before, after], **asked)
+    found = _ask(statements.between_two(subject, change), subject, [before, after], start=start, limit=size)
     return Found(_rows(found), dict(zip((BEGAN, ENDED, STAYED), found[0][0], strict=True)))
 
 
@@ -202,7 +195,9 @@ def _ask(statement: str, subject: Subject, days: Sequence[Day], **more: int) -> 
 
 
 def _asked(subject: Subject, days: Sequence[Day]) -> dict[str, Any]:
-    return {"subject": subject.pk} | {f"day{number}": day.span for number, day in enumerate(days)}
+    first, last = days[0], days[-1]
+    outer = {"since": first.start, "until": last.end}
+    return {"subject": subject.pk, **outer, "first_until": first.end, "last_since": last.start}
 
 
 def _rows(found: Sequence[tuple[Any, ...]]) -> list[Held]:

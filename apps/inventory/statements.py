@@ -2,29 +2,30 @@
 
 Rows are found from one side. What is held directly are the subject's own rows. What comes through a group is found from
 `brings`: the memberships of a person, or the rows of the groups that hold it, each cut to the days; the other half of a
-path is then one walk in an index for each of them. Both indexes carry the period and the key, so that no row costs a visit
-to the table.
+path is then one walk in an index for each of them. Both indexes carry the key and both ends of the period, so that no row
+costs a visit to the table, nor a period to be taken apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from apps.inventory.models import Entitlement, Identity, Resource
 
+BEGAN, ENDED, STAYED = "began", "ended", "stayed"
 Subject = Identity | Entitlement | Resource
 
 
 @dataclass(frozen=True)
 class _Side:
-    """From where the rows of a subject are found. `of` are the keys that its `column` of an assignment may have, `brings`
-    what comes through a group, `joined` the other half `o` of it. `keys` name a path of both halves; `same` and `pair` find
-    those of one pair of holder and entitlement. A list is told in this `order`, page by page: by `first` each source gives
-    no more than the page needs, where its index has that order."""
+    """From where the rows of a subject are found. `of` are the keys that its `column` of an assignment may have, `other` is
+    who holds it or what they hold. `brings` is what comes through a group, `joined` the other half `o` of it. `keys` name a
+    path of both halves; `same` and `pair` find those of one pair of holder and entitlement. A list is told in this `order`,
+    page by page: by `first` each source gives no more than the page needs, where its index has that order."""
 
     of: str
     column: str
+    other: str
     brings: str
     keys: str
     joined: str
@@ -33,16 +34,19 @@ class _Side:
     order: str
     first_direct: str = ""
     first_through: str = ""
+    first_pairs: str = ""
 
 
 _FIRST = "ORDER BY {row}.principal_id, {row}.id LIMIT %(start)s + %(limit)s"
 _PERSON = _Side(
     of="(SELECT id FROM inventory_principal WHERE identity_id = %(subject)s)",
     column="principal_id",
+    other="entitlement_id",
     brings="""
-        SELECT m.id, m.principal_id, x.group_id, m.period FROM {of} w
-        JOIN inventory_assignment m ON m.principal_id = w.id
-        JOIN inventory_entitlement x ON x.id = m.entitlement_id AND x.group_id IS NOT NULL
+        SELECT g.id, g.principal_id, x.group_id, g.period, {cut} FROM {of} w
+        JOIN inventory_assignment g ON g.principal_id = w.id
+        JOIN inventory_entitlement x ON x.id = g.entitlement_id AND x.group_id IS NOT NULL
+        WHERE {held}
     """,
     keys="o.id AS assignment_id, b.id AS via_id, b.principal_id, o.entitlement_id",
     joined="o.principal_id = b.group_id",
@@ -53,11 +57,12 @@ _PERSON = _Side(
 _ENTITLEMENT = _Side(
     of="(SELECT %(subject)s::bigint AS id)",
     column="entitlement_id",
+    other="principal_id",
     brings="""
-        SELECT g.id, g.principal_id AS group_id, g.entitlement_id, x.id AS membership, g.period FROM {of} w
+        SELECT g.id, g.principal_id AS group_id, g.entitlement_id, x.id AS membership, g.period, {cut} FROM {of} w
         JOIN inventory_assignment g ON g.entitlement_id = w.id
         JOIN inventory_entitlement x ON x.group_id = g.principal_id
-        WHERE {wanted}
+        WHERE {held} AND {wanted}
     """,
     keys="b.id AS assignment_id, o.id AS via_id, o.principal_id, b.entitlement_id",
     joined="o.entitlement_id = b.membership",
@@ -66,28 +71,35 @@ _ENTITLEMENT = _Side(
     order="s.entitlement_id, s.principal_id",
     first_direct=_FIRST.format(row="a"),
     first_through=_FIRST.format(row="o"),
+    first_pairs="LIMIT %(start)s + %(limit)s",
 )
 _ACCOUNT = replace(_ENTITLEMENT, of="(SELECT id FROM inventory_entitlement WHERE resource_id = %(subject)s)")
 _SIDES: dict[type[Subject], _Side] = {Identity: _PERSON, Entitlement: _ENTITLEMENT, Resource: _ACCOUNT}
 
 # A group's own row is left out where its members are told; a group nobody can be a member of stands for itself.
-_DIRECTLY = """
-    SELECT d.* FROM {of} w CROSS JOIN LATERAL (
-        SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id, {flags} AS flags
-        FROM inventory_assignment a
-        WHERE a.{column} = w.id AND {apart} AND {held}
-        {first}
-    ) d
-"""
-# Periods that overlap two by two have a moment in common, so that it is enough to look at the other half's: with the day
-# itself where this half covers it, since a constant is compared in half the time.
-_CUT = "g.period * %(day{day})s AS on{day}, g.period @> %(day{day})s AS whole{day}"
-_OTHER_HALF = "CASE WHEN b.whole{day} THEN o.period && %(day{day})s ELSE o.period && b.on{day} END"
+_OWN = "SELECT {told} FROM inventory_assignment a WHERE a.{column} = w.id AND {apart} AND {held} {first}"
+_OWN_KEYS = "a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id"
+_DIRECTLY = f"SELECT d.* FROM {{of}} w CROSS JOIN LATERAL ({_OWN}) d"  # noqa: S608
 _THROUGH = """
     SELECT t.* FROM brings b CROSS JOIN LATERAL (
-        SELECT {keys}, {flags} AS flags FROM inventory_assignment o WHERE {joined} AND {held}
-        {first}
+        SELECT {told} FROM inventory_assignment o WHERE {joined} AND {held} {first}
     ) t
+"""
+# Whether a row was held at any time asked about, from `since` until `until`: of the days, or of what a group's row leaves
+# of them. Periods that overlap two by two have a moment in common.
+_HELD = "lower({row}.period) < {until} AND coalesce(upper({row}.period), 'infinity') > {since}"
+# For two days, if it was held between their outer ends: on the earlier, on the later.
+_EARLIER = "lower({row}.period) < {first_until}"
+_LATER = "coalesce(upper({row}.period), 'infinity') > {last_since}"
+_ON_EITHER = f"{_HELD} AND ({_EARLIER} OR {_LATER})"
+_ON = f"{{row}}.{{other}} AS other, {_EARLIER} AS earlier, {_LATER} AS later"
+_DAYS = {name: f"%({name})s" for name in ("since", "until", "first_until", "last_since")}
+_BROUGHT = {name: f"b.{name}" for name in _DAYS}
+# What a group's row leaves of the days; of a day on which it did not hold it, nothing.
+_CUT = "greatest(lower(g.period), %(since)s) AS since, least(upper(g.period), %(until)s) AS until"
+_CUT_TWO = f"""
+    {_CUT}, CASE WHEN {_EARLIER.format(row="g", **_DAYS)} THEN %(first_until)s ELSE '-infinity' END AS first_until,
+    CASE WHEN {_LATER.format(row="g", **_DAYS)} THEN %(last_since)s ELSE 'infinity' END AS last_since
 """
 # What a path prints, besides its keys and since when until when.
 _NAMED = """
@@ -110,7 +122,7 @@ _NAMES = """
 _DURING = "greatest(lower(a.period), lower(m.period)), least(upper(a.period), upper(m.period))"
 
 _DAY = """
-    WITH brings AS MATERIALIZED (SELECT g.*, {cut} FROM ({brings}) g), told AS MATERIALIZED (
+    WITH brings AS MATERIALIZED ({brings}), told AS MATERIALIZED (
         SELECT s.* FROM ({first}) s
         ORDER BY {order}, s.assignment_id, s.via_id NULLS FIRST OFFSET %(start)s LIMIT %(limit)s
     )
@@ -121,32 +133,36 @@ _DAY = """
 """
 _COUNT = "(SELECT count(*) FROM ({one}) one)"
 _RECORDS = """
-    WITH brings AS MATERIALIZED (SELECT g.*, {cut} FROM ({brings}) g)
+    WITH brings AS MATERIALIZED ({brings})
     SELECT NULL, s.assignment_id, s.via_id, {during}, {named}
     FROM ({all}) s {names}
     ORDER BY s.assignment_id, s.via_id
 """
-# Somebody who held the same by another path on the other day held it on both. Only the pairs that are shown are asked by
-# which paths and since when. OFFSET 0: one look into the index for each row, whatever the planner expects of it.
+# Somebody who held the same by another path on the other day held it on both. So for each of the subject's keys there are
+# two sorted lists, of who held it (or what they held) on either day, which costs half of grouping the rows: numbers follow
+# from their lengths, and a list is looked into by halving it (width_bucket). `unnest` keeps their order. Only what is shown
+# is asked by which paths and since when. OFFSET 0: one look into the index for each row, whatever the planner expects.
 _COMPARE = """
-    WITH brings AS MATERIALIZED (SELECT g.*, {cut} FROM ({brings}) g), pairs AS MATERIALIZED (
-        SELECT ARRAY[count(*) FILTER (WHERE flags = 2), count(*) FILTER (WHERE flags = 1),
-                     count(*) FILTER (WHERE flags = 3)] AS counts,
-               array_agg(principal_id) FILTER (WHERE flags = %(flags)s) AS principals,
-               array_agg(entitlement_id) FILTER (WHERE flags = %(flags)s) AS entitlements
-        FROM (
-            SELECT principal_id, entitlement_id, bit_or(flags) AS flags
-            FROM ({all}) p GROUP BY principal_id, entitlement_id
-        ) p
+    WITH brings AS MATERIALIZED ({brings}), held AS MATERIALIZED (
+        SELECT w.id, h.* FROM {of} w CROSS JOIN LATERAL (
+            SELECT array_agg(DISTINCT other ORDER BY other) FILTER (WHERE earlier) AS earlier,
+                   array_agg(DISTINCT other ORDER BY other) FILTER (WHERE later) AS later,
+                   count(DISTINCT other) FILTER (WHERE earlier OR later) AS either
+            FROM ({rows}) r
+        ) h
+    ), numbers AS (
+        SELECT coalesce(sum(cardinality(earlier)), 0)::bigint AS earlier,
+               coalesce(sum(cardinality(later)), 0)::bigint AS later, coalesce(sum(either), 0)::bigint AS either
+        FROM held
     ), shown AS MATERIALIZED (
-        SELECT s.* FROM (
-            SELECT unnest(principals) AS principal_id, unnest(entitlements) AS entitlement_id FROM pairs
+        SELECT s.* FROM held h CROSS JOIN LATERAL (
+            SELECT h.id AS {column}, o.other AS {other} FROM (SELECT unnest(h.{listed}) AS other) o
+            WHERE (h.{compared}[width_bucket(o.other, h.{compared})] = o.other) {also} {first_pairs}
         ) s
         ORDER BY {order}, s.principal_id OFFSET %(start)s LIMIT %(limit)s
     ), paths AS (
         SELECT d.* FROM shown s CROSS JOIN LATERAL (
-            SELECT a.id AS assignment_id, NULL::bigint AS via_id, a.principal_id, a.entitlement_id, a.period AS during
-            FROM inventory_assignment a
+            SELECT {own_keys}, a.period AS during FROM inventory_assignment a
             WHERE a.principal_id = s.principal_id AND a.entitlement_id = s.entitlement_id AND {held_directly} OFFSET 0
         ) d
         UNION ALL
@@ -159,52 +175,74 @@ _COMPARE = """
                min(lower(during)) AS since, CASE WHEN NOT bool_or(upper_inf(during)) THEN max(upper(during)) END AS until
         FROM paths GROUP BY principal_id, entitlement_id
     )
-    SELECT counts, s.assignment_id, s.via_id, s.since, s.until, {named}
-    FROM pairs LEFT JOIN (SELECT *, path[1] AS assignment_id, nullif(path[2], 0) AS via_id FROM told) s ON true {names}
+    SELECT ARRAY[either - earlier, either - later, earlier + later - either],
+           s.assignment_id, s.via_id, s.since, s.until, {named}
+    FROM numbers LEFT JOIN (SELECT *, path[1] AS assignment_id, nullif(path[2], 0) AS via_id FROM told) s ON true {names}
     ORDER BY {order}, s.principal_id
 """
 
 
+# What is listed of two days, where else it is looked for, and whether it is there.
+_CHANGES = {
+    BEGAN: {"listed": "later", "compared": "earlier", "also": "IS NOT TRUE"},
+    ENDED: {"listed": "earlier", "compared": "later", "also": "IS NOT TRUE"},
+    STAYED: {"listed": "later", "compared": "earlier", "also": "IS TRUE"},
+}
+
+
 def on_a_day(subject: Subject) -> str:
-    """Counts and one page of what was held on `%(day0)s`."""
-    return _made(_DAY, subject, days=1)
+    """Counts and one page of what was held from `%(since)s` until `%(until)s`."""
+    return _made(_DAY, subject)
 
 
 def all_on_a_day(subject: Subject) -> str:
     """All of it."""
-    return _made(_RECORDS, subject, days=1)
+    return _made(_RECORDS, subject)
 
 
-def between_two(subject: Subject) -> str:
-    """Counts of what began, ended and stayed between `%(day0)s` and `%(day1)s`, and one page of what has these `%(flags)s`:
-    a bit for each of the days on which it was held."""
-    return _made(_COMPARE, subject, days=2)
+def between_two(subject: Subject, change: str) -> str:
+    """Counts of what began, ended and stayed between two days, and one page of one of them. The earlier day is from
+    `%(since)s` until `%(first_until)s`, the later from `%(last_since)s` until `%(until)s`."""
+    return _made(_COMPARE, subject, **_CHANGES[change])
 
 
-def _made(template: str, subject: Subject, *, days: int) -> str:
-    side = _SIDES[type(subject)]
-    direct = [f"a.period && %(day{day})s" for day in range(days)]
-    through = [_OTHER_HALF.format(day=day) for day in range(days)]
+def _made(template: str, subject: Subject, **change: str) -> str:
+    side = vars(_SIDES[type(subject)])
     # groups are members of no group, so that nobody looks for them among the members of one
     is_membership = isinstance(subject, Entitlement) and subject.group_id is not None
-    sources = [(_DIRECTLY, direct, side.first_direct), (_THROUGH, through, side.first_through)][: 2 - is_membership]
     apart = "true" if is_membership else "a.principal_id NOT IN (SELECT group_id FROM brings)"
+    own, brought = {"row": "a", **_DAYS}, {"row": "o", **_BROUGHT}
 
-    def written(source: str, on: Sequence[str], first: str) -> str:
-        flags = " + ".join(f"({one})::int * {2**day}" for day, one in enumerate(on)) if days > 1 else "1"
-        held = on[0] if days == 1 else "true"
-        return source.format(**vars(side), apart=apart, flags=flags, held=held, first=first)
+    def rows(source: str, row: dict[str, str], told: str, first: str = "") -> str:
+        told, held = told.format(**side, **row), _HELD.format(**row)
+        return source.format(**side, told=told, apart=apart, held=held, first=first)
 
-    every = [written(source, on, "") for source, on, _ in sources]
+    def both(direct: str, through: str) -> list[str]:
+        return [direct] if is_membership else [direct, through]
+
+    every = both(rows(_DIRECTLY, own, _OWN_KEYS), rows(_THROUGH, brought, side["keys"]))
+    first = both(
+        rows(_DIRECTLY, own, _OWN_KEYS, side["first_direct"]),
+        rows(_THROUGH, brought, side["keys"], side["first_through"]),
+    )
+    of_one = both(rows(_OWN, own, _ON), rows(f"{_THROUGH} WHERE b.{{column}} = w.id", brought, _ON))
+    brings = side["brings"].format(
+        of=side["of"],
+        cut=_CUT_TWO if change else _CUT,
+        held=_HELD.format(row="g", **_DAYS),
+        wanted=not is_membership,
+    )
     return template.format(
-        **vars(side) | {"brings": side.brings.format(of=side.of, wanted=not is_membership)},
-        cut=", ".join(_CUT.format(day=day) for day in range(days)),
+        **side | {"brings": brings},
+        **change,
         all=" UNION ALL ".join(every),
+        first=" UNION ALL ".join(first),
+        rows=" UNION ALL ".join(of_one),
         number=" + ".join(_COUNT.format(one=one) for one in every),
-        first=" UNION ALL ".join(written(*source) for source in sources),
         during=_DURING,
         named=_NAMED,
         names=_NAMES,
-        held_directly=f"({' OR '.join(direct)})",
-        held_through=f"({' OR '.join(through)})",
+        own_keys=_OWN_KEYS,
+        held_directly=_ON_EITHER.format(**own),
+        held_through=_ON_EITHER.format(**brought),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 import re
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 
 import pytest
 from django.db import connection as database
@@ -15,8 +17,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.inventory import extensions, history, statements
-from apps.inventory.history import BEGAN, ENDED, STAYED, Day
+from apps.inventory.history import Day
 from apps.inventory.models import Assignment
+from apps.inventory.statements import BEGAN, ENDED, STAYED
 from tests.factories import inventory as make
 from tests.factories.users import UserFactory
 
@@ -152,6 +155,51 @@ def test_the_same_by_another_path_stayed(firm):
     found = history.compared(firm.admin, Day(date(2026, 9, 10)), OCTOBER, change=STAYED)
     assert found.counts == {BEGAN: 0, ENDED: 0, STAYED: 1}
     assert len(found.rows) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_days_are_told_as_by_whoever_looks_at_each_path(firm, seed):
+    days = Day(date(2026, 10, 3)), Day(date(2026, 10, 6))
+    people = [firm.alice, firm.bob, firm.person("carol")]
+    teams = [firm.member, make.EntitlementFactory(connection=firm.org, membership=True)]
+    sets = [firm.admin, firm.read]
+    at_random(firm, [*product(people, sets + teams), *product([team.group for team in teams], sets)], seed)
+    expected = told_path_by_path(days)
+    ours = [(one, {one.name}) for one in (firm.admin, firm.read, firm.member)]
+    theirs = [(one.identity, {one.name}) for one in people]
+    for subject, names in [*ours, *theirs, (firm.prod, {one.name for one in sets})]:
+        told = {change: {pair for pair in pairs if names & {*pair}} for change, pairs in expected.items()}
+        for change, pairs in told.items():
+            found = history.compared(subject, *days, change=change)
+            assert {(row.login, row.what) for row in found.rows} == pairs
+            assert found.counts == {name: len(of_it) for name, of_it in told.items()}
+
+
+def at_random(firm: Firm, pairs: list, seed: int) -> None:
+    """Each pair, most of the time, from one instant till another, and perhaps again from a third on."""
+    chance = random.Random(seed)
+    for principal, entitlement in pairs:
+        edges = [at(10, 1) + timedelta(hours=12 * half) for half in sorted(chance.sample(range(16), 3))]
+        for since, until in ((edges[0], edges[1]), (edges[2], None)):
+            if chance.random() < 0.6:
+                firm.holds(principal, entitlement, since, until)
+
+
+def told_path_by_path(days: tuple[Day, Day]) -> dict[str, set[tuple[str, str]]]:
+    rows = [*Assignment.objects.select_related("principal", "entitlement")]
+    paths = [(row, row) for row in rows if row.principal.identity_id]
+    paths += [(one, other) for one, other in product(rows, rows) if one.entitlement.group_id == other.principal_id]
+
+    def on(day: Day) -> set[tuple[str, str]]:
+        return {
+            (one.principal.name, other.entitlement.name)
+            for one, other in paths
+            if max(day.start, one.period.lower, other.period.lower)
+            < min(day.end, one.period.upper or day.end, other.period.upper or day.end)
+        }
+
+    earlier, later = map(on, days)
+    return {BEGAN: later - earlier, ENDED: earlier - later, STAYED: earlier & later}
 
 
 def test_nothing_to_compare_is_three_zeros(firm):
@@ -302,8 +350,8 @@ def test_a_day_is_answered_from_indexes_alone(firm):
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_bitmapscan = off")
         for subject in subjects(firm):
-            asked = history._asked(subject, [Day(date(2026, 9, 10)), OCTOBER]) | {"start": 0, "limit": 50, "flags": 2}
-            for statement in (statements.on_a_day(subject), statements.between_two(subject)):
+            asked = history._asked(subject, [Day(date(2026, 9, 10)), OCTOBER]) | {"start": 0, "limit": 50}
+            for statement in (statements.on_a_day(subject), statements.between_two(subject, STAYED)):
                 cursor.execute(f"EXPLAIN {statement}", asked)
                 plan = "\n".join(row[0] for row in cursor.fetchall())
                 # but for the rows that are shown, which are found by their key

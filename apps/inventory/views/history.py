@@ -16,9 +16,9 @@ from apps.core import paging, sheets
 from apps.inventory import extensions, history, permissions
 from apps.inventory.extensions import Reason
 from apps.inventory.forms import HistoryForm
-from apps.inventory.history import BEGAN, ENDED, STAYED, Day, Found, Held, Looked
+from apps.inventory.history import Day, Found, Held, Looked
 from apps.inventory.models import Connection
-from apps.inventory.statements import Subject
+from apps.inventory.statements import BEGAN, ENDED, STAYED, Subject
 from apps.inventory.views.common import NOT_BASELINED, address, reason_of, risk, user_of, why
 
 LAST_PAGE = 100_000
