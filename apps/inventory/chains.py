@@ -18,8 +18,7 @@ from apps.inventory.models.access import weight_of
 Tie = tuple[object, ...]  # something that can go: ("held", assignment), ("hop", who, the role that lets them in)
 
 
-@dataclass(frozen=True)
-class Hop:
+class Hop(NamedTuple):
     """One step of a chain: the role that is become, and why that is possible."""
 
     source: Node

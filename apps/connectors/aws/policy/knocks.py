@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.connectors.aws.catalogue import catalogue
 from apps.connectors.aws.escalation import rules
@@ -82,8 +82,7 @@ class Knock:
     origin: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """The statement that lets the holder do it, and what cannot be decided, in words."""
 
     knock: Knock
@@ -160,7 +159,7 @@ def permits(knocks: Iterable[Knock], way: str, arn: str) -> Permit | None:
             doubts += tuple(f"unless denied {words}" for words in answer)
         elif best is None or len(answer) < len(best.conditions):
             best = Permit(knock, answer)
-    return best and Permit(best.knock, tuple(dict.fromkeys((*best.conditions, *doubts))))
+    return Permit(best.knock, tuple(dict.fromkeys((*best.conditions, *doubts)))) if best and doubts else best
 
 
 def runnable(actions: Iterable[str]) -> dict[str, tuple[str, ...]]:

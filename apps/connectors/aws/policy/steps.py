@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy.knocks import ASSUME, KEYS, PASS, PASSWORD, RESET, REWRITE, Knock
@@ -25,8 +26,7 @@ class Holder:
     runs: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Who can be become: a role with its trust, or a user (no lines). `is_fixed`: AWS lets nobody change or pass it."""
 
     arn: str
@@ -37,8 +37,7 @@ class Target:
     is_fixed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One way from a holder to a target. `conditions`: what must be so beside, in words; empty when nothing. `entry` is the
     line of the trust that lets it in, `knock` the statement that lets it try; either may be all that is needed."""
 
@@ -100,7 +99,9 @@ def _permit(holder: Holder, way: str, arn: str) -> knocking.Permit | None:
     """What the policies allow within the boundary."""
     permit = knocking.permits(holder.knocks, way, arn)
     bounds = _bounds(holder, way, arn) if permit else None
-    return None if permit is None or bounds is None else knocking.Permit(permit.knock, (*permit.conditions, *bounds))
+    if permit is None or bounds is None:
+        return None
+    return knocking.Permit(permit.knock, (*permit.conditions, *bounds)) if bounds else permit
 
 
 def _bounds(holder: Holder, way: str, arn: str) -> tuple[str, ...] | None:

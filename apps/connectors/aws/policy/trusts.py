@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.connectors.aws.policy.documents import Condition, Document, Statement, parse
 from apps.connectors.aws.policy.evaluator import OPERATORS
@@ -58,8 +58,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who wants in. `arn` may be a pattern where the exact one is not known (`…/AWSReservedSSO_Deploy_*`), and
     `permission_set` is then how trusts that name it are found."""
 
