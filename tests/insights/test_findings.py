@@ -456,6 +456,27 @@ def test_an_acceptance_is_of_one_fact(estate: Estate) -> None:
     assert Finding.objects.to_do(now).get().what == "It lets account 999999999999 in."
 
 
+def test_an_acceptance_covers_no_door_that_opened_later(estate: Estate) -> None:
+    def trusts(*vendors: str) -> Finding:
+        signs = [
+            {"evidence": f"It lets {name} in.", "statement": str(number), "concerns": ["no_external_id"]}
+            for number, name in enumerate(vendors, 1)
+        ]
+        Identity.objects.filter(pk=estate.machine.pk).update(signs=signs)
+        estate.look()
+        return Finding.objects.get()
+
+    now = timezone.now()
+    only = trusts("Acme")
+    services.accept(only, by=UserFactory(), until=now + timedelta(days=30), reason="A contract.")
+    both = trusts("Acme", "Zorro")
+    assert (both.pk, both.accepted_until) == (only.pk, None)
+    assert both.what == "It lets Acme in. And 1 more like it."
+    assert (both.evidence["seen in"], both.evidence["and also"]) == ("1, 2", "It lets Zorro in.")
+    services.accept(both, by=UserFactory(), until=now + timedelta(days=30), reason="Two contracts.")
+    assert trusts("Zorro", "Acme").accepted_until  # which comes first says nothing
+
+
 @pytest.mark.parametrize(("days", "reason"), [(0, "Why."), (366, "Why."), (30, "  ")])
 def test_nothing_is_accepted_for_ever_or_without_a_reason(finding: Finding, days: int, reason: str) -> None:
     until = timezone.now() + timedelta(days=days)

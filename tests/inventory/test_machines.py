@@ -4,6 +4,7 @@ wrong with it."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -392,7 +393,24 @@ def test_a_role_with_a_thousand_principals_is_bounded_and_says_so():
     accounts = [f"{n:012}" for n in range(200000000000, 200000001000)]
     signs = classify(role(allow({"AWS": accounts})), [], {PROD}).signs
     assert len(signs) == MOST_SIGNS
-    assert signs[-1].evidence == "It has 989 more signs that are not listed."
+    assert re.fullmatch(r"It has 989 more \([0-9a-f]{16}\) signs that are not listed\.", signs[-1].evidence)
+
+
+@pytest.mark.parametrize("length", [2, 12, 100])
+def test_another_door_among_those_not_shown_is_another_fact(length):
+    """Accounts of strangers, and subjects in one sentence: too many to list, or too long to be written out."""
+
+    def evidence(last):
+        names = [f"{'0' * length}{n}" for n in (1, 2, 3, 4, 5, last)]
+        vendors = [f"{n:012}" for n in range(200000000000, 200000000020)] + [f"2000000001{last:02}"]
+        subjects = {"StringLike": {SUB: [f"repo:{name}/*" for name in names]}}
+        documents = role(allow({"AWS": vendors})), role(allow({"Federated": GITHUB}, subjects))
+        return [[sign.as_json()["evidence"] for sign in classify(one, [], {PROD}).signs] for one in documents]
+
+    once, again, other = evidence(6), evidence(6), evidence(7)
+    assert once == again
+    assert all(a != b for a, b in zip(once, other, strict=True))
+    assert all(len(sentence) <= 420 for said in once for sentence in said)
 
 
 def test_every_concern_is_told_to_people_and_the_worst_are_known():

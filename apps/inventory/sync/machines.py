@@ -7,6 +7,7 @@ wrong with it. Nothing here is trusted: whoever runs an account writes these doc
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ APPS = {"accounts.google.com": ":aud", "graph.facebook.com": ":app_id", "www.ama
 AUDIENCES = frozenset({"sts.amazonaws.com", "sts.amazonaws.com.cn"})
 WORST_FIRST = tuple(Classification)
 MOST_SIGNS = 12
+MOST_LETTERS = 400  # of one sentence
 MOST_NAMED = 5  # subjects, namespaces or certificates in one sentence
 HIGH, MEDIUM, LOW = Confidence.HIGH, Confidence.MEDIUM, Confidence.LOW
 
@@ -63,10 +65,11 @@ class Sign(NamedTuple):
     statement: str = ""
 
     def as_json(self) -> dict[str, Any]:
+        more = f" ({_word_for(self.evidence)})" if len(self.evidence) > MOST_LETTERS else ""
         return {
             "classification": self.classification.value,
             "confidence": self.confidence.value,
-            "evidence": text(self.evidence, 400),
+            "evidence": text(self.evidence, MOST_LETTERS) + more,
             "statement": text(self.statement, 130),
             "concerns": [concern.value for concern in self.concerns],
         }
@@ -111,7 +114,7 @@ def _bounded(signs: Iterable[Sign]) -> tuple[Sign, ...]:
     others.sort(key=lambda sign: not sign.concerns)  # the first says what it is; then what is wrong with the rest
     shown, left = [first, *others[: MOST_SIGNS - 2]], others[MOST_SIGNS - 2 :]
     wrong = tuple(dict.fromkeys(concern for sign in left for concern in sign.concerns))
-    sentence = f"It has {len(left)} more signs that are not listed."
+    sentence = f"It has {_more([repr(sign) for sign in left])} signs that are not listed."
     return *shown, Sign(left[0].classification, sentence, LOW, wrong)
 
 
@@ -306,8 +309,17 @@ def _of_anybody(sentence: str, statement: Statement, beside: Sequence[Statement]
 
 
 def _named(values: Sequence[str]) -> str:
-    more = f" and {len(values) - MOST_NAMED} more" if len(values) > MOST_NAMED else ""
-    return f"{', '.join(sorted(values)[:MOST_NAMED])}{more}"
+    first, left = sorted(values)[:MOST_NAMED], sorted(values)[MOST_NAMED:]
+    return ", ".join(first) + (f" and {_more(left)}" if left else "")
+
+
+def _more(left: Sequence[str]) -> str:
+    return f"{len(left)} more ({_word_for(repr(sorted(left)))})"
+
+
+def _word_for(left_out: str) -> str:
+    """Stands for what is not shown: something else in its place is another fact, and nobody has accepted that."""
+    return hashlib.blake2b(left_out.encode(errors="replace"), digest_size=8).hexdigest()
 
 
 def _listed(value: Any) -> list[str]:
