@@ -189,6 +189,24 @@ def test_another_user_by_the_same_name_is_asked_about_anew(org, alice, erin):
     assert (question(row).decision, question(row).decided_by) == ("", None)
 
 
+@pytest.mark.parametrize("linked_by", ["a rule", "an administrator", "a row that is gone"])
+def test_another_user_by_the_same_name_without_a_password_is_nobodys_login(org, alice, erin, linked_by):
+    row = login(org, "alice@example.com")
+    machine = row.identity
+    run(org)
+    if linked_by == "an administrator":
+        services.say_whose(row, alice, by=erin)
+    row.credentials.update(is_active=False)
+    Principal.objects.filter(pk=row.pk).update(attributes={"tags": {}, "unique_id": "AIDA2"})
+    if linked_by == "a row that is gone":  # as earlier versions left it
+        question(row).delete()
+    run(org)
+    for one in (row, machine):
+        one.refresh_from_db()
+    assert (row.identity, machine.ended_at, question(row)) == (machine, None, None)
+    assert AuditEvent.objects.filter(event="inventory.connection.correlated").latest("pk").data["unlinked"] == 1
+
+
 def test_a_question_goes_when_the_password_does_and_stays_when_a_person_asked(org, alice, erin):
     plain, said = login(org, "plain"), login(org, "said")
     run(org)

@@ -140,15 +140,16 @@ WITH moved AS (
     RETURNING p.id, p.identity_id
 ) SELECT count(*), {_DIGEST} FROM moved"""  # noqa: S608  our own
 
+# Whom no answer gives to a person is a machine, also where the question itself is gone.
 _UNLINK = f"""
 WITH moved AS (
     UPDATE inventory_principal p SET identity_id = own.id
-    FROM inventory_correlation c, inventory_principal q
+    FROM inventory_principal q
     JOIN inventory_identity person ON person.id = q.identity_id AND person.kind = 'human'
+    LEFT JOIN inventory_correlation c ON c.principal_id = q.id AND c.decision = 'person' AND c.person_id IS NOT NULL
     LEFT JOIN inventory_identity own ON own.connection_id = q.connection_id AND own.external_id = q.external_id
          AND own.kind = 'machine'
-    WHERE q.id = p.id AND c.principal_id = p.id AND (c.decision <> 'person' OR c.person_id IS NULL)
-      AND p.connection_id = %(connection)s AND p.kind = 'iam_user'
+    WHERE q.id = p.id AND c.id IS NULL AND p.connection_id = %(connection)s AND p.kind = 'iam_user'
     RETURNING p.id, p.identity_id
 ) SELECT count(*), {_DIGEST} FROM moved"""  # noqa: S608  the same
 
@@ -160,8 +161,8 @@ WHERE c.decision = 'person' AND p.connection_id = %(connection)s AND own.connect
   AND own.external_id = p.external_id AND own.kind = 'machine' AND own.ended_at IS NULL AND p.identity_id = c.person_id"""
 _RETURN = """
 UPDATE inventory_identity own SET ended_at = NULL
-FROM inventory_correlation c JOIN inventory_principal p ON p.id = c.principal_id
-WHERE c.decision <> 'person' AND p.connection_id = %(connection)s AND p.ended_at IS NULL
+FROM inventory_principal p
+WHERE p.connection_id = %(connection)s AND p.kind = 'iam_user' AND p.ended_at IS NULL
   AND own.id = p.identity_id AND own.kind = 'machine' AND own.ended_at IS NOT NULL"""
 
 
