@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.utils import timezone
 
+from apps.audit.models import AuditEvent
 from apps.core.refusals import NotPossible
 from apps.grants import lifting, permissions, provisioning
 from apps.grants.models import Scope, Stop
@@ -95,6 +97,20 @@ def test_two_people_lift_it(stop: Stop, erin: User) -> None:
     assert permissions.can_lift_after(frank, Stop.objects.get())
     Stop.objects.update(lift_proposed_by=None, lift_proposal={})
     assert not lift(stop, erin, frank).is_in_force
+    said = AuditEvent.objects.get(event="grants.stop.lift_signed")
+    assert (said.actor_id, said.subject) == (str(frank.pk), f"grants.stop:{stop.pk}")
+    keys = Authenticator.objects.filter(user=frank)
+    assert said.data == {"proposed_by": str(erin), "reason": FOUND, "authenticator": keys.get().pk}
+
+
+def test_the_second_signs_too(stop: Stop, erin: User) -> None:
+    frank = known(again("Frank", "frank@example.com"))
+    propose(stop, erin)
+    with pytest.raises(NotPossible, match="signed with a passkey"):
+        stops.lift(stop, by=frank, signed={})
+    with pytest.raises(NotPossible, match="passkey was not accepted"):
+        stops.lift(stop, by=frank, signed=signed(stop, erin, give_key(frank)))
+    assert Stop.objects.get().lift_asked_at is None
 
 
 def test_a_worker_whose_clock_is_behind_takes_what_a_page_had_signed(stop: Stop, erin: User, clock: Any) -> None:
