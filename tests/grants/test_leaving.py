@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps.audit import services as audit
 from apps.grants import periodic, provisioning, services
 from apps.grants.broker.minting import NotGiven, hand_out
-from apps.grants.models import EndReason, Extension, Grant, Minting, State
+from apps.grants.models import EndReason, Extension, Grant, Leaving, Minting, State
 from apps.grants.provisioning import extending, opening
-from apps.grants.services import NotPossible
+from apps.grants.services import NotPossible, leaving
 from apps.inventory.models import Identity
 from apps.users.models import User
 from tests.grants.system import START, YES, System, make_due
@@ -116,6 +117,33 @@ def test_nothing_is_issued_or_extended_for_who_left(system: System) -> None:
     with pytest.raises(NotPossible, match="has left"):
         services.extend(grant, longer=HOUR, by=grant.requested_by, authority=YES)
     assert not Extension.objects.exists() and Grant.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [{"here": True}, {"back": True}, {"known": True}, {"known": True, "unlinked": True}],
+    ids=["they are here again", "it was noted that they are", "another worker shut it out", "and it was unlinked"],
+)
+def test_a_login_of_a_leaver_is_shut_out_only_while_they_are_gone_and_only_once(
+    system: System, meanwhile: dict[str, bool]
+) -> None:
+    """The clock's list may be older than what others did about it."""
+    leave(system)
+    person = Identity.objects.get(pk=system.alice.identity_id)
+    login, now = person.user, timezone.now()
+    assert login
+    row = Leaving.objects.create(identity=person, left_at=now)
+    Leaving.objects.update(user=login if meanwhile.get("known") else None)
+    Leaving.objects.update(returned_at=now if meanwhile.get("back") else None)
+    if meanwhile.get("here"):
+        Identity.objects.filter(pk=person.pk).update(ended_at=None)
+    if meanwhile.get("unlinked"):
+        Identity.objects.filter(pk=person.pk).update(user=None)
+    before = Leaving.objects.values_list("user", "returned_at").get()
+    leaving.notice_login(row, by=audit.CLOCK)
+    login.refresh_from_db()
+    assert login.is_active
+    assert Leaving.objects.values_list("user", "returned_at").get() == before
 
 
 def test_who_comes_back_does_not_get_back_what_ended(system: System) -> None:
