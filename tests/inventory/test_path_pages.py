@@ -91,7 +91,11 @@ def test_accounts_are_paged_too(company, alice, erin, monkeypatch):
 def test_what_remains_without_one_way_is_said(company, alice, erin):
     found = paths.find(alice, company.prod)
     chain = next(path for path in found.paths if path.name == "deployer")
-    page = erin.get(address(alice, company.prod, chain.key)).content.decode()
+    whole = erin.get(f"{address(alice, company.prod)}&page=0").content.decode()
+    links = re.findall(r'href="([^"]*)" hx-get="([^"]*)"', whole)
+    [link] = {html.unescape(one) for pair in links for one in pair if chain.key in one}
+    assert link == f"?account={company.prod.pk}&without={chain.key}"
+    page = erin.get(f"{address(alice)}{link}").content.decode()
     assert "1 way in remains" in page
     assert "Without deployer letting Deploy in, alice still gets into prod." in page
     assert "The most that remains is Reader: Can read in s3." in page

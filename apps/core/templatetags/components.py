@@ -78,7 +78,13 @@ def state(kind: str, icon_name: str, word: str) -> SafeString:
 
 @register.simple_tag
 def privilege(value: str) -> SafeString:
-    return state(*PRIVILEGES.get(str(value).lower(), PRIVILEGES["unknown"]))
+    word = str(value).lower()
+    return _privilege(word if word in PRIVILEGES else "unknown")
+
+
+@cache
+def _privilege(word: str) -> SafeString:
+    return state(*PRIVILEGES[word])
 
 
 @register.simple_tag
@@ -128,14 +134,14 @@ def crumb(label: str, url: str = "") -> SafeString:
 @register.simple_tag
 def access_path(steps: Iterable[Sequence[str]]) -> SafeString:
     """How access comes about, from the person to the account: (icon, text) or (icon, text, url) for each step."""
-    items = format_html_join("", "<li>{}</li>", ((_path_step(*step),) for step in steps))
+    items = format_html_join("", "{}", ((_path_step(*step),) for step in steps))
     return format_html('<ol class="gh-path">{}</ol>', items)
 
 
 def _path_step(icon_name: str, text: str, url: str = "") -> SafeString:
     if url:
-        return format_html('<a href="{}">{}{}</a>', url, icon(icon_name), text)
-    return format_html("<span>{}{}</span>", icon(icon_name), text)
+        return format_html('<li><a href="{}">{}{}</a></li>', url, icon(icon_name), text)
+    return format_html("<li><span>{}{}</span></li>", icon(icon_name), text)
 
 
 # -- time and numbers --------------------------------------------------------------------------------------------------

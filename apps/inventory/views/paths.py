@@ -84,6 +84,7 @@ def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[s
         "picture": ways.draw(identity, account, remaining.paths if remaining else found.paths),
         "page": replace(page, rows=rows),
         "by_role": sum(bool(path.hops) for path in found.paths),
+        "without": f"?account={account.pk}&without=",
         "chosen": chosen,
         "remaining": remaining,
         "still_title": f"{len(kept)} way{'' if len(kept) == 1 else 's'} in remain{'s' if len(kept) == 1 else ''}",
