@@ -6,10 +6,10 @@ import pytest
 from django.utils import timezone
 
 from apps.audit import services as audit
-from apps.connectors import fake
+from apps.connectors import fake, registry
 from apps.inventory import services
 from apps.inventory.models import Assignment, ChangeMark, Connection, Principal, ScopeScan
-from apps.inventory.sync import claims, following, trails
+from apps.inventory.sync import claims, following, last_accessed, trails
 from tests.inventory.conftest import PROD
 from tests.inventory.trail import Bucket, events, install
 
@@ -80,3 +80,38 @@ def test_a_trail_is_read_no_further(org, erin, monkeypatch):
     monkeypatch.setattr(bucket, "keys", paused_meanwhile)
     run = trails.read(org.pk, by=audit.WORKER)
     assert (run.state, run.problem.startswith("It was paused"), run.files) == ("failed", True, 0)
+
+
+def test_a_file_of_a_trail_is_kept_no_further(org, erin, monkeypatch):
+    bucket = install(Bucket(), monkeypatch)
+    org.options["trail_bucket"] = "trail"
+    org.save()
+    bucket.put("a", *events(9))
+    monkeypatch.setattr(trails, "BATCH", 3)
+    kept = trails.usage.store
+
+    def paused_meanwhile(connection, batch):
+        services.pause(org, by=erin)
+        return kept(connection, batch)
+
+    monkeypatch.setattr(trails.usage, "store", paused_meanwhile)
+    run = trails.read(org.pk, by=audit.WORKER)
+    assert (run.state, run.problem.startswith("It was paused"), run.events) == ("failed", True, 3)
+
+
+def test_no_further_report_of_last_accesses_is_asked_for(org, world, read, erin, monkeypatch):
+    read()
+    Principal.objects.update(last_used_at=timezone.now())
+    asked = []
+
+    class Reports:
+        def of(self, _account_id, arn):
+            asked.append(arn)
+            if len(asked) == 1:
+                services.pause(org, by=erin)
+            return []
+
+    monkeypatch.setitem(registry.ACCESS_REPORTS, "fake", "unused:unused")
+    monkeypatch.setattr(registry, "access_reports", lambda _kind, _config: Reports())
+    last_accessed.read(org.pk)
+    assert len(asked) == 1

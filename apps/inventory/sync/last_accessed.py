@@ -66,6 +66,8 @@ def _read_all(connection: Connection, waiting: Iterable[Principal]) -> int:
         assert principal.resource is not None
         if principal.resource_id in closed:
             continue
+        if not Connection.objects.readable().filter(pk=connection.pk).exists():
+            break  # it was paused meanwhile
         try:
             uses = reports.of(principal.resource.external_id, principal.external_id)
         except ConnectorError as error:

@@ -232,7 +232,10 @@ class _Reading:
         self._beat_at = time.monotonic()
         if not self.mine().update(beat_at=timezone.now(), doing=as_rows.text(doing, 200)):
             raise Superseded(f"{self.run} was declared dead")
-        if Connection.objects.filter(pk=self.connection.pk).exclude(paused_at=None).exists():
+        self.stop_if_paused()
+
+    def stop_if_paused(self) -> None:
+        if not Connection.objects.readable().filter(pk=self.connection.pk).exists():
             raise Paused
 
     def mine(self) -> Any:
@@ -242,6 +245,7 @@ class _Reading:
 
     def flush(self) -> None:
         """Keep the batch: the events, and that these files were read and these days listed."""
+        self.stop_if_paused()
         batch, self.batch = self.batch, _Batch()
         with transaction.atomic():
             if not self.mine().select_for_update().exists():
