@@ -238,6 +238,15 @@ def test_each_page_shows_a_day_and_a_comparison(firm, dan):
         assert "Nothing ended" in dan.get(url_of(subject, on="2026-10-01", since="2026-09-10", show="ended")).text
 
 
+def test_it_is_said_that_a_past_day_goes_by_whose_login_it_is_today(firm, dan):
+    login = make.PrincipalFactory(connection=firm.org, iam_user=True, name="old", identity=firm.alice.identity)
+    firm.holds(login, firm.admin, at(9, 5))
+    type(login).objects.filter(pk=login.pk).update(identity=firm.bob.identity)
+    assert ("old", "Admin", False) in held(firm.bob.identity, OCTOBER)
+    page = dan.get(reverse("inventory:identity_history", args=[firm.bob.identity_id])).content.decode()
+    assert "Each login counts for whoever it belongs to today." in page
+
+
 def test_a_day_before_the_first_complete_reading_is_not_called_empty(firm, dan):
     for subject in subjects(firm):
         page = dan.get(url_of(subject, on="2026-08-31")).content.decode()
