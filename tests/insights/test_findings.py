@@ -520,6 +520,21 @@ def test_nobody_lets_stay_what_is_about_themselves(estate: Estate, finding: Find
     assert finding.accepted_until is None
 
 
+def test_a_finding_links_whom_it_is_about_only_for_those_who_may_look_at_them(estate: Estate, client: Client) -> None:
+    bob = UserFactory()
+    Identity.objects.filter(pk=estate.owner.pk).update(user=bob)
+    type(estate.account).objects.update(owner=estate.owner)
+    Identity.objects.filter(pk=estate.machine.pk).update(owner=None)
+    estate.look()
+    seen = {}
+    for user in (bob, UserFactory(auditor=True)):
+        client.force_login(user)
+        page = client.get(Finding.objects.get().get_absolute_url()).content.decode()
+        url = estate.machine.get_absolute_url()
+        seen[user.is_auditor] = (f'href="{url}"' in page, client.get(url).status_code)
+    assert seen == {False: (False, 404), True: (True, 200)}
+
+
 # ---- pages
 
 

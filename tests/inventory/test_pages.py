@@ -32,6 +32,10 @@ def linked(external_id, **fields):
     return user
 
 
+def body(user, url):
+    return signed_in(user).get(url).content.decode()
+
+
 def page_of(external_id, model=Identity):
     return model.objects.get(external_id=external_id).get_absolute_url()
 
@@ -152,6 +156,24 @@ POSTS = {
     "link": lambda: f"{page_of('alice')}link",
     "unlink": lambda: f"{page_of('alice')}unlink",
 }
+
+
+def test_what_gatehouse_made_is_named_and_linked_only_for_those_who_may_open_it(cast, company):
+    ours = make.EntitlementFactory(connection=company, kind="dated_policy", name="jit-alice", is_ours=True)
+    make.AssignmentFactory(
+        connection=company, principal=Identity.objects.get(external_id="alice").principals.get(), entitlement=ours
+    )
+    pages = page_of("alice"), reverse("inventory:identity_history", args=[Identity.objects.get(external_id="alice").pk])
+    for who, is_linked in {"alice": False, "carol": False, "dan": True}.items():
+        for url in pages:
+            page = signed_in(cast[who]).get(url).content.decode()
+            assert ("jit-alice" in page, ours.get_absolute_url() in page) == (True, is_linked), (who, url)
+
+
+def test_reports_are_named_to_those_who_may_see_them(cast):
+    Identity.objects.filter(external_id="bob").update(manager=Identity.objects.get(external_id="alice"))
+    named = {who for who in ("alice", "carol", "dan") if page_of("bob") in body(cast[who], page_of("alice"))}
+    assert named == {"alice", "dan"}  # carol manages alice
 
 
 def test_only_administrators_decide_about_the_inventory(cast):

@@ -21,7 +21,7 @@ from apps.insights.detectors import ADVICE, CLOSE_AT_ONCE
 from apps.insights.forms import AcceptForm, ResolveForm
 from apps.insights.models import Finding, FindingQuerySet, Inspection, Severity
 from apps.inventory.models import Resource
-from apps.inventory.permissions import can_look_up, identity_of
+from apps.inventory.permissions import can_look_up, can_see_everything, can_view_identity, identity_of
 from apps.users.models import User
 
 SHOWS = [("accepted", "Accepted"), ("resolved", "Said to be done"), ("closed", "Gone")]
@@ -131,6 +131,8 @@ def _page(request: HttpRequest, row: Finding, status: int = 200, **forms: Any) -
         "events": AuditEvent.objects.about(ref(row)).order_by("pk")[:100],
         "accept_form": forms.get("accept_form", AcceptForm(auto_id="accept_%s")),
         "resolve_form": forms.get("resolve_form", ResolveForm(auto_id="resolve_%s")),
+        "sees_all": can_see_everything(user),
+        "can_open": row.identity and can_view_identity(user, row.identity),
         "can_accept": row.is_open and permissions.can_accept(user, row),
         "can_resolve": row.is_open and permissions.can_resolve(user, row),
     }

@@ -119,14 +119,17 @@ def _history(request: HttpRequest, row: Subject, listed: str) -> HttpResponseBas
         "change": change,
         "changes": [(name, name.title(), found.counts.get(name, 0)) for name in (BEGAN, ENDED, STAYED)],
         "page": paging.numbered(
-            _rows(found, row.connection), request.GET, number, has_next=(number + 1) * history.SIZE < shown
+            _rows(found, row.connection, sees_all=context["sees_all"]),
+            request.GET,
+            number,
+            has_next=(number + 1) * history.SIZE < shown,
         ),
         "shown": shown,
     }
     return render(request, "inventory/history.html", context)
 
 
-def _rows(found: Found, connection: Connection) -> list[Row]:
+def _rows(found: Found, connection: Connection, *, sees_all: bool) -> list[Row]:
     """Each path with why it was there, as far as anybody knows."""
     reasons = extensions.reasons_for({fact.pk: fact for held in found.rows for fact in held.facts()}.values())
     told, rated = cache(why), cache(risk)
@@ -141,7 +144,7 @@ def _rows(found: Found, connection: Connection) -> list[Row]:
                 told(reason),
                 rated(held.privilege, held.can_escalate, held.is_sensitive_read),
                 person(held.identity_id),
-                entitlement(held.entitlement_id),
+                entitlement(held.entitlement_id) if sees_all or not held.is_ours else "",
                 entitlement(held.via_entitlement_id),
             )
         )
