@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.db import connection as database
@@ -336,6 +338,29 @@ def test_accounts_are_found(cast):
     client, base = signed_in(cast["alice"]), PAGES["accounts"]()
     counts = {"": 2, "?q=1111-2222-3333": 1, "?q=SAND": 1, "?env=production": 1}
     assert {query: len(client.get(base + query).context["page"]) for query in counts} == counts
+
+
+def test_the_numbers_of_an_account_are_those_of_the_lists_behind_them(cast, company, monkeypatch):
+    """Without what Gatehouse made there, for everybody; and no list is promised to those who see only a part of it."""
+    prod = Resource.objects.get(external_id=PROD)
+    make.EntitlementFactory(connection=company, resource=prod, kind="dated_policy", is_ours=True, privilege="admin")
+    monkeypatch.setattr("apps.inventory.views.accounts.MOST_SHOWN", 1)
+    for who in ("bob", "dan"):
+        client = signed_in(cast[who])
+        page = client.get(prod.get_absolute_url())
+        [listed] = [row for row in client.get(PAGES["accounts"]()).context["page"] if row == prod]
+        assert listed.heavy == page.context["privileged"] == 1
+        found = re.findall(r'href="([^"]+)">(All \d+)<', page.content.decode())
+        counts = {words: len([*client.get(unescape(url)).context["page"]]) for url, words in found}
+        assert counts == ({"All 3": 3, "All 2": 2} if who == "dan" else {"All 3": 3}), who
+
+
+def test_all_groups_that_hold_something_are_counted(cast, company):
+    admin = Entitlement.objects.get(external_id=f"Admin@{PROD}")
+    for group in make.PrincipalFactory.create_batch(60, connection=company, group=True):
+        make.AssignmentFactory(connection=company, principal=group, entitlement=admin)
+    page = body(cast["bob"], admin.get_absolute_url())
+    assert ">61 groups<" in page and "The first 50 are shown." in page
 
 
 def test_htmx_gets_the_rows_only(cast):

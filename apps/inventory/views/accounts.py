@@ -44,7 +44,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
     if request.GET.get("env") in Environment.values:
         found = found.filter(environment=request.GET["env"])
     # counted for the rows of this page alone
-    here = Entitlement.objects.present().privileged().filter(resource=OuterRef("pk")).order_by()
+    here = Entitlement.objects.present().privileged().filter(resource=OuterRef("pk"), is_ours=False).order_by()
     heavy = Coalesce(Subquery(here.values("resource").annotate(number=Count("pk")).values("number")), 0)
     context = {
         "page": paging.page(found.annotate(heavy=heavy), request.GET, order=("name", "pk")),

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.db.models import Count, Window
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST, require_safe
@@ -58,6 +59,8 @@ def entitlements(request: HttpRequest) -> HttpResponse:
     for name, (column, values) in filters.items():
         if request.GET.get(name) in values:
             found = found.filter(**{column: request.GET[name]})
+    if request.GET.get("own") == "none":
+        found = found.filter(is_ours=False)
     account = account_asked(request)
     if account:
         found = found.filter(resource=account)
@@ -165,7 +168,8 @@ def _holders(request: HttpRequest, row: Entitlement) -> dict[str, Any]:
     reasons, told = extensions.reasons_for(rows), cache(why)
     person, entitlement = address("inventory:identity"), address("inventory:entitlement")
     is_baselined = row.connection.baselined_at is not None
-    groups = Assignment.objects.groups_holding(row).select_related("principal").order_by("principal__name", "pk")
+    groups = Assignment.objects.groups_holding(row).select_related("principal").annotate(all=Window(Count("pk")))
+    shown = list(groups.order_by("principal__name", "pk")[:MOST_BROUGHT])
     return {
         "page": page,
         "holders": [
@@ -178,7 +182,8 @@ def _holders(request: HttpRequest, row: Entitlement) -> dict[str, Any]:
             for one in rows
         ],
         "holder_count": count,
-        "groups": list(groups[:MOST_BROUGHT]),
+        "groups": shown,
+        "group_count": shown[0].all if shown else 0,
     }
 
 
