@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +18,9 @@ from apps.grants.services import stops
 from apps.grants.signatures import NotSigned
 from apps.inventory.models import Identity
 from apps.users.models import User
+from tests.conftest import Enqueued
 from tests.factories.users import UserFactory
-from tests.grants.lifting import FOUND, known, lift, propose, signed
+from tests.grants.lifting import FOUND, known, lift, propose, second, signed
 from tests.grants.signing import give_key
 from tests.grants.system import System
 
@@ -101,6 +103,15 @@ def test_two_people_lift_it(stop: Stop, erin: User) -> None:
     assert (said.actor_id, said.subject) == (str(frank.pk), f"grants.stop:{stop.pk}")
     keys = Authenticator.objects.filter(user=frank)
     assert said.data == {"proposed_by": str(erin), "reason": FOUND, "authenticator": keys.get().pk}
+
+
+def test_a_worker_is_woken_when_the_second_signed(
+    stop: Stop, erin: User, enqueued: Enqueued, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    propose(stop, erin)
+    with django_capture_on_commit_callbacks(execute=True):
+        second(stop, again("Frank", "frank@example.com"))
+    assert enqueued.calls == [("apps.grants.tasks.lift_stop", (stop.pk,), {})]
 
 
 def test_the_second_signs_too(stop: Stop, erin: User) -> None:
