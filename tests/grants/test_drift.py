@@ -168,6 +168,7 @@ def test_a_guard_that_only_denies_more_is_told_and_left_to_people(compared: Syst
     compare(compared)
     found = only(Kind.TAMPERED)
     assert not found.is_critical and not found.is_repairable
+    assert "says more than was decided" in found.what
     assert found.decided_at is None
     assert not compared.can_use()
 

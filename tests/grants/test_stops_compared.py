@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps.connectors import registry
 from apps.grants import provisioning, services
 from apps.grants.models import Drift, EndReason, Grant, Scope, Stop, StopWrite
+from apps.grants.reconciling.objects import _place_of
 from apps.grants.services import stops
+from apps.inventory.models import Connection, Entitlement, Principal, Resource
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
 from tests.grants.test_drift import carry_out, compare, compared  # noqa: F401
@@ -123,3 +126,17 @@ def test_the_end_of_a_grant_that_somebody_takes_out_of_a_guard_is_missed_as_long
     assert Drift.objects.get().is_critical
     carry_out(compared)
     assert ("alice", compared.read.external_id) in compared.world.guards[ACCOUNT]
+
+
+@pytest.mark.parametrize("account", ["production", ""])
+@pytest.mark.parametrize(("provisioner", "title"), [("iam_timeboxed_policy", None), ("one of before", "one of before")])
+def test_a_difference_says_where_it_is(account: str, provisioner: str, title: str | None) -> None:
+    """Also of what lies in no account, and of what an older version wrote."""
+    resource = Resource(name=account) if account else None
+    grant = Grant(
+        connection=Connection(name="Example"),
+        entitlement=Entitlement(resource=resource),
+        principal=Principal(),
+        provisioner=provisioner,
+    )
+    assert _place_of(grant) == f"{title or registry.TITLES[provisioner]} in {account or 'Example'}"

@@ -71,6 +71,24 @@ def test_the_web_process_adds_nothing_but_requests_that_begin(
         denied(lambda: Grant.objects.create(**values(system, **said)))
 
 
+BEGINS_WITH = {
+    *("id", "connection", "identity", "principal", "entitlement", "assignment", "origin", "provisioner", "remover"),
+    *("reference", "state", "reason", "ticket_ref", "duration", "requested_by", "created_at", "next_try_at"),
+    *("task_owner", "due_at", "active_at"),
+}
+
+
+def test_the_web_process_says_nothing_else_of_a_new_grant(acting: Acting, system: System) -> None:
+    examples = {"DateTimeField": timezone.now(), "JSONField": {"a": 1}, "BooleanField": True, "CharField": "x"}
+    examples |= {"PositiveIntegerField": 3, "ForeignKey": system.bob.identity.user}
+    others = [field for field in Grant._meta.concrete_fields if field.name not in BEGINS_WITH]
+    assert "not_after" in {field.name for field in others}
+    with acting("web"):
+        for field in others:
+            said = values(system, **{field.name: examples[field.get_internal_type()]})
+            assert f"does not say {field.column}." in denied(lambda said=said: Grant.objects.create(**said))
+
+
 @pytest.mark.parametrize("start", list(State))
 @pytest.mark.parametrize("to", list(State))
 def test_the_web_process_moves_grants_only_towards_their_end(
