@@ -86,8 +86,9 @@ def test_an_account_that_vanishes_takes_the_brake_too(read, world):
     assert Assignment.objects.open().filter(entitlement__resource__external_id=SANDBOX).count() == 5
 
 
-def test_an_account_that_left_the_organization_is_ended_with_what_it_held(read, world):
+def test_an_account_that_left_the_organization_is_ended_with_what_it_held_and_is_a_stranger(read, world):
     world.add_principal("iam_role", "playful", account_id=SANDBOX)
+    world.add_principal("iam_role", "partner", account_id=PROD, attributes=trust(AWS=f"arn:aws:iam::{SANDBOX}:root"))
     read()
     del world.accounts[SANDBOX]
     run = read()
@@ -95,6 +96,7 @@ def test_an_account_that_left_the_organization_is_ended_with_what_it_held(read, 
     assert Resource.objects.get(external_id=SANDBOX).ended_at
     assert Principal.objects.get(external_id="playful").ended_at
     assert Entitlement.objects.get(external_id=f"Read@{SANDBOX}").ended_at
+    assert Identity.objects.get(external_id="partner").classification == "third_party"
 
 
 def half_is_gone(read, world):

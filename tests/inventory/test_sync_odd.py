@@ -14,7 +14,7 @@ from apps.connectors.errors import Unreachable
 from apps.inventory.models import Assignment, Entitlement, Identity, Principal, Resource, ScopeScan
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.oddities import Oddities
-from tests.inventory.conftest import PROD, READ
+from tests.inventory.conftest import PROD, READ, SANDBOX, trust
 
 NOW = datetime(2031, 1, 1, tzinfo=UTC)
 
@@ -244,7 +244,8 @@ def test_pages_of_the_directory_that_shift_end_nobody(read, world, monkeypatch):
     assert read().state == "complete"
 
 
-def test_a_list_of_accounts_that_shifts_ends_no_account(read, world, monkeypatch):
+def test_a_list_of_accounts_that_shifts_ends_no_account_and_makes_it_no_stranger(read, world, monkeypatch):
+    world.add_principal("iam_role", "ours", account_id=PROD, attributes=trust(AWS=f"arn:aws:iam::{SANDBOX}:root"))
     read()
     accounts = fake.FakeConnector.accounts
 
@@ -257,6 +258,7 @@ def test_a_list_of_accounts_that_shifts_ends_no_account(read, world, monkeypatch
         run = read()
     assert run.state == "incomplete"
     assert not Resource.objects.exclude(ended_at=None).exists()
+    assert Identity.objects.get(external_id="ours").classification == "cross_account"
     assert read().state == "complete"
 
 

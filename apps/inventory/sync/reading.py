@@ -84,18 +84,18 @@ class _Run:
         vanished = self.vanished(accounts)
         resources = self.write_accounts(accounts)
         readable = [account for account in accounts if account.state == "active"]
-        listed = frozenset(account.external_id for account in accounts)
-        self.known_accounts = listed | {one.external_id for one in vanished if one.pk in self.doubted}
+        # Ours until it has ended, which a list that is not sure to be whole does to none.
+        self.known_accounts = {one.external_id for one in (*accounts, *vanished)}
         self.notes += [_left_out(account) for account in accounts if account.state != "active"]
         self.progress.total, self.progress.done = 2 + len(readable) + len(vanished), 1
         # The directory first, alone: its people are the owners that the accounts' machines are given.
         self.read_directory(connector, accounts)
+        for resource in vanished:  # before the others: who left is a stranger to them
+            self.write_vanished(resource)
         by_id = {account.external_id: account for account in readable}
         scopes = [resource for resource in resources if resource.external_id in by_id]
         for read in self.read(scopes, lambda resource: self.scan(connector, by_id[resource.external_id])):
             self.write(read)
-        for resource in vanished:
-            self.write_vanished(resource)
         correlation.correlate(self.connection, by=self.by, with_rules=self.states[0] == ScopeScan.State.COMPLETE)
         return self.finish()
 
@@ -163,6 +163,7 @@ class _Run:
         state = self.write(threads.Read(resource, self.run.started_at, now, scan, budget.Spent()))
         if state == ScopeScan.State.COMPLETE:
             end(Resource, [resource.pk], now, self.changes)
+            self.known_accounts.remove(resource.external_id)
 
     # ---- the directory, part by part
 
