@@ -2,7 +2,7 @@
 
 They are looked for backwards, an account at a time: who can become an administrator, then who can become one of those.
 Cycles end by themselves, since a holder that has a way is not looked at again. A bound that is reached is noted, never
-passed over in silence; what was known of those beyond it stays.
+passed over in silence. What was known of those beyond it stays, and so does what rests on a policy that cannot be read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import steps, trusts
@@ -103,7 +103,8 @@ class _Escalations:
     def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection, self.now = connection, now
         self.ways: dict[Node, tuple[int, _Way]] = {}  # and the account's row
-        self.unknown: set[Node] = set()  # holders who were not compared with all, and have no way so far
+        self.before = {_node(row): row for row in Escalation.objects.filter(connection=connection)}
+        self.unknown: set[Node] = set()  # of those, whose way was not found and may be there
         self.has_all_targets = True
         self.notes: list[str] = []
 
@@ -114,13 +115,15 @@ class _Escalations:
             for account in Resource.objects.present().filter(connection=self.connection).order_by("pk").iterator():
                 self.look_in(account, goals, count, nearer)
             goals = nearer
-            if not goals.count:
+            if not goals.count and not self.unknown:
                 return
 
     def administrators(self) -> _Goals:
-        """Everybody who is one already, those without any detour first."""
+        """Everybody who is one already, those without any detour first. Whoever was one and cannot be read now still is."""
         goals = _Goals()
-        rows = Trust.objects.filter(resource__connection=self.connection, principal__ended_at=None, privilege="admin")
+        led_to = Escalation.objects.filter(target=OuterRef("pk"), steps=1)
+        rows = Trust.objects.filter(resource__connection=self.connection, principal__ended_at=None)
+        rows = rows.filter(Q(privilege="admin") | Exists(led_to), privilege__in=("admin", "unknown"))
         # Nobody can become a role that AWS made for itself and that trusts nobody by name.
         found = rows.exclude(is_fixed=True, keys=[]).select_related("principal", "resource")
         found = found.order_by("-is_outright", "pk")
@@ -135,13 +138,14 @@ class _Escalations:
     def look_in(self, account: Resource, goals: _Goals, count: int, nearer: _Goals) -> None:
         """Every holder in one account that is no administrator and has no way yet."""
         compared = 0
-        for node, holder, trust in self.holders(account):
+        for node, holder, trust, privilege in self.holders(account):
             if node in self.ways:
                 continue
             left = MOST_COMPARED - compared
             best, looked = self.best(holder, goals, left) if left else (None, 0)
             compared += looked
-            if best is None and (looked == left or not self.has_all_targets):
+            was_compared = looked < left and self.has_all_targets and privilege != "unknown"
+            if best is None and self.may_stay(node, was_compared=was_compared):
                 self.unknown.add(node)
             if best is not None:
                 way = _Way(*best, count)
@@ -153,6 +157,13 @@ class _Escalations:
             self.notes.append(
                 f"{account.name} has too many holders and roles to compare all; about the rest nothing new is known."
             )
+
+    def may_stay(self, node: Node, *, was_compared: bool) -> bool:
+        """Whether a way was known, and is not known to be closed: of the holder itself, or of whom it led to."""
+        row = self.before.get(node)
+        return row is not None and (
+            not was_compared or (row.steps == 2 and ("principal", row.target_id) in self.unknown)
+        )
 
     def best(self, holder: steps.Holder, goals: _Goals, most: int) -> tuple[tuple[_Goal, steps.Step] | None, int]:
         """The surest step to any goal, and how many were compared."""
@@ -177,33 +188,34 @@ class _Escalations:
         for goal in goals.by_account.get(holder.caller.account_id, ()) if ways else ():
             yield goal, next(steps.take_over(holder, goal.target), None)
 
-    def holders(self, account: Resource) -> Iterator[tuple[Node, steps.Holder, Trust | None]]:
-        """Users, roles and held permission sets of an account, unless they are administrators outright."""
+    def holders(self, account: Resource) -> Iterator[tuple[Node, steps.Holder, Trust | None, str]]:
+        """Users, roles and held permission sets of an account, unless they are administrators outright, and how much each
+        may do."""
         rows = Trust.objects.filter(resource=account, principal__ended_at=None, is_fixed=False, is_outright=False)
         known = {row.pk: row for row in rows.select_related("principal", "resource").order_by("pk")}
         for trust in known.values():
             trust.principal.resource = account
         for node, holder in callers.of_principals([callers.face_of(row.principal) for row in known.values()]).items():
-            yield node, holder, known[node[1]]
+            trust = known[node[1]]
+            yield node, holder, trust, trust.privilege
         held = Assignment.objects.open().filter(entitlement=OuterRef("pk"))
         sets = Entitlement.objects.present().filter(
             Exists(held), kind=Entitlement.Kind.PERMISSION_SET, resource=account
         )
         light = sets.exclude(privilege="admin", can_escalate=False).select_related("resource", "knock")
         for entitlement in light.defer("documents", "privilege_statement").order_by("pk"):
-            yield ("set", entitlement.pk), callers.of_set(entitlement, getattr(entitlement, "knock", None)), None
+            holder = callers.of_set(entitlement, getattr(entitlement, "knock", None))
+            yield ("set", entitlement.pk), holder, None, entitlement.privilege
 
     # ---- writing
 
     def write(self) -> None:
         """Let the table say what was found: rows that are gone go, those that changed change, the others stay."""
-        mine = Escalation.objects.filter(connection=self.connection)
-        before = {_node(row): row for row in mine}
-        gone = [row.pk for node, row in before.items() if node not in self.ways and node not in self.unknown]
+        gone = [row.pk for node, row in self.before.items() if node not in self.ways and node not in self.unknown]
         new: list[tuple[Escalation, _Way]] = []
         changed: list[tuple[Escalation, _Way]] = []
         for node, (account, way) in self.ways.items():
-            old = before.get(node)
+            old = self.before.get(node)
             row = old or Escalation(connection=self.connection, resource_id=account)
             row.principal_id, row.entitlement_id = (node[1], None) if node[0] == "principal" else (None, node[1])
             values = (way.step.way, way.goal.pk, way.count, way.reason, bool(way.conditions))
@@ -212,7 +224,7 @@ class _Escalations:
                 (changed if old else new).append((row, way))
         _add_statements([*new, *changed])
         with transaction.atomic():
-            mine.filter(pk__in=gone).delete()
+            Escalation.objects.filter(pk__in=gone).delete()
             Escalation.objects.bulk_create([row for row, _ in new], batch_size=BATCH)
             columns = ["way", "target", "steps", "reason", "is_conditional", "statement"]
             Escalation.objects.bulk_update([row for row, _ in changed], columns, batch_size=BATCH)

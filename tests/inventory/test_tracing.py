@@ -309,31 +309,6 @@ def test_a_bound_that_is_reached_is_noted(company, monkeypatch):
     assert notes[0] == "prod has too many holders and roles to compare all; about the rest nothing new is known."
 
 
-def test_beyond_a_bound_what_was_known_stays_while_its_holder_is_there(company, monkeypatch):
-    for n in range(3):
-        company.role(f"admin{n}", trust(company.root(), Condition={"Bool": {"aws:x": "1"}}), may=[EVERYTHING])
-    rows = [company.role(f"r{n}", may=[allow("sts:AssumeRole")]) for n in range(3)]
-    tracing.trace(company.connection)
-    monkeypatch.setattr(escalations, "MOST_COMPARED", 4)
-    tracing.trace(company.connection)
-    assert Escalation.objects.count() == 3
-    Principal.objects.filter(pk=rows[2].pk).update(ended_at=timezone.now())
-    tracing.trace(company.connection)
-    assert Escalation.objects.count() == 2
-
-
-def test_ways_to_administrators_that_were_not_looked_at_stay(company, monkeypatch):
-    for n in range(2):
-        company.role(
-            f"admin{n}", trust({"AWS": f"arn:aws:iam::{company.prod.external_id}:role/r{n}"}), may=[EVERYTHING]
-        )
-        company.role(f"r{n}")
-    tracing.trace(company.connection)
-    monkeypatch.setattr(escalations, "MOST_TARGETS", 1)
-    tracing.trace(company.connection)
-    assert Escalation.objects.count() == 2
-
-
 def test_what_cannot_be_read_is_counted_and_stops_nothing(company):
     company.role("admin", trust(company.root()), may=[EVERYTHING])
     company.role("deploy", may=[allow("sts:AssumeRole")])
