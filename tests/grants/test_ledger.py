@@ -84,6 +84,17 @@ def test_it_says_everything_that_is_unfinished(system: System, path: Path) -> No
     assert (entry.target.principal_external_id, entry.kind) == ("alice", "fake")
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_the_ledger_says_whose_it_is_and_whether_it_shares_anything(
+    system: System, path: Path, monkeypatch: pytest.MonkeyPatch, is_alone: bool
+) -> None:
+    """What shares nothing ends at its own time, whatever else its holder keeps."""
+    monkeypatch.setattr(Grant, "is_alone_in_aws", is_alone)
+    grant = system.issue()
+    [entry] = ledger.read(export(path)).entries
+    assert (entry.is_alone, entry.holder) == (is_alone, str(grant.identity))
+
+
 def test_ended_grants_whose_sessions_are_still_denied_are_in_it(system: System, path: Path) -> None:
     grant = system.active()
     services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
