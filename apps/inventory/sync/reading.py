@@ -85,7 +85,7 @@ class _Run:
         resources = self.write_accounts(accounts)
         readable = [account for account in accounts if account.state == "active"]
         # Ours until it has ended, which a list that is not sure to be whole does to none.
-        self.known_accounts = {one.external_id for one in (*accounts, *vanished)}
+        self.known_accounts = {one.external_id for one in accounts} | {one.external_id for one in vanished}
         self.notes += [_left_out(account) for account in accounts if account.state != "active"]
         self.progress.total, self.progress.done = 2 + len(readable) + len(vanished), 1
         # The directory first, alone: its people are the owners that the accounts' machines are given.
