@@ -45,7 +45,7 @@ from apps.users.models import User
 
 MOST_SHOWN = 50  # holdings on one page before "show all"
 MOST_REPORTS = 20
-MOST_SORTED = 5000  # found by a search; beyond it a page is soon full
+MOST_SORTED = 5000  # found by a name; of more, reading them in order soon fills a page
 
 
 @require_safe
@@ -82,9 +82,9 @@ def identities(request: HttpRequest) -> HttpResponse:
 
 
 def _by_name(found: IdentityQuerySet, query: str) -> IdentityQuerySet:
-    """With the name to sort them by. PostgreSQL would rather read everybody in the order of names until a page is full: of
-    those called Priya, nearly everybody. So what has few answers is sorted by what no index has, and found by its letters,
-    of which the index of them wants three."""
+    """With the name to sort them by. PostgreSQL would rather read everybody in the order of names until a page is full: for
+    a name late in the alphabet, nearly everybody. So what has few answers is sorted by what no index has, and found by its
+    letters, of which the index of them wants three."""
     few = len(query) > 2 and not found.order_by()[MOST_SORTED : MOST_SORTED + 1].exists()
     return found.annotate(by_name=Concat("name", Value("")) if few else F("name"))
 
