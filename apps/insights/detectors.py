@@ -192,20 +192,19 @@ DETECTORS = (
             jsonb_build_object('what is wrong', c.label, 'seen in', COALESCE(door.statements, ''))
                 || CASE WHEN cardinality(door.sentences) > 1
                     THEN jsonb_build_object('and also', array_to_string(door.sentences[2:], ' ')) ELSE '{{}}' END
-        FROM (
-            SELECT m.id, concern.word, array_agg(DISTINCT sign->>'evidence') AS sentences,
+        FROM inventory_identity i
+        CROSS JOIN LATERAL (
+            SELECT concern.word, array_agg(DISTINCT sign->>'evidence') AS sentences,
                 string_agg(DISTINCT NULLIF(sign->>'statement', ''), ', ') AS statements
-            FROM inventory_identity m
-            CROSS JOIN LATERAL jsonb_array_elements(m.signs) sign
+            FROM jsonb_array_elements(i.signs) sign
             CROSS JOIN LATERAL jsonb_array_elements_text(sign->'concerns') concern(word)
-            WHERE m.connection_id = %(connection)s AND m.ended_at IS NULL AND m.signs <> '[]'::jsonb
-            GROUP BY m.id, concern.word) door
+            GROUP BY concern.word) door
         JOIN jsonb_to_recordset(%(concerns)s) c(word text, kind text, severity int, label text) ON c.word = door.word
-        JOIN inventory_identity i ON i.id = door.id
         CROSS JOIN LATERAL (
             SELECT o.resource_id FROM inventory_principal o
             WHERE o.identity_id = i.id AND o.ended_at IS NULL AND NOT o.is_reserved ORDER BY o.id LIMIT 1) p
-        LEFT JOIN inventory_resource r ON r.id = p.resource_id""",
+        LEFT JOIN inventory_resource r ON r.id = p.resource_id
+        WHERE i.connection_id = %(connection)s AND i.ended_at IS NULL AND i.signs @? '$[*].concerns[*]'""",
     f"""
         SELECT DISTINCT ON (i.id) '{Finding.Kind.UNOWNED}', 'identity:' || i.id,
             CASE WHEN {_HOLDS_PRIVILEGED} THEN {HIGH} ELSE {MEDIUM} END, p.resource_id, i.id, NULL::bigint,
