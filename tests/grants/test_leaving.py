@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.audit.models import AuditEvent, ref
 from apps.grants import periodic, provisioning, services
 from apps.grants.broker.minting import NotGiven, hand_out
 from apps.grants.models import EndReason, Extension, Grant, Leaving, Minting, State
@@ -117,6 +118,22 @@ def test_nothing_is_issued_or_extended_for_who_left(system: System) -> None:
     with pytest.raises(NotPossible, match="has left"):
         services.extend(grant, longer=HOUR, by=grant.requested_by, authority=YES)
     assert not Extension.objects.exists() and Grant.objects.count() == 1
+
+
+def test_who_takes_over_and_what_ended_is_kept_and_told(system: System) -> None:
+    alice, bob = system.alice.identity, system.bob.identity
+    assert alice and bob
+    Identity.objects.filter(pk=alice.pk).update(manager=bob)
+    system.issue()
+    leave(system)
+    row = leaving.notice(alice, by=audit.CLOCK)
+    alice.refresh_from_db()
+    assert row
+    assert (row.user, row.passes_to, row.left_at) == (alice.user, bob, alice.ended_at)
+    assert row.ended == {"portal sign-in": 1, "grants": 1}
+    told = AuditEvent.objects.get(event="grants.leaving.noticed")
+    assert told.data == {"ended": row.ended, "left_at": row.left_at.isoformat(), "passes_to": str(bob)}
+    assert {ref(one) for one in (alice, alice.user, bob)} <= set(told.refs)
 
 
 @pytest.mark.parametrize(
