@@ -128,18 +128,19 @@ def everywhere(identity: Identity) -> Everywhere:
     search = _Search(identity, None, timezone.now())
     search.go()
     chains = [*search.chains()]
-    worst: dict[int, tuple[Order, Light | AccessPath]] = {}
+    worst: dict[int, Light | AccessPath] = {}
+    orders: dict[int, Order] = {}
     ways: Counter[int] = Counter()
     for way in (*search.held, *chains):
         account, order = way.resource_id, way.order
         if account is None:
             continue  # memberships lie in no account
         ways[account] += 1
-        if account not in worst or order < worst[account][0]:
-            worst[account] = order, way
+        if account not in orders or order < orders[account]:
+            worst[account], orders[account] = way, order
     return Everywhere(
-        sorted(worst, key=lambda account: worst[account][0]),
-        {account: way for account, (_, way) in worst.items()},
+        sorted(orders, key=orders.__getitem__),
+        worst,
         ways,
         Counter(path.resource_id or 0 for path in chains),
         search.is_cut,
@@ -200,29 +201,29 @@ class _Search:
 
     def add_sets(self, frontier: Frontier, circle: Circle | None, mine: Sequence[int]) -> None:
         """The permission sets that could lead anywhere: those that ask first, then the most powerful."""
-        held: dict[int, list[Light]] = defaultdict(list)
-        for row in self.held:
-            if row.kind == "permission_set" and row.account_id:
-                held[row.entitlement_id].append(row)
-        self.acts_as = ActsAs(mine, [pk for pk, rows in held.items() if not _is_administrator(rows[0])])
+        held = {row.entitlement_id: row for row in self.held if row.kind == "permission_set" and row.account_id}
+        self.acts_as = ActsAs(mine, [pk for pk, row in held.items() if not _is_administrator(row)])
         if circle:
-            held = {pk: rows for pk, rows in held.items() if circle.has(*_place_of(rows[0]))}
-        followed = self.most_urgent(held)
+            held = {pk: row for pk, row in held.items() if circle.has(*_place_of(row))}
+        followed: dict[int, list[Light]] = {pk: [] for pk in self.most_urgent(held)}
+        for row in self.held:
+            if row.entitlement_id in followed:
+                followed[row.entitlement_id].append(row)
         self.said = callers.said_by_sets(followed)
-        for pk in followed:
-            row, node, said = held[pk][0], ("set", pk), self.said.get(pk, NOTHING)
+        for pk, rows in followed.items():
+            row, node, said = rows[0], ("set", pk), self.said.get(pk, NOTHING)
             account = row.account_id or ""
-            self.starts[node], self.sets[node] = held[pk], (row.name, account)
+            self.starts[node], self.sets[node] = rows, (row.name, account)
             caller = trusts.of_permission_set(row.name, account, said.acts_as)
             frontier.add(node, account, trusts.names_for(caller), said.asks)
 
-    def most_urgent(self, held: Mapping[int, Sequence[Light]]) -> list[int]:
+    def most_urgent(self, held: Mapping[int, Light]) -> list[int]:
         if len(held) <= MOST_STARTS:
             return [*held]
         self.is_cut = True
         asking = callers.asking(held)
         others = held.keys() - {*asking} if len(asking) < MOST_STARTS else ()
-        groups = (sorted(some, key=lambda pk: (weight_of(held[pk][0].privilege), pk)) for some in (asking, others))
+        groups = (sorted(some, key=lambda pk: (weight_of(held[pk].privilege), pk)) for some in (asking, others))
         return [pk for some in groups for pk in some][:MOST_STARTS]
 
     def of_principals(self, faces: Mapping[Face, str]) -> Frontier:
