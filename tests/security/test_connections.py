@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from apps.inventory.models import ChangeFeed, ChangeMark, Connection, ConnectionTest
@@ -49,6 +49,39 @@ def test_the_web_process_moves_nothing_that_was_baselined(acting: Acting) -> Non
         Connection.objects.filter(pk=free.pk).update(region="eu-west-1", options={"reader_role": "audit/Reader"})
         for column in ({"external_id": "x"}, {"kind": "fake"}, {"name": "x"}):
             assert "permission denied" in denied(lambda column=column: one.update(**column))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param([1], id="a list"),
+        pytest.param("x", id="a word"),
+        pytest.param({"start_url": {"a": "b"}}, id="an object inside"),
+        pytest.param({"start_url": ["b"]}, id="a list inside"),
+        pytest.param({"start_url": None}, id="nothing"),
+        pytest.param({"start_url": True}, id="yes"),
+        pytest.param({"start_url": "x" * 4000}, id="much"),
+    ],
+)
+def test_no_row_holds_options_that_break_who_reads_it(acting: Acting, options: Any) -> None:
+    """Every process reads them to know what it writes to: one connection must not stop what is done in all others."""
+    fixed = ConnectionFactory(
+        baselined=True, kind="aws", options={"provisioner_role": "our/Own", "rules_per_group": 60}
+    )
+    with acting("web"):
+        assert "options_are_flat" in denied(lambda: Connection.objects.create(name="aaa", options=options))
+        denied(lambda: Connection.objects.filter(pk=fixed.pk).update(options=options))
+
+
+def test_no_option_is_a_number_that_python_cannot_hold(acting: Acting) -> None:
+    """All of what was baselined would be read as empty, and roles of the default names be used."""
+    fixed = ConnectionFactory(baselined=True, kind="aws", options={"provisioner_role": "our/Own"})
+    table, digits = Connection._meta.db_table, "1" * 4100
+    with acting("web"), connection.cursor() as cursor:
+        added = f"UPDATE {table} SET options = options || %s::jsonb WHERE id = %s"
+        for number in (digits, "1e4100"):
+            values = [f'{{"start_url": {number}}}', fixed.pk]
+            assert "options_are_flat" in denied(lambda values=values: cursor.execute(added, values))
 
 
 def test_the_web_process_asks_for_tests_and_invents_no_result(acting: Acting) -> None:

@@ -57,6 +57,17 @@ OPTIONS: Mapping[str, tuple[re.Pattern[str], str]] = {
 is_region = RegexValidator(r"^[a-z]{2}(-[a-z]+)+-[0-9]\Z", "A Region is called like us-east-1 or eu-central-1.")
 
 
+class IsFlat(models.Func):
+    """Whether a document is what `OPTIONS` allow: an object of texts and numbers, short enough for Python to read whatever
+    they are. Every process reads it to know what it writes to, so no row may hold one that breaks it."""
+
+    output_field = models.BooleanField()
+    template = (
+        "jsonb_typeof(%(expressions)s) = 'object' AND octet_length(%(expressions)s::text) <= 4000 AND NOT "
+        """jsonb_path_exists(%(expressions)s, 'strict $.* ? (@.type() <> "string" && @.type() <> "number")', '{}', true)"""
+    )
+
+
 def _external_id() -> str:
     return secrets.token_urlsafe(24)
 
@@ -118,6 +129,7 @@ class Connection(models.Model):
             models.CheckConstraint(
                 condition=Q(drop_percent__gte=1, drop_percent__lte=100), name="connection_drop_percent_range"
             ),
+            models.CheckConstraint(condition=IsFlat("options"), name="connection_options_are_flat"),
         ]
         triggers = [
             pgtrigger.Trigger(
