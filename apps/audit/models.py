@@ -69,6 +69,9 @@ class AuditEvent(models.Model):
     refs = ArrayField(models.CharField(max_length=120), help_text="The subject and everything else it touches.")
     data = models.JSONField(default=dict, help_text="Facts of this event. Never a secret.")
     origin = models.JSONField(default=dict, help_text="Where a person did it: address, device, session digest.")
+    written_as = models.CharField(
+        max_length=63, blank=True, editable=False, help_text="The database role that wrote it, as PostgreSQL knows it."
+    )
 
     objects = AuditEventQuerySet.as_manager()
 
@@ -82,14 +85,16 @@ class AuditEvent(models.Model):
         triggers = [
             pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete),
             pgtrigger.Trigger(
-                name="at_its_time",  # no process says that something happened earlier, later or for ever unread
+                name="at_its_time",  # nobody says that it happened earlier, later or for ever unread, or in another process
                 when=pgtrigger.Before,
                 operation=pgtrigger.Insert,
+                # with its schema, since whoever makes temporary tables could put one of their own in its place
                 func="""
-                IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
+                IF NOT pg_has_role((SELECT relowner FROM pg_catalog.pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
                     NEW.at = statement_timestamp();
                     NEW.xid = pg_current_xact_id()::text::bigint;
                 END IF;
+                NEW.written_as = current_user;
                 RETURN NEW;
                 """,
             ),

@@ -25,6 +25,7 @@ _PARTS = re.compile(r"[A-Z]+(?: \([^)]*\))?")  # SELECT, UPDATE (state)
 # Who holds a number here keeps everybody else from it as long as they like, and the numbers that `apps.core.locks` takes
 # can be worked out by whoever reads the rows. PostgreSQL gives these functions to everybody.
 _LOCKERS = ("worker", "ender")
+_STAGES = "worker"  # compares readings of AWS with the rows in temporary tables
 _ONLY_FOR_LOCKERS = sql.SQL(
     """
 DO $$
@@ -73,6 +74,7 @@ def apply() -> None:
     tables = dict(_listed())
     _run(_NEVER_IGNORE)
     _limit_locks()
+    _limit_temporary_tables()
     _compile_nothing()
     for process, role in ROLES.items():
         name = sql.Identifier(role)
@@ -93,6 +95,25 @@ def strangers_with_locks() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(query, [others, "pg_advisory_lock(bigint)"])
         return [role for (role,) in cursor.fetchall()]
+
+
+def strangers_with_tables() -> list[str]:
+    """Roles that may make temporary tables and have no business with them: PostgreSQL looks for a table's name there first,
+    also for those that triggers ask."""
+    query = (
+        "SELECT role FROM unnest(%s::text[]) role WHERE has_database_privilege(role, current_database(), 'TEMPORARY')"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, [[role for process, role in ROLES.items() if process != _STAGES]])
+        return [role for (role,) in cursor.fetchall()]
+
+
+def _limit_temporary_tables() -> None:
+    """PostgreSQL gives these to everybody. Without the right to change that nothing happens, and `strangers_with_tables`
+    tells."""
+    database = sql.Identifier(connection.settings_dict["NAME"])
+    _run(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
+    _run(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(database, sql.Identifier(ROLES[_STAGES])))
 
 
 def _limit_locks() -> None:

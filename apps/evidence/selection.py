@@ -22,6 +22,7 @@ COLUMNS = (
     "refs",
     "data",
     "origin",
+    "written_as",
     "xid",
 )
 CHUNK = 2000

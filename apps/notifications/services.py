@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent, ref
+from apps.core.privileges import ROLES
 from apps.grants.models import Grant, State
 from apps.notifications.models import Cursor, Notification
 from apps.users.models import User
@@ -75,8 +76,9 @@ def _note_once(grants: Iterable[Grant], event: str, state: str) -> list[Grant]:
 
 
 def _already_told(event: str, refs: list[str]) -> set[tuple[str, str]]:
-    """(grant, end) of what is on record. A grant that was extended since has another end."""
-    rows = AuditEvent.objects.about(*refs).filter(event=event).values_list("subject", "data__ends_at")
+    """(grant, end) of what is on record. A grant that was extended since has another end. The web process tells nobody."""
+    events = AuditEvent.objects.about(*refs).filter(event=event).exclude(written_as=ROLES["web"])
+    rows = events.values_list("subject", "data__ends_at")
     return {(subject, ends_at or "") for subject, ends_at in rows}
 
 

@@ -15,6 +15,7 @@ from apps.audit.models import AuditEvent, ref
 from apps.connectors.base import Proof, Window
 from apps.connectors.errors import Refused
 from apps.core.locks import Lost, exclusive
+from apps.core.privileges import ROLES
 from apps.grants import narrowing
 from apps.grants.models import Grant, Stop, StopWrite
 from apps.grants.windows import Shared, windows_of
@@ -72,6 +73,6 @@ def refuse(row: Grant | StopWrite, key: str) -> None:
     logger.error("%s: %s", subject.number, why)
     lately = AuditEvent.objects.about(ref(subject)).filter(event=event, at__gt=timezone.now() - TOLD_AGAIN)
     with transaction.atomic():
-        if not lately.exists():
+        if not lately.exclude(written_as=ROLES["web"]).exists():
             audit.record(event, by=audit.WORKER, subject=subject, data={"object": key, "problem": why})
     raise WrongObject(why)

@@ -24,4 +24,6 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"{role} may take advisory locks, and so keep workers waiting. Run this once as a superuser of PostgreSQL."
             )
+        for role in database_roles.strangers_with_tables():
+            self.stderr.write(f"{role} may make temporary tables. Run this once as the owner of the database.")
         self.stdout.write("Every role has its privileges.")
