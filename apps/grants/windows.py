@@ -114,7 +114,7 @@ def find_shared(shared_key: str) -> Shared | None:
 
 def _once_shared(shared_key: str) -> Shared | None:
     """The same, by whoever had something to say in it once, or will: AWS may still say what these rows have forgotten."""
-    return _first_shared(Grant.objects.filter(shared_key=shared_key), StopWrite.objects.filter(shared_key=shared_key))
+    return _first_shared(Grant.objects.filter(shared_key=shared_key), StopWrite.objects.naming(shared_key))
 
 
 def _first_shared(grants: GrantQuerySet, rows: StopWriteQuerySet) -> Shared | None:
@@ -139,10 +139,8 @@ def _stops_in(shared_key: str) -> list[Window]:
 def _stopped_in(shared_key: str) -> set[int]:
     """Grants of this object in the scope of a stop, whatever their own rows say: it bites before it is said in them, and
     where somebody holds them."""
-    found: set[int] = set()
-    for stop in Stop.objects.in_force().with_names():
-        found.update(Grant.objects.filter(stop.covers(), shared_key=shared_key).values_list("pk", flat=True))
-    return found
+    here = Grant.objects.filter(shared_key=shared_key)
+    return set(here.filter(Stop.objects.in_force().covering()).values_list("pk", flat=True))
 
 
 def window_for(target: Target, windows: Iterable[Window]) -> Window | None:

@@ -11,16 +11,18 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
 from apps.audit.models import AuditEvent
 from apps.connectors.fake_world import Call, lost_response, stale, throttled
 from apps.grants import narrowing, periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
-from apps.inventory.models import Assignment, Entitlement, Responsibility
+from apps.grants.windows import windows_of
+from apps.inventory.models import Assignment, Entitlement, Principal, Responsibility
 from apps.users.models import User
 from tests.conftest import Enqueued
-from tests.factories.inventory import EntitlementFactory, PrincipalFactory, ResourceFactory
+from tests.factories.inventory import AssignmentFactory, EntitlementFactory, PrincipalFactory, ResourceFactory
 from tests.factories.users import UserFactory
 from tests.grants.lifting import known, lift, propose, second, signed
 from tests.grants.signing import give_key
@@ -54,11 +56,11 @@ def write_all(stop: Stop) -> None:
         provisioning.write_stop(row.pk)
 
 
-def other_account(system: System) -> Entitlement:
-    """A permission set in a second account."""
-    system.world.add_account(OTHER)
-    there = ResourceFactory(connection=system.connection, external_id=OTHER, name="sandbox")
-    record = system.world.add_permission_set("Sand", OTHER)
+def other_account(system: System, external_id: str = OTHER) -> Entitlement:
+    """A permission set in another account."""
+    system.world.add_account(external_id)
+    there = ResourceFactory(connection=system.connection, external_id=external_id, name="sandbox")
+    record = system.world.add_permission_set("Sand", external_id)
     return EntitlementFactory(
         connection=system.connection,
         resource=there,
@@ -137,14 +139,62 @@ def test_a_membership_counts_with_what_its_group_holds(system: System, erin: Use
 
 
 @pytest.mark.parametrize("scope", ["person", "entitlement", "account", "all"])
-def test_both_sides_of_the_scope_agree(system: System, erin: User, scope: str) -> None:
+def test_all_sides_of_the_scope_agree(system: System, erin: User, scope: str) -> None:
     grants = [system.issue(), system.issue(who=system.bob), system.issue(what=other_account(system))]
+    group = PrincipalFactory(connection=system.connection, kind="idc_group", external_id="devs", identity=None)
+    membership = EntitlementFactory(
+        connection=system.connection, resource=None, kind="idc_group", external_id="membership:devs", group=group
+    )
+    AssignmentFactory(principal=group, entitlement=system.read)
+    grants.append(grant_of(system, system.bob, membership))
+    grants.append(grant_of(system, system.bob, other_account(system, "555566667777"), by=system.alice.identity.user))
     subjects = {"person": {"identity": system.alice.identity}, "entitlement": {"entitlement": system.read}}
     subjects["account"] = {"account": system.account}
     stop = Stop.objects.create(scope=scope, reason=WHY, ordered_by=erin, **subjects.get(scope, {}))
     covered = set(Grant.objects.filter(stop.covers()).values_list("pk", flat=True))
     assert covered == {grant.pk for grant in grants if stop in Stop.objects.against(grant)}
+    among_others = Stop.objects.in_force()
+    assert not Grant.objects.filter(among_others.exclude(pk=stop.pk).covering()).exists()
+    somebody = PrincipalFactory(connection=system.connection).identity
+    Stop.objects.create(scope="person", identity=somebody, reason=WHY, ordered_by=erin)
+    assert covered == set(Grant.objects.filter(among_others.covering()).values_list("pk", flat=True))
     assert covered
+
+
+def grant_of(system: System, who: Principal, what: Entitlement, by: User | None = None) -> Grant:
+    return Grant.objects.create(
+        connection=system.connection,
+        identity=who.identity,
+        principal=who,
+        entitlement=what,
+        origin="request",
+        provisioner="idc_assignment",
+        duration=timedelta(hours=1),
+        reason="x",
+        requested_by=by,
+    )
+
+
+def test_what_is_done_about_stops_does_not_grow_with_them(
+    system: System, erin: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    """Whoever may order stops may order thousands, and no end may come later for them."""
+    key, somebody = system.active().shared_key, PrincipalFactory(connection=system.connection).identity
+    for many in (1, 20):
+        Stop.objects.bulk_create(
+            Stop(scope="person", identity=somebody, reason=WHY, ordered_by=erin, digest="") for _ in range(many)
+        )
+        with django_assert_num_queries(8):
+            windows_of(key)
+        with django_assert_num_queries(1):
+            periodic.end_stopped()
+
+
+def test_what_failed_least_is_written_first(system: System, erin: User) -> None:
+    system.active()
+    first, second = (stops.order(scope=Scope.ALL, reason=WHY, by=erin, step_up=PASSKEY) for _ in range(2))
+    first.writes.update(problem_count=3)
+    assert list(periodic._stops(timezone.now())) == [second.writes.get().pk, first.writes.get().pk]
 
 
 def test_a_scope_names_exactly_its_subject(system: System, erin: User) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apps.audit.models import AuditEvent
+from apps.audit.models import AuditEvent, ref
 from apps.connectors.fake_world import world
 from apps.grants import periodic, provisioning, services
 from apps.grants.models import EndReason, Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
 from apps.grants.windows import find_shared, windows_of
+from apps.inventory.models import Connection
 from tests.factories.inventory import ResourceFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
@@ -34,11 +35,12 @@ def forge(system: System, *, lifted: bool = False, **fields: Any) -> StopWrite:
     """What the web process may insert: a stop, lifted already or not, and an object to write it into."""
     erin, frank, now = UserFactory(), UserFactory(), timezone.now()
     said = {"lifted_at": now, "lifted_by": erin, "lift_proposed_by": frank} if lifted else {}
-    values = {"account": system.account, "provisioner": "idc_assignment", "shared_key": OTHER, **fields}
+    ours = {"connection": system.connection, "account": system.account, "provisioner": "idc_assignment"}
+    values = {**ours, "shared_key": OTHER, **fields}
     stop = Stop.objects.create(
         scope="person", identity=system.bob.identity, reason="Nothing at all.", ordered_by=erin, digest="", **said
     )
-    return StopWrite.objects.create(stop=stop, connection=system.connection, **values)
+    return StopWrite.objects.create(stop=stop, **values)
 
 
 @pytest.mark.parametrize("lifted", [False, True])
@@ -60,6 +62,25 @@ def test_a_forged_row_takes_no_end_out_of_a_guard(acting: Acting, system: System
     assert (told.subject, told.data["object"]) == (f"grants.stop:{row.stop_id}", OTHER)
 
 
+def test_the_web_process_silences_no_alarm(acting: Acting, system: System) -> None:
+    """It is told once a day, by what is in the log; and the web process may write that it was told."""
+    system.active()
+    with acting("web"):
+        row = forge(system)
+        said = {
+            "actor_kind": "worker",
+            "actor_name": "a worker",
+            "subject": "grants.stop:0",
+            "written_as": "gatehouse_worker",
+        }
+        AuditEvent.objects.create(event=TOLD, refs=[ref(row.stop)], **said)
+    with acting("worker"):
+        provisioning.write_stop(row.pk)
+    told = AuditEvent.objects.get(event=TOLD, subject=ref(row.stop))
+    assert told.written_as == "gatehouse_worker"
+    assert AuditEvent.objects.get(event=TOLD, subject="grants.stop:0").written_as == "gatehouse_web"
+
+
 def test_a_forged_row_undoes_no_stop(acting: Acting, system: System) -> None:
     system.active()
     stop = stops.order(scope=Scope.ALL, reason="An incident.", by=UserFactory(administrator=True), step_up=PASSKEY)
@@ -70,6 +91,17 @@ def test_a_forged_row_undoes_no_stop(acting: Acting, system: System) -> None:
     with acting("worker"):
         periodic.carry_out()
     assert ("*", "*") in system.world.guards[ACCOUNT]
+
+
+def test_a_row_of_a_forged_connection_says_nothing_in_a_guard(acting: Acting, system: System) -> None:
+    """The guard would be written to wherever that connection points."""
+    grant = system.active()
+    with acting("web"):
+        forged = Connection.objects.create(name="aaa", kind="aws")
+    forge(system, connection=forged, shared_key=grant.shared_key)
+    assert len(windows_of(grant.shared_key)) == 1
+    Grant.objects.filter(pk=grant.pk).update(shared_key="")
+    assert find_shared(grant.shared_key) is None
 
 
 def test_a_row_about_another_account_says_nothing_in_a_guard_and_keeps_nobody_from_writing_it(system: System) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -76,6 +77,32 @@ class StopQuerySet(models.QuerySet["Stop"]):
             scope |= Q(entitlement__in=brought.values("entitlement"))
             scope |= Q(account__in=brought.values("entitlement__resource"))
         return self.filter(scope)
+
+    def covering(self) -> Q:
+        """Condition on grants: in the scope of any of these, in one statement however many they are."""
+        everything = Q(Exists(self.filter(scope=Scope.ALL)))
+        people = self.exclude(identity=None)
+        return everything | _in_scope(
+            people=people.values("identity"),
+            users=people.exclude(identity__user=None).values("identity__user"),
+            entitlements=self.exclude(entitlement=None).values("entitlement"),
+            accounts=self.exclude(account=None).values("account"),
+        )
+
+
+def _in_scope(*, people: Any, users: Any, entitlements: Any, accounts: Any) -> Q:
+    """Condition on grants: of one of these people, or asked for by them, or for one of these entitlements, or in one of
+    these accounts; a membership with what its group holds. Each may be keys, or a query for them."""
+    brought = Q(entitlement__in=entitlements) | Q(entitlement__resource__in=accounts)
+    return (
+        Q(identity__in=people)
+        | Q(principal__identity__in=people)
+        | Q(requested_by__in=users)
+        | Q(entitlement__in=entitlements)
+        | Q(entitlement__resource__in=accounts)
+        | Q(principal__resource__in=accounts)
+        | Q(entitlement__group__in=Assignment.objects.open().filter(brought).values("principal"))
+    )
 
 
 class Stop(models.Model):
@@ -184,18 +211,14 @@ class Stop(models.Model):
 
     def covers(self) -> Q:
         """Condition on grants: in the scope. The same as `StopQuerySet.against`, from the other side."""
-        if self.identity:
-            mine = Q(identity=self.identity) | Q(principal__identity=self.identity)
-            return mine | Q(requested_by=self.identity.user) if self.identity.user else mine
-        held = Assignment.objects.open()
-        if self.entitlement:
-            through = held.filter(entitlement=self.entitlement).values("principal")
-            return Q(entitlement=self.entitlement) | Q(entitlement__group__in=through)
-        if self.account:
-            through = held.filter(entitlement__resource=self.account).values("principal")
-            here = Q(entitlement__resource=self.account) | Q(principal__resource=self.account)
-            return here | Q(entitlement__group__in=through)
-        return Q()
+        if self.scope == Scope.ALL:
+            return Q()
+        return _in_scope(
+            people=[self.identity_id] if self.identity_id else [],
+            users=[self.identity.user_id] if self.identity and self.identity.user_id else [],
+            entitlements=[self.entitlement_id] if self.entitlement_id else [],
+            accounts=[self.account_id] if self.account_id else [],
+        )
 
 
 class StopWriteQuerySet(models.QuerySet["StopWrite"]):
@@ -216,7 +239,12 @@ class StopWriteQuerySet(models.QuerySet["StopWrite"]):
 
     def said_in(self, shared_key: str) -> StopWriteQuerySet:
         """The stops in force that this shared object in AWS has to say."""
-        return self.filter(shared_key=shared_key, stop__lifted_at=None)
+        return self.naming(shared_key).filter(stop__lifted_at=None)
+
+    def naming(self, shared_key: str) -> StopWriteQuerySet:
+        """Those that name this shared object. Of another connection than their account's they have no say in it."""
+        of_its_own = Q(account=None) | Q(account__connection=F("connection"))
+        return self.filter(of_its_own, shared_key=shared_key)
 
 
 class StopWrite(models.Model):

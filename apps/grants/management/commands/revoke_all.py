@@ -106,7 +106,7 @@ class Command(BaseCommand):
         stop = self._ordered(by, reason, attach_stop_policy=attach_stop_policy)
         ended = Grant.objects.filter(state=State.REVOKING).exclude(remover=Grant.BY_OWNER)
         for _round in range(ROUNDS):
-            _carry_out()
+            _carry_out(stop)
             if not (stop.writes.unsettled().exists() or ended.exists()):
                 break
             time.sleep(PAUSE)
@@ -149,10 +149,12 @@ class Command(BaseCommand):
             self.stdout.write("  ".join([*cells, row[4]]).rstrip())
 
 
-def _carry_out() -> None:
-    """What workers do, in this process, whether or not any of them lives. A row that breaks stops no other."""
+def _carry_out(stop: Stop) -> None:
+    """What workers do, in this process, whether or not any of them lives; what this stop denies before what others do. A
+    row that breaks stops no other."""
     now = timezone.now()
-    for pk in StopWrite.objects.due(now).values_list("pk", flat=True):
+    due = StopWrite.objects.due(now).values_list("pk", flat=True)
+    for pk in (*due.filter(stop=stop), *due.exclude(stop=stop)):
         _try(provisioning.write_stop, pk)
     for pk in Grant.objects.due(now).filter(state=State.REVOKING).values_list("pk", flat=True):
         _try(provisioning.deprovision, pk)
