@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from apps.connectors.base import Examiner, Target, Window
 from apps.connectors.errors import Throttled
+from apps.grants.models import Reconciliation
 from apps.grants.models.homes import Home, name_here
+from apps.inventory.models import Connection
 
 LONGEST_SESSION = timedelta(hours=1)  # that a guard has to cut: no permission set with longer ones is opened
 
@@ -25,13 +28,30 @@ class OnlyNarrowing(Throttled):
 
 def reason() -> str:
     """Why nothing opens now, in a sentence that says what happens next; "" when everything may open."""
-    homes = dict(Home.objects.values_list("name", "trusted_at"))
-    if not homes or homes.get(name_here()):  # none is known before the clock's first tick
+    homes = {home.name: home for home in Home.objects.all()}
+    here = homes.get(name_here())
+    if not homes or (here and here.trusted_at and not _resumed(here)):  # none is known before the clock's first tick
         return ""
     return (
         "Gatehouse only takes access away now: its database was restored, and may have forgotten something. It opens "
         "again by itself when AWS was compared with it."
     )
+
+
+def _resumed(home: Home) -> bool:
+    """Whether somebody resumed a connection that was paused while all others were compared, and it was not yet."""
+    if home.doubted_at is None:
+        return False
+    compared = Reconciliation.objects.settled().filter(
+        connection=OuterRef("pk"),
+        database=home.name,
+        started_at__gte=home.doubted_at,
+        only_reports=False,
+        repairs=0,
+        problems=[],
+    )
+    old = Connection.objects.writable().filter(write_approved_at__lt=home.doubted_at)
+    return old.exclude(Exists(compared)).exists()
 
 
 def require_may_open() -> None:

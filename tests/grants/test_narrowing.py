@@ -17,7 +17,7 @@ from apps.grants.models.homes import name_here
 from apps.grants.services import drift as deciding
 from apps.grants.services import narrowing as trusting
 from apps.grants.services import stops
-from apps.inventory.models import Assignment
+from apps.inventory.models import Assignment, Connection
 from tests.factories.inventory import ConnectionFactory, PrincipalFactory, SyncRunFactory
 from tests.grants.system import ACCOUNT, START, YES, System, make_due
 from tests.grants.test_drift import guard_only, hold, known_administrator
@@ -293,20 +293,48 @@ def test_an_incomplete_comparison_lifts_nothing(lived: System, clock) -> None:
     assert is_narrowing()
 
 
+def compare_other(other: Connection, clock) -> None:
+    SyncRunFactory(connection=other, finished_at=timezone.now())
+    for _ in range(2):
+        assert is_narrowing()
+        deciding.decide(reconciling.compare(other.pk))
+        clock.shift(MINUTE)
+        trusting.trust()
+
+
 def test_every_connection_that_may_be_written_is_waited_for(lived: System, clock) -> None:
-    other = ConnectionFactory(writable=True, paused_at=timezone.now())
+    other = ConnectionFactory(writable=True)
     ConnectionFactory()  # only looked at: nothing can open there
     restore()
     for _ in range(2):
         compare(lived)
         clock.shift(MINUTE)
-    assert is_narrowing()
-    type(other).objects.filter(pk=other.pk).update(paused_at=None)
-    SyncRunFactory(connection=other, finished_at=timezone.now())
+    compare_other(other, clock)
+    assert not is_narrowing()
+
+
+def test_a_connection_that_is_paused_for_good_keeps_nothing_closed_until_it_is_resumed(lived: System, clock) -> None:
+    """Pausing is how one moves to another connection, so nobody may ever compare it again."""
+    other = ConnectionFactory(writable=True, paused_at=timezone.now())
+    clock.shift(MINUTE)
+    restore()
     for _ in range(2):
-        deciding.decide(reconciling.compare(other.pk))
+        assert is_narrowing()
+        compare(lived)
         clock.shift(MINUTE)
-    assert trusting.trust() and not is_narrowing()
+    assert not is_narrowing()
+    Connection.objects.filter(pk=other.pk).update(paused_at=None)
+    compare_other(other, clock)
+    assert not is_narrowing()
+
+
+def test_a_connection_that_is_new_since_the_doubt_has_nothing_that_was_forgotten(lived: System, clock) -> None:
+    restore()
+    for _ in range(2):
+        compare(lived)
+        clock.shift(MINUTE)
+    ConnectionFactory(writable=True, write_approved_at=timezone.now())
+    assert not is_narrowing()
 
 
 def test_where_the_brake_bites_two_people_let_it_go_first(lived: System, clock) -> None:

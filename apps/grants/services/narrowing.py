@@ -52,14 +52,14 @@ def doubt(*, by: Any, reason: str) -> Home:
 @transaction.atomic
 def trust() -> bool:
     """Trust the database again, once every connection that Gatehouse may change was compared from it, completely, and
-    there was nothing left to take away. Returns whether it is trusted now."""
+    there was nothing left to take away. One that is paused is changed by nobody; `narrowing.reason` waits for it if it is
+    resumed. Returns whether the database is trusted now."""
     home = Home.objects.here().select_for_update().first()
     if home is None or home.doubted_at is None:
         return home is not None
     if home.trusted_at:
         return True
-    approved = Connection.objects.exclude(write_approved_at=None)
-    if not all(_is_compared(connection, home) for connection in approved):
+    if not all(_is_compared(connection, home) for connection in Connection.objects.writable()):
         return False
     home.trusted_at = timezone.now()
     home.save(update_fields=["trusted_at"])
