@@ -165,6 +165,18 @@ def test_nothing_leaves_an_object_before(trusted: System, clock: Any) -> None:
     assert denied(trusted) == set()
 
 
+def test_aws_is_not_even_asked_before(trusted: System, clock: Any) -> None:
+    """Thousands may wait for it, each tried once a minute, and their looks would go before what opens."""
+    grant = trusted.active()
+    services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
+    trusted.run_clock()
+    Grant.objects.update(sessions_until=timezone.now())
+    make_due()
+    trusted.world.calls.clear()
+    provisioning.clear(grant.pk)
+    assert not trusted.world.calls
+
+
 def test_a_lifted_stop_stays_in_aws_as_long(trusted: System, clock: Any) -> None:
     erin, frank = UserFactory(administrator=True), UserFactory()
     stop = stops.order(scope=Scope.ACCOUNT, subject=trusted.account, reason="An incident.", by=erin, step_up=PASSKEY)

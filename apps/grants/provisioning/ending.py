@@ -14,7 +14,7 @@ from apps.connectors.base import Proof
 from apps.connectors.errors import Busy, ConnectorError, Gone, Unproven, Unreachable
 from apps.core.lifecycle import Conflict, move
 from apps.core.locks import Taken, exclusive
-from apps.grants import paths
+from apps.grants import narrowing, paths
 from apps.grants.models import Grant, State
 from apps.grants.provisioning.denying import note_denied
 from apps.grants.provisioning.enforcing import alone_with, enforce
@@ -218,6 +218,7 @@ def clear(grant_id: int) -> None:
         return
     turn = Turn(grant)
     try:
+        narrowing.require_may_take_back()
         _require_still_gone(turn)
         with alone_with(turn.shared):
             enforce(turn.shared, windows_of(grant.shared_key, without=grant))
