@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -176,22 +176,29 @@ def _put_aside(path: Path) -> None:
 
 
 def _forgotten(entries: Sequence[Entry], now: datetime, *, is_doubted: bool) -> list[Entry]:
-    """What stays in the ledger though the database does not say it. Rows of grants are never deleted, so one that is not
-    there was forgotten. A database that is doubted may also know an older state: that nothing was opened yet."""
+    """What stays in the ledger though the database does not say it. A database that is doubted may also know an older
+    state: that nothing was opened yet."""
     found = []
     for entry in entries:
         since = entry.forgotten_at or now
         if max(since, entry.end or since) + KEPT_FOR > now:
             found.append(replace(entry, forgotten_at=since))
-    known = Grant.objects.filter(reference__in=[entry.reference for entry in found])
-    states = dict(known.values_list("reference", "state"))
+    states = known(found)
 
     def is_forgotten(entry: Entry) -> bool:
-        if entry.reference not in states:
-            return True
-        return is_doubted and (entry.is_live or entry.is_ending) and states[entry.reference] not in IN_AWS
+        state = states.get(entry.reference)
+        return state is None or (is_doubted and (entry.is_live or entry.is_ending) and state not in IN_AWS)
 
     return [entry for entry in found if is_forgotten(entry)]
+
+
+def known(entries: Iterable[Entry]) -> dict[str, str]:
+    """Reference → state, of those that the database has a row of. Rows of grants are never deleted, so any other was
+    forgotten; a row of the same reference that is about somebody or something else is another grant, made up since."""
+    about = {entry.reference: entry.pair[1:] for entry in entries}
+    names = ("reference", "state", "principal__external_id", "entitlement__external_id")
+    rows = Grant.objects.filter(reference__in=list(about)).values_list(*names)
+    return {reference: state for reference, state, *pair in rows if about[reference] == tuple(pair)}
 
 
 def read(path: Path, *, accept_damage: bool = False) -> Ledger:

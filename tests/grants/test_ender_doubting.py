@@ -320,7 +320,7 @@ def test_what_somebody_comes_to_need_while_we_wait_for_the_lock_stays(
 def test_a_row_that_breaks_stops_no_other(system: System, clock: Any) -> None:
     broken, fine = system.active(), system.active(who=system.bob)
     clock.shift(LATE)
-    Grant.objects.filter(pk=broken.pk).update(connection=ConnectionFactory(options=["a list"]))
+    Grant.objects.filter(pk=broken.pk).update(connection=ConnectionFactory(kind="nonsense"))
     report = Ender().round()
     assert report.ended == [fine.number]
     assert len(report.unproven) == 1
@@ -337,6 +337,20 @@ def test_what_only_the_ledger_remembers_is_ended(system: System, clock: Any, tmp
     assert Ender(path).round().ended == []
     clock.shift(LATE)
     assert set(Ender(path).round().ended) == {lost.number, known.number}
+
+
+def test_nobody_takes_the_place_of_what_only_the_ledger_remembers(system: System, clock: Any, tmp_path: Path) -> None:
+    """Whoever may ask for a grant may choose its reference."""
+    path = tmp_path / "ledger.jsonl"
+    lost = system.active()
+    ledger.write(path, timezone.now())
+    Grant.objects.filter(pk=lost.pk).delete()
+    forged = system.issue(who=system.bob)
+    Grant.objects.filter(pk=forged.pk).update(reference=lost.reference)
+    ledger.write(path, timezone.now())
+    assert lost.number in [entry.number for entry in ledger.read(path).entries]
+    clock.shift(LATE)
+    assert Ender(path).round().ended == [lost.number]
 
 
 def test_what_only_the_ledger_remembers_stays_while_a_grant_needs_it(

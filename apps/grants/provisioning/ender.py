@@ -142,8 +142,7 @@ class Ender:
     def _forgotten(self, now: datetime) -> dict[str, Entry]:
         """What the ledger says is overdue, and the database has no row of: it was restored, or rows were taken out."""
         entries = {entry.reference: entry for entry in overdue_of(self._read_ledger() or (), now)}
-        known = Grant.objects.filter(reference__in=list(entries)).values_list("reference", flat=True)
-        return {reference: entries[reference] for reference in set(entries) - set(known)}
+        return {reference: entries[reference] for reference in set(entries) - set(ledger.known(entries.values()))}
 
     def _said_to_be_gone(self, now: datetime) -> list[str]:
         """Listed now and then: that takes a second where there are many. What is overdue does not wait for it to work."""
