@@ -32,7 +32,7 @@ class _Asked(Expression):
         super().__init__(output_field=field)
         self.known = known
 
-    def as_sql(self, _compiler: Any, _connection: Any) -> tuple[str, list[Known]]:
+    def as_sql(self, _compiler: Any, _connection: Any) -> tuple[str, Any]:
         return "%s", [self.known]
 
 
@@ -41,14 +41,14 @@ USER: Any = _Asked(Known.USER, models.BigAutoField())
 NOW: Any = _Asked(Known.NOW, models.DateTimeField())
 
 
-def count(places: Sequence[Place], user_id: int) -> dict[Place, int]:
+def count(places: Sequence[Place], user_id: int | None) -> dict[Place, int]:
     """How many rows wait for somebody in each of these places. A place that is only shown with something in it
     (`Place.only_with`) is left out when they have nothing there."""
     asked = tuple(place for place in places if place.waiting or place.only_with)
     answers: dict[Place, int | None] = dict.fromkeys(places, 0)
     if asked:
         sql, parameters = _statement(tuple((place.waiting, place.only_with) for place in asked))
-        known = {Known.USER: user_id, Known.NOW: timezone.now()}
+        known: dict[Any, Any] = {Known.USER: user_id, Known.NOW: timezone.now()}
         with connection.cursor() as cursor:
             cursor.execute(sql, [known[value] if isinstance(value, Known) else value for value in parameters])
             answers.update(zip(asked, cursor.fetchone() or (), strict=True))
