@@ -92,7 +92,7 @@ class Climb(NamedTuple):
 def escalations(connection: int, *, principals: Collection[int], sets: Collection[int], most: int) -> list[Climb]:
     """What somebody can make of themselves who is these principals and holds these permission sets: the surest and
     shortest. One query."""
-    asked = {"connection": connection, "most": most, "principals": as_array(principals), "sets": as_array(sets)}
+    mine = {"principals": as_array(principals), "sets": as_array(sets)}
     with database.cursor() as cursor:
-        cursor.execute(_ESCALATIONS, asked)
+        cursor.execute(_ESCALATIONS, {**mine, "connection": connection, "most": most})
         return [*map(Climb._make, cursor.fetchall())]

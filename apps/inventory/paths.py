@@ -131,7 +131,8 @@ def everywhere(identity: Identity) -> Everywhere:
     worst: dict[int, Light | AccessPath] = {}
     orders: dict[int, Order] = {}
     ways: Counter[int] = Counter()
-    for way in (*search.held, *chains):
+    everything: list[Light | AccessPath] = [*search.held, *chains]
+    for way in everything:
         account, order = way.resource_id, way.order
         if account is None:
             continue  # memberships lie in no account

@@ -77,14 +77,9 @@ def state(kind: str, icon_name: str, word: str) -> SafeString:
 
 
 @register.simple_tag
+@lru_cache(maxsize=64)
 def privilege(value: str) -> SafeString:
-    word = str(value).lower()
-    return _privilege(word if word in PRIVILEGES else "unknown")
-
-
-@cache
-def _privilege(word: str) -> SafeString:
-    return state(*PRIVILEGES[word])
+    return state(*PRIVILEGES.get(str(value).lower(), PRIVILEGES["unknown"]))
 
 
 @register.simple_tag
