@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.grants import services
 from apps.grants.models import EndReason, Extension, Grant, State, Stop, Warrant
 from apps.inventory.models import Entitlement, Principal
-from tests.factories.inventory import ConnectionFactory, PrincipalFactory
+from tests.factories.inventory import ConnectionFactory, EntitlementFactory, PrincipalFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import System
 from tests.security.conftest import Acting
@@ -43,6 +43,8 @@ def values(system: System, **fields: Any) -> dict[str, Any]:
         {"state": "active", "active_at": "now", "ends_at": "later", "not_after": "later"},
         {"state": "provisioning", "claimed_at": "now", "not_after": "later"},
         {"state": "revoked", "end_reason": "done"},
+        {"state": "failed"},
+        {"active_at": "now"},
         {"shared_key": "fake:guard"},
         {"attempt": 3},
         {"ticket": {"verb": "open"}},
@@ -125,11 +127,12 @@ def test_an_end_in_the_future_is_now(acting: Acting, system: System) -> None:
     never = timezone.now() + timedelta(days=9999)
     with acting("web"):
         Grant.objects.filter(pk=grant.pk).update(
-            state="revoking", end_reason="done", revoking_at=never, next_try_at=never
+            state="revoking", end_reason="done", revoking_at=never, next_try_at=never, problem_count=2**31 - 1
         )
     grant.refresh_from_db()
     assert grant.revoking_at < never
     assert grant.next_try_at < never
+    assert grant.problem_count == 0  # the more there were, the later it is tried again
 
 
 def test_switching_triggers_off_for_oneself_does_nothing(acting: Acting, system: System) -> None:
@@ -151,14 +154,13 @@ def now_or_never() -> None:
 
 
 def standing(system: System, **fields: Any) -> dict[str, Any]:
+    held = system.holds(system.alice, system.admin)
     return values(
         system,
-        assignment=system.holds(system.alice, system.admin),
         origin="found",
-        state="active",
         active_at=timezone.now(),
         duration=None,
-        **{"provisioner": "", "remover": "permission_set", **fields},
+        **{"assignment": held, "state": "active", "provisioner": "", "remover": "permission_set", **fields},
     )
 
 
@@ -171,7 +173,9 @@ def standing(system: System, **fields: Any) -> dict[str, Any]:
         {"entitlement": "another"},
         {"principal": "another"},
         {"connection": "another"},
+        {"assignment": "another"},
         {"provisioner": "idc_assignment"},
+        {"state": "pending"},
     ],
     ids=str,
 )
@@ -180,6 +184,11 @@ def test_what_the_web_process_finds_is_removed_by_what_can(
 ) -> None:
     """A task that no owner knows of, or an ending of somebody else's, would keep it for good."""
     others = {"entitlement": system.read, "principal": system.bob, "connection": ConnectionFactory()}
+    others["assignment"] = system.holds(system.bob, system.read)
+    # None of these says anything of what is found: each has an owner that removes it.
+    PrincipalFactory(connection=system.connection, identity=system.alice.identity, is_reserved=True)
+    PrincipalFactory(connection=system.connection, kind="idc_group", is_externally_owned=True)
+    EntitlementFactory(connection=ConnectionFactory(kind="another"), kind="iam_trust")
     found = standing(system, **{name: others[name] if value == "another" else value for name, value in fields.items()})
     with acting("web"):
         assert "begins as a request, or is found" in denied(lambda: Grant.objects.create(**found))
@@ -210,6 +219,8 @@ def test_standing_access_ends_by_who_can_remove_it(acting: Acting, system: Syste
         grant = services.remove_standing(held, by=system.bob.identity.user, reason="Not needed any more.")
         now_or_never()
     assert grant.remover == ("permission_set" if what == "ours" else Grant.BY_OWNER)
+    grant.refresh_from_db()
+    assert grant.due_at is None
 
 
 def test_what_the_web_process_adds_was_carried_out_by_nobody(acting: Acting, system: System) -> None:
