@@ -237,6 +237,16 @@ def test_an_end_is_narrowed_once(system: System) -> None:
     assert len(system.world.calls_of("enforce")) == 1
 
 
+def test_only_the_end_that_was_written_is_called_narrowed(system: System) -> None:
+    other = unnarrowed(system, shared_key="one that the worker does not write")
+    grant = system.active(who=system.bob)
+    Grant.objects.filter(pk=grant.pk).update(narrowed_at=None)
+    provisioning.narrow(grant.pk)
+    grant.refresh_from_db()
+    assert grant.narrowed_at
+    assert Grant.objects.get(pk=other.pk).narrowed_at is None
+
+
 @pytest.mark.parametrize("fields", [{"narrowed_at": START}, {"shared_key": ""}, {"ends_at": None}], ids=str)
 def test_there_is_nothing_to_narrow_where_nothing_says_until_when(system: System, fields: dict[str, Any]) -> None:
     grant = unnarrowed(system, **fields)

@@ -52,6 +52,17 @@ def told(event: str) -> dict[str, Any]:
     return found.data
 
 
+@pytest.mark.parametrize("scope", [Scope.ALL, Scope.PERSON])
+def test_a_grant_that_shares_nothing_yet_throws_no_switch_of_the_organization(
+    system: System, erin: User, scope: Scope
+) -> None:
+    """A write that names no object is the organization's policy, which denies everybody."""
+    system.issue()
+    assert Grant.objects.filter(shared_key="").exists()
+    order(erin, scope, **({"subject": system.alice.identity} if scope == Scope.PERSON else {}))
+    assert not StopWrite.objects.filter(shared_key="").exists()
+
+
 def test_what_was_read_back_is_kept_with_the_stop_and_told(system: System, erin: User, clock: Any) -> None:
     stop = order(erin, Scope.ACCOUNT, subject=system.account)
     clock.shift(5 * SECOND)
