@@ -13,7 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from apps.grants import ledger
+from apps.grants import ledger, provisioning
 from apps.grants.models import Grant, Stop, StopWrite, Warrant
 from tests.factories.inventory import ConnectionFactory
 from tests.factories.users import UserFactory
@@ -107,7 +107,17 @@ def test_a_write_that_takes_longer_than_a_tick_is_not_in_the_way_of_the_next(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_end_of_everything_goes_on_after_a_row_that_breaks(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_everything_goes_first_and_on_after_a_row_that_breaks(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    real = provisioning.write_stop
+
+    def write_stop(pk: int) -> None:
+        written.append(StopWrite.objects.get(pk=pk).stop.scope)
+        real(pk)
+
+    monkeypatch.setattr("apps.grants.management.commands.revoke_all.provisioning.write_stop", write_stop)
     monkeypatch.setattr("apps.grants.management.commands.revoke_all.ROUNDS", 9)
     erin = UserFactory(administrator=True)
     system.active()
@@ -125,3 +135,4 @@ def test_the_end_of_everything_goes_on_after_a_row_that_breaks(system: System, m
     call_command("revoke_all", "--yes", "--by", erin.email, "--reason", "Somebody is inside.", stdout=out, stderr=out)
     assert "All of it is proven gone" in out.getvalue()
     assert not system.can_use()
+    assert written[:2] == ["all", "person"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -326,6 +327,24 @@ def test_a_connection_that_is_paused_for_good_keeps_nothing_closed_until_it_is_r
     Connection.objects.filter(pk=other.pk).update(paused_at=None)
     compare_other(other, clock)
     assert not is_narrowing()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"only_reports": True}, {"repairs": 1}, {"problems": ["AWS did not answer."]}, {"state": "held"}],
+    ids=["as it should be", "first", "something to take away", "incomplete", "held"],
+)
+def test_a_resumed_connection_was_compared_when_nothing_was_left_to_take_away(lived: System, wrong: Any) -> None:
+    restore()
+    now = timezone.now()
+    Home.objects.here().update(trusted_at=now)
+    other = ConnectionFactory(writable=True)
+    for one in (lived.connection, other):
+        Connection.objects.filter(pk=one.pk).update(write_approved_at=now - MINUTE)
+        said = wrong if one == other else {}
+        values = {"state": "settled", "database": name_here(), "next_at": now, **said}
+        Reconciliation.objects.create(connection=one, started_at=now, finished_at=now, **values)
+    assert is_narrowing() == bool(wrong)
 
 
 def test_a_connection_that_is_new_since_the_doubt_has_nothing_that_was_forgotten(lived: System, clock) -> None:
