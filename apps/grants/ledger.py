@@ -144,8 +144,7 @@ def write(path: Path, now: datetime) -> int:
     kept = _forgotten(before.entries, now, is_doubted=is_doubted) if before else []
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # the last tick may still be at it
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)  # also where a draft was left behind
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             count = _write_lines(file.write, Ledger(now, tuple(kept), database=here, is_doubted=is_doubted), before)
             file.flush()
             os.fsync(file.fileno())

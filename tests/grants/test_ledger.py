@@ -195,9 +195,10 @@ def test_the_last_one_before_the_doubt_is_put_aside(system: System, path: Path) 
     narrowing.notice()
     system.active()
     last = export(path).read_bytes()
+    assert not ledger.read(path).is_doubted
     narrowing.doubt(by=audit.COMMAND, reason="It was restored.")
     for _ in range(3):
-        export(path)
+        assert ledger.read(export(path)).is_doubted
     aside = path.with_name("ledger.jsonl.before")
     assert aside.read_bytes() == last
     assert sorted(path.parent.iterdir()) == [path, aside]
