@@ -154,8 +154,11 @@ def test_what_is_let_go_is_repaired_by_its_own_ending(acting: Acting, system: Sy
         )
         assert "something else" in refused(drift, removal=other, held_in=None)
         assert "Two people" in refused(drift, removal=drift.grant)  # still held: it could say so again and again
-        Drift.objects.filter(pk=drift.pk).update(removal=drift.grant, held_in=None)
-        assert "Two people" in refused(drift, decided_at=timezone.now() + timedelta(days=9))
+        later = timezone.now() + timedelta(days=9)
+        Drift.objects.filter(pk=drift.pk).update(removal=drift.grant, held_in=None, decided_at=later)
+        assert "Two people" in refused(drift, decided_at=later)
+    drift.refresh_from_db()
+    assert drift.decided_at and drift.decided_at < later
 
 
 def test_a_web_process_holds_no_difference(acting: Acting, system: System) -> None:

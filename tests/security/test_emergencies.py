@@ -116,6 +116,7 @@ def test_a_web_process_cannot_hold_back_the_write_of_a_stop(acting: Acting, syst
     with acting("web"):
         StopWrite.objects.update(next_try_at=NEVER, problem_count=2**31 - 1)
     [row] = stop.writes.all()
+    assert row.problem_count == 0
     with acting("worker"):
         provisioning.write_stop(row.pk)
     row.refresh_from_db()

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from apps.connectors import registry
 from apps.grants import services
 from apps.grants.models import EndReason, Extension, Grant, State, Stop, Warrant
 from apps.inventory.models import Entitlement, Principal
@@ -196,7 +197,7 @@ def test_what_the_web_process_finds_is_removed_by_what_can(
 
 def test_what_the_web_process_finds_ends_at_once(acting: Acting, system: System) -> None:
     """Until then no comparison calls it strange, and nobody can take it away."""
-    found = standing(system, due_at=timezone.now() + timedelta(days=9999))
+    found = standing(system, due_at=timezone.now() + timedelta(days=92))
     with acting("web"):
         grant = Grant.objects.create(**found)
         assert "What is found ends" in denied(now_or_never)
@@ -207,9 +208,13 @@ def test_what_the_web_process_finds_ends_at_once(acting: Acting, system: System)
 
 
 @pytest.mark.parametrize("process", ["web", "worker"])
-@pytest.mark.parametrize("what", ["ours", "scim", "reserved"])
+@pytest.mark.parametrize("what", ["ours", "scim", "reserved", "of a kind that we cannot remove"])
 def test_standing_access_ends_by_who_can_remove_it(acting: Acting, system: System, process: str, what: str) -> None:
     held = system.holds(system.alice, system.admin)
+    system.active(system.bob)
+    if what.startswith("of a kind"):
+        kind = next(kind for kind in Entitlement.Kind if ("fake", kind) not in registry.REMOVERS)
+        Entitlement.objects.filter(pk=system.admin.pk).update(kind=kind)
     if what == "scim":
         group = PrincipalFactory(connection=system.connection, kind="idc_group", is_externally_owned=True)
         Entitlement.objects.filter(pk=system.admin.pk).update(kind="idc_group", group=group)
