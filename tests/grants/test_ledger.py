@@ -25,7 +25,7 @@ from apps.grants.models import EndReason, Grant, State, Stop
 from apps.grants.services import narrowing
 from apps.inventory.models import Connection
 from tests.factories.users import UserFactory
-from tests.grants.system import ACCOUNT, System
+from tests.grants.system import ACCOUNT, START, System
 
 
 @pytest.fixture
@@ -182,12 +182,15 @@ def test_a_doubted_database_takes_nothing_out_of_it(system: System, path: Path) 
     assert [entry.state for entry in ledger.read(export(path)).entries] == [State.ACTIVE]
 
 
-def test_a_database_that_is_believed_takes_out_what_ended(system: System, path: Path) -> None:
+@pytest.mark.parametrize("nothing_to_deny", [{"cleared_at": START}, {"shared_key": ""}], ids=str)
+def test_a_database_that_is_believed_takes_out_what_ended(
+    system: System, path: Path, nothing_to_deny: dict[str, Any]
+) -> None:
     grant = system.active()
     export(path)
     services.end(grant, by=grant.requested_by, reason=EndReason.DONE)
     provisioning.deprovision(grant.pk)
-    Grant.objects.filter(pk=grant.pk).update(cleared_at=timezone.now())
+    Grant.objects.filter(pk=grant.pk).update(**nothing_to_deny)
     assert not ledger.read(export(path)).entries
 
 
