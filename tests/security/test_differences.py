@@ -119,7 +119,7 @@ def test_what_is_let_go_and_cannot_be_decided_says_why(acting: Acting, system: S
 
 @pytest.mark.parametrize("kind", ["tampered", "unintended"])
 def test_what_is_accepted_is_left_alone(acting: Acting, system: System, kind: str) -> None:
-    drift = found(system, kind)
+    drift = found(system, kind, repaired_at=timezone.now())  # and differs again
     erin, until = UserFactory(administrator=True), timezone.now() + timedelta(days=3)
     with acting("web"):
         drifts.accept(drift, by=erin, until=until, reason=WHY)
@@ -143,22 +143,46 @@ def test_no_ending_of_something_else_puts_a_repair_off(acting: Acting, system: S
     assert Drift.objects.to_repair(drift.seen_in, timezone.now()).exists()
 
 
-def test_what_is_let_go_is_repaired_by_its_own_ending(acting: Acting, system: System) -> None:
-    run, drift = held(system)
-    other = system.active(who=system.bob)
-    erin, frank = UserFactory(), UserFactory()
+@pytest.mark.parametrize("rows", [{}, {"principal": None}], ids=["about a pair", "about an object"])
+def test_what_is_let_go_is_repaired_by_its_own_ending(acting: Acting, system: System, rows: dict[str, Any]) -> None:
+    run, drift = held(system, **rows)
+    others = [system.active(who=system.bob), system.active(what=system.permission_set("Other", "read"))]
+    released = {"proposed_by": UserFactory(), "released_by": UserFactory(), "released_at": timezone.now()}
+    later = timezone.now() + timedelta(days=9)
     with acting("web"):
         assert "Two people" in refused(drift, removal=drift.grant, held_in=None)
-        Reconciliation.objects.filter(pk=run.pk).update(
-            state="settled", proposed_by=erin, released_by=frank, released_at=timezone.now()
-        )
-        assert "something else" in refused(drift, removal=other, held_in=None)
+        Reconciliation.objects.filter(pk=run.pk).update(state="settled", **released)
+        for other in others:
+            assert "something else" in refused(drift, removal=other, held_in=None)
         assert "Two people" in refused(drift, removal=drift.grant)  # still held: it could say so again and again
-        later = timezone.now() + timedelta(days=9)
         Drift.objects.filter(pk=drift.pk).update(removal=drift.grant, held_in=None, decided_at=later)
         assert "Two people" in refused(drift, decided_at=later)
     drift.refresh_from_db()
     assert drift.decided_at and drift.decided_at < later
+
+
+@pytest.mark.parametrize("said", [{"state": "settled"}, {"released_by": "somebody"}], ids=str)
+def test_what_is_over_by_itself_or_only_signed_lets_nothing_go(
+    acting: Acting, system: System, said: dict[str, Any]
+) -> None:
+    run, drift = held(system)
+    if "released_by" in said:
+        said = {"proposed_by": UserFactory(), "released_by": UserFactory(), "released_at": timezone.now()}
+    Reconciliation.objects.filter(pk=run.pk).update(**said)
+    with acting("web"):
+        assert "Two people" in refused(drift, removal=drift.grant, held_in=None)
+
+
+def test_the_web_process_lets_go_what_is_held_by_two_people_only(acting: Acting, system: System) -> None:
+    run, _ = held(system)
+    row = Reconciliation.objects.filter(pk=run.pk)
+    signed = {"proposed_by": UserFactory(), "released_by": UserFactory(), "released_at": timezone.now()}
+    less = [{"state": "settled", **signed, name: None} for name in signed]
+    with acting("web"):
+        for said in ({"state": "settled"}, {"state": "incomplete", **signed}, *less):
+            with pytest.raises(DatabaseError, match="Two people"), transaction.atomic():
+                row.update(**said)
+        row.update(state="settled", **signed)
 
 
 def test_a_web_process_holds_no_difference(acting: Acting, system: System) -> None:
