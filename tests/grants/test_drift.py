@@ -613,6 +613,8 @@ def test_two_administrators_let_it_go(compared: System, braked: Reconciliation) 
     deciding.propose_release(braked, by=erin)
     run = deciding.release(braked, by=frank)
     assert (run.state, run.proposed_by, run.released_by) == (Reconciliation.State.SETTLED, erin, frank)
+    told = AuditEvent.objects.get(event="grants.reconciliation.released")
+    assert (told.actor_id, told.data["repairs"]) == (str(frank.pk), 3)
     carry_out(compared)
     assert not any((name, compared.read.external_id) in compared.world.assignments for name in ("carol", "dave"))
 

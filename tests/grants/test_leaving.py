@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent, ref
+from apps.grants import leaving as steps
 from apps.grants import periodic, provisioning, services
 from apps.grants.broker.minting import NotGiven, hand_out
 from apps.grants.models import EndReason, Extension, Grant, Leaving, Minting, State
@@ -134,6 +135,24 @@ def test_who_takes_over_and_what_ended_is_kept_and_told(system: System) -> None:
     told = AuditEvent.objects.get(event="grants.leaving.noticed")
     assert told.data == {"ended": row.ended, "left_at": row.left_at.isoformat(), "passes_to": str(bob)}
     assert {ref(one) for one in (alice, alice.user, bob)} <= set(told.refs)
+
+
+def test_a_login_that_becomes_theirs_later_goes_with_all_that_the_first_took_along(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = system.alice.identity, system.bob.identity
+    assert alice and bob
+    Identity.objects.filter(pk=alice.pk).update(manager=bob)
+    theirs, of_bob = system.issue(), system.issue(who=system.bob)
+    Grant.objects.filter(pk=of_bob.pk).update(identity=None)
+    leave(system)
+    row = Leaving.objects.create(identity=alice, left_at=timezone.now())
+    seen: list[steps.Gone] = []
+    monkeypatch.setattr(steps, "end", lambda gone, _by: seen.append(gone) or {})
+    leaving.notice_login(row, by=audit.CLOCK)
+    assert seen == [steps.Gone(identity=alice, user=alice.user, to=bob)]
+    ended = {grant.pk: grant.end_reason for grant in Grant.objects.all()}
+    assert ended == {theirs.pk: EndReason.LEAVER, of_bob.pk: ""}
 
 
 @pytest.mark.parametrize(
