@@ -117,6 +117,15 @@ def test_the_web_process_calls_no_leaver_dealt_with(people: People, acting: Acti
         forged(people, **dict.fromkeys(said, timezone.now()))
 
 
+@pytest.mark.parametrize("said", ["passed_at", "gone_at", "returned_at", "exodus"])
+def test_nor_one_who_is_shut_out_already(people: People, acting: Acting, said: str) -> None:
+    leave(people.users["alice"])
+    User.objects.filter(pk=people.users["alice"].pk).update(is_active=False)
+    exodus = Exodus.objects.create(connection=people.connection, people_before=9)
+    with acting("web"), pytest.raises(DatabaseError, match="begun"), transaction.atomic():
+        forged(people, **{said: exodus if said == "exodus" else timezone.now()})
+
+
 def test_a_leaver_whom_the_web_process_noticed_is_dealt_with_in_time(people: People, acting: Acting) -> None:
     leave(people.users["alice"])
     before = timezone.now()
