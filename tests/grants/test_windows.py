@@ -167,7 +167,8 @@ def test_a_forgotten_stop_reaches_a_pair_by_the_name_that_a_guard_has_for_its_pe
     """A guard in AWS says no more of a permission set than its name."""
     named = {"permission_set_name": what}
     line = target(principal_external_id=who, entitlement_external_id=f"{what}@{ACCOUNT}", entitlement_attributes=named)
-    assert _reaches(line, target(entitlement_attributes={"permission_set_name": "Read"})) is reaches
+    read = target(entitlement_external_id="ps-1", entitlement_attributes={"permission_set_name": "Read"})
+    assert _reaches(line, read) is reaches
 
 
 def test_what_has_no_permission_set_is_not_reached_by_what_names_none() -> None:
