@@ -169,6 +169,16 @@ def test_what_the_database_forgot_stays_in_it(system: System, path: Path, clock:
     assert lost.number not in {entry.number for entry in ledger.read(export(path)).entries}
 
 
+def test_what_was_forgotten_stays_in_it_until_a_week_after_its_end(system: System, path: Path, clock: Any) -> None:
+    lost, pending = system.active(), system.issue(who=system.bob)
+    Grant.objects.filter(pk=lost.pk).update(ends_at=START + timedelta(days=10), not_after=START + timedelta(days=10))
+    export(path)
+    Grant.objects.all().delete()
+    for days, kept in ((0, [lost.number, pending.number]), (16, [lost.number]), (2, [])):
+        clock.shift(timedelta(days=days))
+        assert [entry.number for entry in ledger.read(export(path)).entries] == kept
+
+
 def test_a_doubted_database_takes_nothing_out_of_it(system: System, path: Path) -> None:
     """It remembers the grant from before it was opened, and would cancel it."""
     narrowing.notice()
