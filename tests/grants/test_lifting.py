@@ -17,6 +17,7 @@ from apps.grants.models import Scope, Stop
 from apps.grants.services import stops
 from apps.grants.signatures import NotSigned
 from apps.inventory.models import Identity
+from apps.users import assertions
 from apps.users.models import User
 from tests.conftest import Enqueued
 from tests.factories.users import UserFactory
@@ -127,6 +128,7 @@ def test_the_second_signs_too(stop: Stop, erin: User) -> None:
 def test_a_worker_whose_clock_is_behind_takes_what_a_page_had_signed(stop: Stop, erin: User, clock: Any) -> None:
     key = give_key(erin)
     asked = lifting.ask(stop, erin)
+    assert asked.passkey == assertions.options(erin, lifting.challenge(stop, erin, expires=asked.expires))
     said = signed(stop, erin, key, expires=datetime.fromisoformat(asked.expires))
     clock.shift(timedelta(seconds=-50))
     assert lifting.require(stop, erin, said, at=timezone.now())
