@@ -3,7 +3,7 @@ ends all the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from apps.core.locks import Taken, exclusive
 from apps.core.privileges import ROLES, TABLES
 from apps.grants import periodic, provisioning, services
 from apps.grants.management.commands import ender as ender_command
-from apps.grants.models import EndReason, Grant, Scope, State
+from apps.grants.models import EndReason, Grant, Scope, State, Stop
 from apps.grants.provisioning.ender import Ender, Report
 from apps.grants.services import stops
 from tests.factories.users import UserFactory
@@ -150,10 +150,24 @@ def test_whatever_they_lock_a_stop_bites_and_what_shall_end_ends(system: System,
         cursor.execute("RESET lock_timeout")
 
 
-@pytest.mark.django_db(transaction=True)
-def test_one_row_that_is_held_keeps_no_other_open(system: System) -> None:
-    held, other = system.active(), system.active(who=system.bob)
+def _past_their_end() -> None:
     Grant.objects.update(ends_at=timezone.now() - timedelta(minutes=1))
+
+
+def _stopped() -> None:
+    Stop.objects.create(scope=Scope.ALL, reason="An incident.", ordered_by=UserFactory(), digest="")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("they_are", "sweep", "told"),
+    [(_past_their_end, periodic.expire, ""), (_stopped, periodic.end_stopped, "in force")],
+)
+def test_one_row_that_is_held_keeps_no_other_open(
+    system: System, they_are: Callable[[], None], sweep: Callable[[], object], told: str
+) -> None:
+    held, other = system.active(), system.active(who=system.bob)
+    they_are()
     params = connections["default"].get_connection_params()
     for ours in ("pool", "cursor_factory", "context", "prepare_threshold"):
         params.pop(ours, None)
@@ -161,7 +175,7 @@ def test_one_row_that_is_held_keeps_no_other_open(system: System) -> None:
         web.execute("SELECT 1 FROM grants_grant WHERE id = %s FOR UPDATE", [held.pk])
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '500ms'")
-        periodic.expire()
+        sweep()
         with pytest.raises(Held, match="Another process holds this"):
             services.end(held, by=held.requested_by, reason=EndReason.DONE)
         with connection.cursor() as cursor:
@@ -169,6 +183,7 @@ def test_one_row_that_is_held_keeps_no_other_open(system: System) -> None:
     for grant, state in ((held, State.ACTIVE), (other, State.REVOKING)):
         grant.refresh_from_db()
         assert grant.state == state
+    assert told in other.end_note
 
 
 # The ender's own lock
