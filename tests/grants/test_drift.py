@@ -121,6 +121,8 @@ def test_a_weakened_guard_is_critical_and_written_again(
     found = only(Kind.TAMPERED)
     assert found.is_critical
     assert found.evidence["differences"] == ["It does not end Read of alice in time."]
+    assert found.evidence["proof"]["read_at"]
+    assert (found.grant, found.entitlement) == (grant, grant.entitlement)
     assert "apps.grants.tasks.repair" in enqueued.names
     carry_out(compared)
     assert not compared.can_use(at=grant.ends_at)
