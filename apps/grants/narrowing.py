@@ -30,7 +30,7 @@ def reason() -> str:
     """Why nothing opens now, in a sentence that says what happens next; "" when everything may open."""
     homes = {home.name: home for home in Home.objects.all()}
     here = homes.get(name_here())
-    if not homes or (here and here.trusted_at and not _resumed(here)):  # none is known before the clock's first tick
+    if not homes or (here and here.trusted_at and not is_resumed(here)):  # none is known before the clock's first tick
         return ""
     return (
         "Gatehouse only takes access away now: its database was restored, and may have forgotten something. It opens "
@@ -38,8 +38,9 @@ def reason() -> str:
     )
 
 
-def _resumed(home: Home) -> bool:
-    """Whether somebody resumed a connection that was paused while all others were compared, and it was not yet."""
+def is_resumed(home: Home) -> bool:
+    """Whether somebody resumed a connection that was paused while all others were compared, and it was not yet. The clock
+    doubts the database for it, so that it is compared as strictly; this bites before the clock ticks."""
     if home.doubted_at is None:
         return False
     compared = Reconciliation.objects.settled().filter(

@@ -324,9 +324,21 @@ def test_a_connection_that_is_paused_for_good_keeps_nothing_closed_until_it_is_r
         compare(lived)
         clock.shift(MINUTE)
     assert not is_narrowing()
+    clock.shift(timedelta(hours=2))
+    assert not narrowing.is_watchful()
     Connection.objects.filter(pk=other.pk).update(paused_at=None)
-    compare_other(other, clock)
-    assert not is_narrowing()
+    assert is_narrowing()
+    assert not trusting.trust()
+    told = AuditEvent.objects.filter(event="grants.home.doubted").get()
+    assert "resumed" in told.data["reason"]
+    deciding.decide(reconciling.compare(other.pk))
+    clock.shift(MINUTE)
+    deciding.decide(reconciling.compare(other.pk))  # by what was read before the doubt
+    assert not trusting.trust()
+    SyncRunFactory(connection=other, finished_at=timezone.now())
+    clock.shift(MINUTE)
+    deciding.decide(reconciling.compare(other.pk))
+    assert trusting.trust() and not is_narrowing() and narrowing.is_watchful()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit import services as audit
+from apps.grants import narrowing
 from apps.grants.models import Home, Reconciliation
 from apps.grants.models.homes import name_here
 from apps.inventory.models import Connection
@@ -52,13 +53,17 @@ def doubt(*, by: Any, reason: str) -> Home:
 @transaction.atomic
 def trust() -> bool:
     """Trust the database again, once every connection that Gatehouse may change was compared from it, completely, and
-    there was nothing left to take away. One that is paused is changed by nobody; `narrowing.reason` waits for it if it is
-    resumed. Returns whether the database is trusted now."""
+    there was nothing left to take away. One that is paused is changed by nobody; when somebody resumes it, the database is
+    doubted until it was compared like the others. Returns whether the database is trusted now."""
     home = Home.objects.here().select_for_update().first()
     if home is None or home.doubted_at is None:
         return home is not None
-    if home.trusted_at:
+    if home.trusted_at and not narrowing.is_resumed(home):
         return True
+    if home.trusted_at:
+        home.trusted_at, home.doubt = None, "A connection was resumed that was paused while AWS was compared."
+        home.save(update_fields=["trusted_at", "doubt"])
+        audit.record("grants.home.doubted", by=audit.CLOCK, subject=home, data={"reason": home.doubt})
     if not all(_is_compared(connection, home) for connection in Connection.objects.writable()):
         return False
     home.trusted_at = timezone.now()
