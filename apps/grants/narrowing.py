@@ -17,7 +17,7 @@ from apps.connectors.base import Examiner, Target, Window
 from apps.connectors.errors import Throttled
 from apps.grants.models import Reconciliation
 from apps.grants.models.homes import Home, name_here
-from apps.inventory.models import Connection
+from apps.inventory.models import Connection, SyncRun
 
 LONGEST_SESSION = timedelta(hours=1)  # that a guard has to cut: no permission set with longer ones is opened
 
@@ -43,7 +43,11 @@ def is_resumed(home: Home) -> bool:
     doubts the database for it, so that it is compared as strictly; this bites before the clock ticks."""
     if home.doubted_at is None:
         return False
+    read = SyncRun.objects.complete().filter(
+        connection=OuterRef("connection"), started_at__gte=home.doubted_at, finished_at__lte=OuterRef("started_at")
+    )
     compared = Reconciliation.objects.settled().filter(
+        Exists(read),
         connection=OuterRef("pk"),
         database=home.name,
         started_at__gte=home.doubted_at,
@@ -51,7 +55,7 @@ def is_resumed(home: Home) -> bool:
         repairs=0,
         problems=[],
     )
-    old = Connection.objects.writable().filter(write_approved_at__lt=home.doubted_at)
+    old = Connection.objects.writable().filter(created_at__lt=home.doubted_at)
     return old.exclude(Exists(compared)).exists()
 
 

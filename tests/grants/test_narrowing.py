@@ -343,17 +343,21 @@ def test_a_connection_that_is_paused_for_good_keeps_nothing_closed_until_it_is_r
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"only_reports": True}, {"repairs": 1}, {"problems": ["AWS did not answer."]}, {"state": "held"}],
-    ids=["as it should be", "first", "something to take away", "incomplete", "held"],
+    [{}, {"only_reports": True}, {"repairs": 1}, {"problems": ["AWS did not answer."]}, {"state": "held"}, {"read": 0}],
+    ids=["as it should be", "first", "something to take away", "incomplete", "held", "by what was read before"],
 )
-def test_a_resumed_connection_was_compared_when_nothing_was_left_to_take_away(lived: System, wrong: Any) -> None:
+def test_a_resumed_connection_was_compared_when_nothing_was_left_to_take_away(
+    lived: System, wrong: dict[str, Any]
+) -> None:
     restore()
     now = timezone.now()
     Home.objects.here().update(trusted_at=now)
     other = ConnectionFactory(writable=True)
     for one in (lived.connection, other):
-        Connection.objects.filter(pk=one.pk).update(write_approved_at=now - MINUTE)
-        said = wrong if one == other else {}
+        Connection.objects.filter(pk=one.pk).update(created_at=now - MINUTE)
+        said = dict(wrong) if one == other else {}
+        is_read = said.pop("read", True)
+        SyncRunFactory(connection=one, started_at=now if is_read else now - MINUTE, finished_at=now)
         values = {"state": "settled", "database": name_here(), "next_at": now, **said}
         Reconciliation.objects.create(connection=one, started_at=now, finished_at=now, **values)
     assert is_narrowing() == bool(wrong)
@@ -364,8 +368,10 @@ def test_a_connection_that_is_new_since_the_doubt_has_nothing_that_was_forgotten
     for _ in range(2):
         compare(lived)
         clock.shift(MINUTE)
-    ConnectionFactory(writable=True, write_approved_at=timezone.now())
+    new = ConnectionFactory(writable=True)
     assert not is_narrowing()
+    Connection.objects.filter(pk=new.pk).update(created_at=timezone.now() - timedelta(days=1))
+    assert is_narrowing()  # and by no date that the web process may write
 
 
 def test_where_the_brake_bites_two_people_let_it_go_first(lived: System, clock) -> None:
