@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
@@ -71,6 +72,15 @@ def test_no_row_holds_options_that_break_who_reads_it(acting: Acting, options: A
     with acting("web"):
         assert "options_are_flat" in denied(lambda: Connection.objects.create(name="aaa", options=options))
         denied(lambda: Connection.objects.filter(pk=fixed.pk).update(options=options))
+
+
+def test_who_types_them_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    row = ConnectionFactory.build(kind="fake", options={"start_url": "x" * 4000})
+    with pytest.raises(ValidationError, match="texts and numbers"):
+        row.full_clean()
+    with pytest.raises(ValidationError, match="start_url: The address"):
+        ConnectionFactory.build(kind="aws", options={"start_url": "https://example.com/" + "x" * 4000}).clean()
+    assert not caplog.records  # the table itself was asked
 
 
 def test_no_option_is_a_number_that_python_cannot_hold(acting: Acting) -> None:

@@ -12,7 +12,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="connection",
             constraint=models.CheckConstraint(
-                condition=apps.inventory.models.connections.IsFlat("options"), name="connection_options_are_flat"
+                condition=apps.inventory.models.connections.IsFlat("options"),
+                name="connection_options_are_flat",
+                violation_error_message="Options are texts and numbers, 4,000 characters in all.",
             ),
         ),
     ]

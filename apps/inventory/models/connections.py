@@ -49,7 +49,7 @@ OPTIONS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "trail_account": (re.compile(r"[0-9]{12}"), "An account id of twelve digits."),
     **dict.fromkeys(("widest_ipv4", "widest_ipv6", "rules_per_group"), (_NUMBER, "A number.")),
     "start_url": (
-        re.compile(r"https://[a-z0-9.-]+(?:/[\w/#.-]*)?", re.ASCII),
+        re.compile(r"https://[a-z0-9.-]{1,253}(?:/[\w/#.-]{0,500})?", re.ASCII),
         "The address of your access portal, like https://example.awsapps.com/start.",
     ),
 }
@@ -66,6 +66,10 @@ class IsFlat(models.Func):
         "jsonb_typeof(%(expressions)s) = 'object' AND octet_length(%(expressions)s::text) <= 4000 AND NOT "
         """jsonb_path_exists(%(expressions)s, 'strict $.* ? (@.type() <> "string" && @.type() <> "number")', '{}', true)"""
     )
+
+    def as_sql(self, *args: Any, **more: Any) -> tuple[str, Any]:
+        said, values = super().as_sql(*args, **more)
+        return said, [*values] * 3  # what it asks about stands in it three times
 
 
 def _external_id() -> str:
@@ -129,7 +133,11 @@ class Connection(models.Model):
             models.CheckConstraint(
                 condition=Q(drop_percent__gte=1, drop_percent__lte=100), name="connection_drop_percent_range"
             ),
-            models.CheckConstraint(condition=IsFlat("options"), name="connection_options_are_flat"),
+            models.CheckConstraint(
+                condition=IsFlat("options"),
+                name="connection_options_are_flat",
+                violation_error_message="Options are texts and numbers, 4,000 characters in all.",
+            ),
         ]
         triggers = [
             pgtrigger.Trigger(
