@@ -186,7 +186,8 @@ def _forgotten(entries: Sequence[Entry], now: datetime, *, is_doubted: bool) -> 
 
     def is_forgotten(entry: Entry) -> bool:
         state = states.get(entry.reference)
-        return state is None or (is_doubted and (entry.is_live or entry.is_ending) and state not in IN_AWS)
+        is_older = is_doubted or state == State.PENDING  # which no grant is ever again
+        return state is None or (is_older and (entry.is_live or entry.is_ending) and state not in IN_AWS)
 
     return [entry for entry in found if is_forgotten(entry)]
 
@@ -268,10 +269,10 @@ def _lines(begun: Ledger, last: Ledger | None) -> Iterator[bytes]:
         yield _json({"line": "connection", "name": name, "kind": kind, "config": said})
     for entry in begun.entries:
         yield _json({"line": "grant", **_plain(entry)})
-    said_already = [entry.reference for entry in begun.entries]
-    known = {entry.reference: entry for entry in last.entries} if last else {}
+    said_already = list(known(begun.entries))
+    before = {entry.reference: entry for entry in last.entries} if last else {}
     for grant in _to_write().exclude(reference__in=said_already).iterator(chunk_size=500):
-        found = _unless_broken(_entry_now, grant) or known.get(grant.reference)
+        found = _unless_broken(_entry_now, grant) or before.get(grant.reference)
         if found and found.connection in connections:
             yield _json({"line": "grant", **_plain(found)})
 

@@ -339,13 +339,17 @@ def test_what_only_the_ledger_remembers_is_ended(system: System, clock: Any, tmp
     assert set(Ender(path).round().ended) == {lost.number, known.number}
 
 
-def test_nobody_takes_the_place_of_what_only_the_ledger_remembers(system: System, clock: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", ["alice", "bob"])
+def test_nobody_takes_the_place_of_what_only_the_ledger_remembers(
+    system: System, clock: Any, tmp_path: Path, whose: str
+) -> None:
     """Whoever may ask for a grant may choose its reference."""
     path = tmp_path / "ledger.jsonl"
     lost = system.active()
     ledger.write(path, timezone.now())
     Grant.objects.filter(pk=lost.pk).delete()
-    forged = system.issue(who=system.bob)
+    Assignment.objects.all().delete()
+    forged = system.issue(who=getattr(system, whose))
     Grant.objects.filter(pk=forged.pk).update(reference=lost.reference)
     ledger.write(path, timezone.now())
     assert lost.number in [entry.number for entry in ledger.read(path).entries]

@@ -142,7 +142,9 @@ class Ender:
     def _forgotten(self, now: datetime) -> dict[str, Entry]:
         """What the ledger says is overdue, and the database has no row of: it was restored, or rows were taken out."""
         entries = {entry.reference: entry for entry in overdue_of(self._read_ledger() or (), now)}
-        return {reference: entries[reference] for reference in set(entries) - set(ledger.known(entries.values()))}
+        known = ledger.known(entries.values()).items()
+        begun = {reference for reference, state in known if state != State.PENDING}
+        return {reference: entries[reference] for reference in set(entries) - begun}
 
     def _said_to_be_gone(self, now: datetime) -> list[str]:
         """Listed now and then: that takes a second where there are many. What is overdue does not wait for it to work."""
