@@ -14,12 +14,12 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent, ref
 from apps.connectors.fake_world import world
-from apps.grants import periodic, provisioning, services
+from apps.grants import periodic, provisioning, reconciling, services
 from apps.grants.models import EndReason, Grant, Scope, State, Stop, StopWrite
 from apps.grants.services import stops
-from apps.grants.windows import find_shared, windows_of
+from apps.grants.windows import find_shared, windows_of, writer_for
 from apps.inventory.models import Connection
-from tests.factories.inventory import ResourceFactory
+from tests.factories.inventory import ConnectionFactory, ResourceFactory, SyncRunFactory
 from tests.factories.users import UserFactory
 from tests.grants.system import ACCOUNT, System, make_due
 from tests.grants.test_extending import extended
@@ -102,6 +102,14 @@ def test_a_row_of_a_forged_connection_says_nothing_in_a_guard(acting: Acting, sy
     assert len(windows_of(grant.shared_key)) == 1
     Grant.objects.filter(pk=grant.pk).update(shared_key="")
     assert find_shared(grant.shared_key) is None
+
+
+def test_a_row_about_an_account_of_another_connection_keeps_no_comparison_from_its_end(system: System) -> None:
+    SyncRunFactory(connection=system.connection)
+    elsewhere = ResourceFactory(connection=ConnectionFactory(), external_id="444455556666")
+    row = forge(system, account=elsewhere)
+    StopWrite.objects.filter(pk=row.pk).update(shared_key=writer_for(row).shared_key(row.targets()[0]))
+    assert reconciling.compare(system.connection.pk).problems == []
 
 
 def test_a_row_about_another_account_says_nothing_in_a_guard_and_keeps_nobody_from_writing_it(system: System) -> None:

@@ -242,9 +242,12 @@ class StopWriteQuerySet(models.QuerySet["StopWrite"]):
         return self.naming(shared_key).filter(stop__lifted_at=None)
 
     def naming(self, shared_key: str) -> StopWriteQuerySet:
-        """Those that name this shared object. Of another connection than their account's they have no say in it."""
-        of_its_own = Q(account=None) | Q(account__connection=F("connection"))
-        return self.filter(of_its_own, shared_key=shared_key)
+        """Those that name this shared object and have a say in it."""
+        return self.believed().filter(shared_key=shared_key)
+
+    def believed(self) -> StopWriteQuerySet:
+        """In another connection than their account's they have no say."""
+        return self.filter(Q(account=None) | Q(account__connection=F("connection")))
 
 
 class StopWrite(models.Model):

@@ -37,7 +37,7 @@ def _spoken_in(connection: Connection) -> Iterator[Shared]:
     for first in grants.with_names().order_by("shared_key", "pk").distinct("shared_key"):
         seen.add(first.shared_key)
         yield shared_of(first)
-    for row in StopWrite.objects.filter(connection=connection, stop__lifted_at=None).with_names():
+    for row in StopWrite.objects.believed().filter(connection=connection, stop__lifted_at=None).with_names():
         if row.shared_key not in seen and (shared := shared_by(row)):
             seen.add(row.shared_key)
             yield shared
