@@ -366,5 +366,5 @@ def test_a_day_is_answered_from_indexes_alone(firm):
                 # but for the rows that are shown, which are found by their key
                 visits = re.findall(r"((?:Only )?Scan)(?: using (\S+))? on inventory_assignment", plan)
                 found = {index for _, index in visits} - {"inventory_assignment_pkey"}
-                assert found <= {"assignment_holds", "assignment_held_by"}, plan
+                assert found <= {"assignment_history", "assignment_history_of"}, plan
                 assert all(how == "Only Scan" for how, index in visits if index in found), plan

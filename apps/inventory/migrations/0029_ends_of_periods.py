@@ -5,35 +5,62 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('inventory', '0028_knock_asking'),
+        ("inventory", "0028_knock_asking"),
     ]
 
     operations = [
-        migrations.RemoveIndex(
-            model_name='assignment',
-            name='assignment_holds',
-        ),
-        migrations.RemoveIndex(
-            model_name='assignment',
-            name='assignment_held_by',
-        ),
         migrations.AlterField(
-            model_name='entitlement',
-            name='group',
-            field=models.ForeignKey(blank=True, db_index=False, help_text='For a membership: the group that holding it makes one part of.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='inventory.principal'),
+            model_name="entitlement",
+            name="group",
+            field=models.ForeignKey(
+                blank=True,
+                db_index=False,
+                help_text="For a membership: the group that holding it makes one part of.",
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="memberships",
+                to="inventory.principal",
+            ),
         ),
         migrations.AddIndex(
-            model_name='assignment',
-            index=models.Index(models.F('principal'), models.F('entitlement'), models.F('period__startswith'), models.F('period__endswith'), include=('period', 'id'), name='assignment_holds'),
+            model_name="assignment",
+            index=models.Index(
+                models.F("principal"),
+                models.F("entitlement"),
+                models.F("period__startswith"),
+                models.F("period__endswith"),
+                include=("period", "id"),
+                name="assignment_history",
+            ),
         ),
         migrations.AddIndex(
-            model_name='assignment',
-            index=models.Index(models.F('entitlement'), models.F('principal'), models.F('period__startswith'), models.F('period__endswith'), include=('period', 'id'), name='assignment_held_by'),
+            model_name="assignment",
+            index=models.Index(
+                models.F("entitlement"),
+                models.F("principal"),
+                models.F("period__startswith"),
+                models.F("period__endswith"),
+                include=("period", "id"),
+                name="assignment_history_of",
+            ),
         ),
         migrations.AddIndex(
-            model_name='entitlement',
-            index=models.Index(condition=models.Q(('group__isnull', False)), fields=['group'], include=('id',), name='entitlement_memberships'),
+            model_name="entitlement",
+            index=models.Index(
+                condition=models.Q(("group__isnull", False)),
+                fields=["group"],
+                include=("id",),
+                name="entitlement_memberships",
+            ),
+        ),
+        # last, so that nobody who reads waits for the others to be built
+        migrations.RemoveIndex(
+            model_name="assignment",
+            name="assignment_holds",
+        ),
+        migrations.RemoveIndex(
+            model_name="assignment",
+            name="assignment_held_by",
         ),
     ]

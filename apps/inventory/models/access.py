@@ -272,8 +272,8 @@ class Assignment(models.Model):
                 fields=["entitlement", "principal"], condition=Q(period__upper_inf=True), name="assignment_open_held_by"
             ),
             # history: all that it asks of a row is in the index, and the period is not taken apart for each
-            models.Index("principal", "entitlement", *ENDS, include=["period", "id"], name="assignment_holds"),
-            models.Index("entitlement", "principal", *ENDS, include=["period", "id"], name="assignment_held_by"),
+            models.Index("principal", "entitlement", *ENDS, include=["period", "id"], name="assignment_history"),
+            models.Index("entitlement", "principal", *ENDS, include=["period", "id"], name="assignment_history_of"),
             models.Index(MEMBERSHIP_ID, condition=Q(attributes__has_key="membership_id"), name="assignment_membership"),
         ]
 
