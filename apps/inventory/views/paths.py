@@ -75,6 +75,8 @@ def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[s
     remaining = found.without(chosen) if chosen else None
     kept = {path.key for path in remaining.paths} if remaining else set()
     page = _window(request, found.paths)
+    query = request.GET.copy()
+    query.pop("without", None)
     rows = [
         Line(path, path.key, _steps(identity, path), chosen is not None and path.key not in kept, path == chosen)
         for path in page
@@ -84,7 +86,7 @@ def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[s
         "picture": ways.draw(identity, account, remaining.paths if remaining else found.paths),
         "page": replace(page, rows=rows),
         "by_role": sum(bool(path.hops) for path in found.paths),
-        "without": f"?account={account.pk}&without=",
+        "without": f"?{query.urlencode()}&without=",
         "chosen": chosen,
         "remaining": remaining,
         "still_title": f"{len(kept)} way{'' if len(kept) == 1 else 's'} in remain{'s' if len(kept) == 1 else ''}",
