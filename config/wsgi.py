@@ -14,4 +14,4 @@ application = get_wsgi_application()
 import_module("config.urls")  # and with it every view
 gc.collect()
 gc.freeze()
-gc.set_threshold(5_000, 20, 50)  # a page makes thousands of objects at once, hardly any of them garbage that only this finds
+gc.set_threshold(5_000, 20, 50)  # a page makes thousands of objects at once, hardly any of them such garbage
