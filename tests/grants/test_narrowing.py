@@ -343,8 +343,17 @@ def test_a_connection_that_is_paused_for_good_keeps_nothing_closed_until_it_is_r
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"only_reports": True}, {"repairs": 1}, {"problems": ["AWS did not answer."]}, {"state": "held"}, {"read": 0}],
-    ids=["as it should be", "first", "something to take away", "incomplete", "held", "by what was read before"],
+    [
+        {},
+        {"only_reports": True},
+        {"repairs": 1},
+        {"problems": ["AWS did not answer."]},
+        {"state": "held"},
+        {"database": "before"},
+        {"read": (-MINUTE, -MINUTE)},
+        {"read": (MINUTE * 0, MINUTE)},
+    ],
+    ids=["as it should be", "first", "to take away", "incomplete", "held", "elsewhere", "read before", "read after"],
 )
 def test_a_resumed_connection_was_compared_when_nothing_was_left_to_take_away(
     lived: System, wrong: dict[str, Any]
@@ -356,8 +365,8 @@ def test_a_resumed_connection_was_compared_when_nothing_was_left_to_take_away(
     for one in (lived.connection, other):
         Connection.objects.filter(pk=one.pk).update(created_at=now - MINUTE)
         said = dict(wrong) if one == other else {}
-        is_read = said.pop("read", True)
-        SyncRunFactory(connection=one, started_at=now if is_read else now - MINUTE, finished_at=now)
+        began, ended = said.pop("read", (MINUTE * 0, MINUTE * 0))
+        SyncRunFactory(connection=one, started_at=now + began, finished_at=now + ended)
         values = {"state": "settled", "database": name_here(), "next_at": now, **said}
         Reconciliation.objects.create(connection=one, started_at=now, finished_at=now, **values)
     assert is_narrowing() == bool(wrong)
