@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent, ref
@@ -60,6 +61,21 @@ def test_a_forged_row_takes_no_end_out_of_a_guard(acting: Acting, system: System
     assert "not the object" in row.problem
     told = AuditEvent.objects.get(event=TOLD)  # once, though it is tried for ever
     assert (told.subject, told.data["object"]) == (f"grants.stop:{row.stop_id}", OTHER)
+    assert "Nothing was written" in told.data["problem"]
+
+
+def test_it_is_told_again_the_next_day(system: System) -> None:
+    system.active()
+    row = forge(system)
+    provisioning.write_stop(row.pk)
+    with time_machine.travel(timezone.now() + timedelta(hours=23), tick=False):
+        make_due()
+        provisioning.write_stop(row.pk)
+    assert AuditEvent.objects.filter(event=TOLD).count() == 1
+    with time_machine.travel(timezone.now() + timedelta(hours=25), tick=False):
+        make_due()
+        provisioning.write_stop(row.pk)
+    assert AuditEvent.objects.filter(event=TOLD).count() == 2
 
 
 def test_the_web_process_silences_no_alarm(acting: Acting, system: System) -> None:
