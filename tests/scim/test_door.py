@@ -78,7 +78,7 @@ def test_only_the_digest_is_kept_and_nothing_is_logged(okta: Provider, caplog: p
     Provider(okta.source, bad).get("/Users")
     kept = str(list(Token.objects.values())) + str(list(AuditEvent.objects.values())) + caplog.text
     for secret in (okta.secret, bad):
-        assert secret.rpartition("_")[2] not in kept
+        assert secret[-20:] not in kept  # the end, since what is random may hold the separator too
     assert Token.objects.get().last_used_at
 
 
