@@ -50,7 +50,6 @@ def is_resumed(home: Home) -> bool:
         Exists(read),
         connection=OuterRef("pk"),
         database=home.name,
-        started_at__gte=home.doubted_at,
         only_reports=False,
         repairs=0,
         problems=[],
