@@ -23,6 +23,7 @@ from apps.inventory.models import Connection
 from apps.inventory.models.concerns import Concern
 
 WEIGHED = (Finding.Kind.STANDING_ADMIN, Finding.Kind.ESCALATION)  # they rest on what policies allow
+OF_TRUST = frozenset(kind for kind, _ in CONCERNS.values())  # they rest on whom a trust policy lets in
 
 _NAMES = ", ".join(COLUMNS)
 _UPDATED = ("severity", "owner_id", "resource_id", "name", "what", "evidence")
@@ -74,9 +75,12 @@ _WAS_READ = """
         WHERE l.resource_id = f.resource_id AND l.is_complete AND l.started_at > {since}))
 """
 # It rests on what a policy allows, and that could not be read this time: of one held entitlement, or of all that one
-# principal holds.
-_COULD_NOT_BE_WEIGHED = r"""
-    f.kind = ANY(%(weighed)s) AND (EXISTS (
+# principal holds; or on whom a machine's trust policy lets in.
+_COULD_NOT_BE_READ = r"""
+    f.kind = ANY(%(of_trust)s) AND EXISTS (
+        SELECT FROM inventory_identity i
+        WHERE i.id = f.identity_id AND i.classification = 'unreadable' AND i.ended_at IS NULL)
+    OR f.kind = ANY(%(weighed)s) AND (EXISTS (
         SELECT FROM inventory_entitlement e WHERE e.id = f.entitlement_id AND e.privilege = 'unknown'
           AND CASE WHEN f.assignment_id IS NULL  -- each in its own index: a set may have many holders
               THEN EXISTS (SELECT FROM inventory_assignment a WHERE a.entitlement_id = e.id AND upper_inf(a.period))
@@ -91,7 +95,7 @@ _CLOSE = f"""
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL
       AND NOT EXISTS (SELECT FROM insights_seen s WHERE s.kind = f.kind AND s.key = f.key)
       AND (f.kind = ANY(%(at_once)s) OR ({_WAS_READ.format(since="f.first_seen_at")}))
-      AND NOT ({_COULD_NOT_BE_WEIGHED})
+      AND NOT ({_COULD_NOT_BE_READ})
     RETURNING f.id
 """
 # It was said to be done, and what was read since shows it still.
@@ -159,6 +163,7 @@ def _compare(connection: Connection, now: datetime) -> _Found:
         "at_once": [kind.value for kind in CLOSE_AT_ONCE],
         "of_one_fact": [kind.value for kind in OF_ONE_FACT],
         "weighed": [kind.value for kind in WEIGHED],
+        "of_trust": [kind.value for kind in OF_TRUST],
     }
     with database.cursor() as cursor:
 

@@ -2,7 +2,8 @@
 
 They are looked for backwards, an account at a time: who can become an administrator, then who can become one of those.
 Cycles end by themselves, since a holder that has a way is not looked at again. A bound that is reached is noted, never
-passed over in silence. What was known of those beyond it stays, and so does what rests on a policy that cannot be read.
+passed over in silence. What was known of those beyond it stays, and so does what rests on a policy that cannot be read,
+a role's trust policy included.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class _Escalations:
         self.ways: dict[Node, tuple[int, _Way]] = {}  # and the account's row
         self.before = {_node(row): row for row in Escalation.objects.filter(connection=connection)}
         self.unknown: set[Node] = set()  # of those, whose way was not found and may be there
+        self.trusts = Trust.objects.filter(resource__connection=connection, principal__ended_at=None)
+        self.unreadable = set(self.trusts.exclude(problem="").values_list("pk", flat=True))
         self.has_all_targets = True
         self.notes: list[str] = []
 
@@ -122,8 +125,7 @@ class _Escalations:
         """Everybody who is one already, those without any detour first. Whoever was one and cannot be read now still is."""
         goals = _Goals()
         led_to = Escalation.objects.filter(target=OuterRef("pk"), steps=1)
-        rows = Trust.objects.filter(resource__connection=self.connection, principal__ended_at=None)
-        rows = rows.filter(Q(privilege="admin") | Exists(led_to), privilege__in=("admin", "unknown"))
+        rows = self.trusts.filter(Q(privilege="admin") | Exists(led_to), privilege__in=("admin", "unknown"))
         # Nobody can become a role that AWS made for itself and that trusts nobody by name.
         found = rows.exclude(is_fixed=True, keys=[]).select_related("principal", "resource")
         found = found.order_by("-is_outright", "pk")
@@ -162,7 +164,9 @@ class _Escalations:
         """Whether a way was known, and is not known to be closed: of the holder itself, or of whom it led to."""
         row = self.before.get(node)
         return row is not None and (
-            not was_compared or (row.steps == 2 and ("principal", row.target_id) in self.unknown)
+            not was_compared
+            or row.target_id in self.unreadable
+            or (row.steps == 2 and ("principal", row.target_id) in self.unknown)
         )
 
     def best(self, holder: steps.Holder, goals: _Goals, most: int) -> tuple[tuple[_Goal, steps.Step] | None, int]:

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from apps.insights.models import Finding
-from apps.inventory.models import Assignment, Entitlement
+from apps.inventory.models import Assignment, Entitlement, Identity, Principal
 from tests.factories.inventory import EntitlementFactory
 from tests.insights.test_findings import Estate
 
@@ -74,4 +74,43 @@ def test_what_a_principals_policies_add_up_to_is_kept_while_one_of_them_cannot_b
     estate.scan()
     assert estate.look() == [Kind.ESCALATION, Kind.ESCALATION]
     Entitlement.objects.filter(pk=row.pk).update(privilege="read")
+    assert estate.look() == []
+
+
+def open_door(estate: Estate, concern: str = "anybody") -> None:
+    sign = {"classification": "anybody", "evidence": "Anybody.", "statement": "1", "concerns": [concern]}
+    Identity.objects.filter(pk=estate.machine.pk).update(classification="anybody", signs=[sign])
+
+
+@pytest.mark.parametrize(("concern", "kind"), [("anybody", Kind.OPEN_TRUST), ("deleted", Kind.ORPHAN)])
+def test_an_open_door_is_kept_while_the_trust_policy_cannot_be_read(concern: str, kind: Kind) -> None:
+    estate = Estate()
+    machine = Identity.objects.filter(pk=estate.machine.pk)
+    open_door(estate, concern)
+    assert estate.look() == [kind]
+    machine.update(classification="unreadable", signs=[])
+    estate.scan()
+    assert estate.look() == [kind]
+    machine.update(classification="closed")
+    assert estate.look() == []
+
+
+def test_an_open_door_closes_with_its_machine_whatever_its_trust_policy_says() -> None:
+    estate = Estate()
+    open_door(estate)
+    assert estate.look() == [Kind.OPEN_TRUST]
+    now = timezone.now()
+    Identity.objects.filter(pk=estate.machine.pk).update(classification="unreadable", signs=[], ended_at=now)
+    Principal.objects.filter(pk=estate.role.pk).update(ended_at=now)
+    estate.scan()
+    assert estate.look() == []
+
+
+def test_other_findings_of_a_machine_close_though_its_trust_policy_cannot_be_read() -> None:
+    estate = Estate()
+    row = policy(estate, privilege="admin")
+    assert estate.look() == [Kind.STANDING_ADMIN]
+    Identity.objects.filter(pk=estate.machine.pk).update(classification="unreadable")
+    Entitlement.objects.filter(pk=row.pk).update(privilege="read")
+    estate.scan()
     assert estate.look() == []

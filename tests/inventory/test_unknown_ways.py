@@ -40,6 +40,13 @@ def say(name: str, document: object, privilege: str) -> None:
     )
 
 
+def let_in(company: Company, name: str, document: object) -> None:
+    role = Principal.objects.get(connection=company.connection, name=name)
+    role.attributes = {**role.attributes, "trust": document}
+    role.digest = str(document)[:64]
+    role.save()
+
+
 @pytest.mark.parametrize("name", ["admin", "second", "first"])
 def test_a_way_stays_while_a_policy_on_it_cannot_be_read(two_steps, name):
     before = list(Escalation.objects.order_by("pk").values())
@@ -56,6 +63,23 @@ def test_a_step_that_is_closed_goes_also_while_it_is_not_known_who_is_an_adminis
     say("first", policy(allow("s3:GetObject")), "read")
     assert ways(two_steps) == {"second": 1}
     say("second", policy(allow("s3:GetObject")), "read")
+    assert ways(two_steps) == {}
+
+
+@pytest.mark.parametrize("name", ["admin", "second"])
+def test_a_way_stays_while_it_cannot_be_read_whom_a_role_on_it_lets_in(two_steps, name):
+    before = list(Escalation.objects.order_by("pk").values())
+    let_in(two_steps, name, "{")
+    for _ in range(2):
+        ways(two_steps)
+        assert list(Escalation.objects.order_by("pk").values()) == before
+    let_in(two_steps, name, policy(trust({"Service": "ec2.amazonaws.com"})))
+    assert ways(two_steps) == ({"second": 1} if name == "second" else {})
+
+
+def test_whom_a_role_lets_in_may_be_unknown_of_one_that_is_gone(two_steps):
+    let_in(two_steps, "admin", "{")
+    Principal.objects.filter(name="admin").update(ended_at=timezone.now())
     assert ways(two_steps) == {}
 
 
