@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
-from apps.connectors.aws import organizations, rights
+from apps.connectors.aws import needs, organizations, rights
 from apps.connectors.aws.errors import translated
 from apps.connectors.aws.session import Hub, Session
 from apps.connectors.base import AccountRecord, Checkup, Finding
@@ -83,8 +83,8 @@ def test_a_connection_that_has_everything_says_so_for_each_right_and_place() -> 
     assert wrong(found) == []
     tried = [(finding.account_id, finding.action) for finding in found.findings]
     assert len(tried) == len(set(tried))
-    assert {(HUB, right.action) for right in (*rights.IN_HUB, *rights.IN_ACCOUNTS)} <= set(tried)
-    assert {(ACCOUNT, right.action) for right in rights.IN_ACCOUNTS} <= set(tried)
+    assert {(HUB, right.action) for right in (*needs.IN_HUB, *needs.IN_ACCOUNTS)} <= set(tried)
+    assert {(ACCOUNT, right.action) for right in needs.IN_ACCOUNTS} <= set(tried)
     assert (found.sampled, found.accounts) == (2, 2)
 
 
@@ -262,8 +262,8 @@ def test_of_many_accounts_a_sample_is_tried_that_is_always_the_same_and_has_the_
 def test_every_call_is_one_that_aws_would_understand() -> None:
     models = botocore.session.get_session()
     config = {**SETTINGS, "trail_bucket": "company-trail"}
-    place = rights.Place(ACCOUNT, "aws", config, INSTANCE["InstanceArn"], INSTANCE["IdentityStoreId"], FILE)
-    for right in (*rights.IN_ACCOUNTS, *rights.IN_HUB, *rights.TRAIL):
+    place = needs.Place(ACCOUNT, "aws", config, INSTANCE["InstanceArn"], INSTANCE["IdentityStoreId"], FILE)
+    for right in (*needs.IN_ACCOUNTS, *needs.IN_HUB, *needs.TRAIL):
         service, operation = right.call
         name = {"s3:ListBucket": "ListObjectsV2"}.get(right.action) or right.action.partition(":")[2]
         shape = models.get_service_model(service).operation_model(name).input_shape

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apps.connectors.aws import rights
+from apps.connectors.aws import needs
 from apps.connectors.aws.policy.matcher import matches
 from apps.inventory.models import Connection
 from tests.deploy import calls
@@ -60,10 +60,10 @@ def test_no_role_may_what_the_code_never_calls_as_it(role: str) -> None:
 
 def test_a_test_of_a_connection_tries_exactly_what_reading_needs() -> None:
     needed = set(calls.needed()["reader_role"]) - {"kms:Decrypt"}  # S3 asks for it; only a file that is there tries it
-    in_hub = {right.action for right in rights.IN_HUB}
-    tried = in_hub | {right.action for right in (*rights.IN_ACCOUNTS, *rights.TRAIL)}
-    assert sorted(needed - tried) == [], "add a line for each to apps/connectors/aws/rights.py"
-    assert sorted(tried - needed) == [], "nobody calls these as the reader any more: take them out of rights.py"
+    in_hub = {right.action for right in needs.IN_HUB}
+    tried = in_hub | {right.action for right in (*needs.IN_ACCOUNTS, *needs.TRAIL)}
+    assert sorted(needed - tried) == [], "add a line for each to apps/connectors/aws/needs.py"
+    assert sorted(tried - needed) == [], "nobody calls these as the reader any more: take them out of needs.py"
     assert in_hub == set(filter(_is_of_the_hub, needed))
 
 
@@ -79,7 +79,7 @@ def test_the_broker_may_only_make_sessions() -> None:
 
 
 def test_the_feed_may_only_be_emptied_and_looked_at() -> None:
-    assert _allowed("feed_role", HUB) == {*calls.needed()["feed_role"], rights.FEED.action}
+    assert _allowed("feed_role", HUB) == {*calls.needed()["feed_role"], needs.FEED.action}
 
 
 def test_aws_scheduler_may_exactly_what_schedules_call() -> None:
