@@ -174,7 +174,7 @@ DETECTORS = (
         SELECT '{Finding.Kind.ESCALATION}',
             'way:' || COALESCE('principal:' || w.principal_id, 'entitlement:' || w.entitlement_id),
             CASE WHEN w.is_conditional THEN {MEDIUM} ELSE {HIGH} END, w.resource_id, p.identity_id, w.entitlement_id,
-            NULL::bigint, NULL::bigint, {_ANSWERS}, COALESCE(p.name, e.name), w.reason,
+            NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_ANSWERS}), COALESCE(p.name, e.name), w.reason,
             jsonb_build_object('steps', w.steps, 'becomes first', t.name, 'statement', w.statement::text)
         FROM inventory_escalation w
         JOIN inventory_principal t ON t.id = w.target_id

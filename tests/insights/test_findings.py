@@ -247,6 +247,24 @@ def test_whoever_can_become_an_administrator_in_two_steps_is_found(
     assert (row.severity, row.identity, row.owner) == (severity, estate.machine, estate.owner)
 
 
+def test_whoever_answers_for_a_permission_set_is_asked_about_the_ways_from_it(estate: Estate) -> None:
+    Escalation.objects.create(
+        connection=estate.connection,
+        resource=estate.account,
+        entitlement=EntitlementFactory(connection=estate.connection, resource=estate.account, owner=estate.owner),
+        way=Escalation.Way.ASSUME,
+        target=estate.user("breakglass"),
+        steps=1,
+        reason="Its holders can assume breakglass.",
+    )
+    assert estate.look() == [Kind.ESCALATION]
+    assert Finding.objects.get().owner == estate.owner
+    Identity.objects.filter(pk=estate.owner.pk).update(ended_at=timezone.now())
+    type(estate.account).objects.update(owner=IdentityFactory(connection=estate.connection, name="Carol"))
+    assert Kind.ESCALATION in estate.look()
+    assert getattr(Finding.objects.get(kind=Kind.ESCALATION).owner, "name", None) == "Carol"
+
+
 @pytest.mark.parametrize(
     ("concern", "kind", "severity"),
     [
