@@ -190,7 +190,8 @@ class _Escalations:
             yield goal, steps.assume(holder, goal.target, self.now)
         ways = {way for one in holder.knocks if one.effect == "Allow" for way in one.ways} - {ASSUME}
         for goal in goals.by_account.get(holder.caller.account_id, ()) if ways else ():
-            yield goal, next(steps.take_over(holder, goal.target), None)
+            found = steps.take_over(holder, goal.target)
+            yield goal, min(found, key=lambda step: len(step.conditions), default=None)
 
     def holders(self, account: Resource) -> Iterator[tuple[Node, steps.Holder, Trust | None, str]]:
         """Users, roles and held permission sets of an account, unless they are administrators outright, and how much each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -202,6 +203,39 @@ def test_policies_of_a_users_groups_are_weighed_with_its_own(company):
     assert weighed(company)["ci"][0] == "privileged"
 
 
+def test_what_was_weighed_together_says_which_statement_of_which_policy_causes_it(company):
+    passing = allow("iam:PassRole", Sid="Hands")
+    split = company.role("split")
+    company.holds(split, company.policy("runs", allow(["lambda:CreateFunction", "lambda:InvokeFunction"])))
+    company.holds(split, company.policy("hands", passing))
+    bound = company.policy("bound", allow("s3:Get*")).attributes["policy_arn"]
+    company.role("bounded", may=[EVERYTHING], boundary=bound)
+    company.role("nothing", boundary=bound)
+    company.role("alone", may=[EVERYTHING])
+    tracing.trace(company.connection)
+    found = dict(Trust.objects.values_list("principal__name", "privilege_statement"))
+    assert found == {
+        "split": {"policy": "hands", "statement": passing},
+        "bounded": {"policy": "bounded-policy", "statement": EVERYTHING},
+        "nothing": None,
+        "alone": None,  # its one policy says it
+    }
+    assert Trust.objects.filter(privilege_statement__isnull=True).count() == 2  # NULL, and not JSON's null
+    split.assignments.filter(entitlement__name="hands").delete()
+    tracing.trace(company.connection)
+    assert Trust.objects.get(principal=split).privilege_statement is None
+
+
+def test_what_was_weighed_before_statements_were_kept_gets_its_own(company):
+    split = company.role("split", may=[allow("iam:PassRole")])
+    company.holds(split, company.policy("runs", allow("lambda:*")))
+    tracing.trace(company.connection)
+    before = hashlib.md5(b"runs as made split-policy as made within f", usedforsecurity=False).hexdigest()
+    Trust.objects.filter(principal=split).update(holds=before, weighed=before, privilege_statement=None)
+    tracing.trace(company.connection)
+    assert Trust.objects.get(principal=split).privilege_statement["policy"] == "split-policy"
+
+
 def test_only_who_holds_something_else_is_weighed_again(company, monkeypatch):
     asked = []
     real = tracing.privilege_of
@@ -244,6 +278,16 @@ def test_a_way_under_conditions_says_so(company):
         "first": "Can assume the role deploy, which can assume the role admin. Only with MFA.",
     }
     assert Escalation.objects.filter(is_conditional=True).count() == 2
+
+
+def test_the_surest_way_to_take_somebody_over_is_told(company):
+    company.user("root2", EVERYTHING)
+    root2, mfa = company.arn("root2", kind="user"), {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
+    company.role(
+        "deploy", may=[allow("iam:CreateAccessKey", root2, Condition=mfa), allow("iam:CreateLoginProfile", root2)]
+    )
+    assert reasons(company) == {"deploy": "Can make a password for the user root2, an administrator."}
+    assert not Escalation.objects.get().is_conditional
 
 
 def test_what_is_closed_goes_and_what_stays_keeps_its_date(company):
