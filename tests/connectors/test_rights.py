@@ -234,11 +234,33 @@ def test_a_worker_without_credentials_cannot_test_at_all() -> None:
 def test_a_region_without_identity_center_is_named_and_its_rights_are_not_guessed() -> None:
     aws = Fake()
     aws.answers["list_instances"] = {"Instances": []}
-    found = checkup(aws)
-    [finding] = wrong(found)
+    finding, *others = wrong(checkup(aws))
+    assert (finding.action, finding.state) == ("sso:ListInstances", "missing")
     assert "us-east-1" in finding.why
     assert "home Region" in finding.next
-    assert not [one for one in found.findings if one.action.startswith("identitystore:")]
+    assert {(one.action, one.state) for one in others} == {(right.action, "unknown") for right in needs.DIRECTORY}
+
+
+@pytest.mark.parametrize(
+    ("error", "first"),
+    [
+        (denial("sso:ListInstances"), "missing"),
+        (ClientError({"Error": {"Code": "Throttling", "Message": "slow"}}, "ListInstances"), "unknown"),
+    ],
+)
+def test_what_cannot_be_tried_without_the_instance_is_listed_with_what_it_waits_for(
+    error: ClientError, first: str
+) -> None:
+    aws = Fake()
+    aws.denied[HUB, "list_instances"] = error
+    finding, *others = wrong(checkup(aws))
+    assert (finding.action, finding.state) == ("sso:ListInstances", first)
+    assert [one.action for one in others] == [right.action for right in needs.DIRECTORY]
+    assert {one.state for one in others} == {"unknown"}
+    assert all(one.why.startswith("Not tried:") and "once sso:ListInstances works" in one.next for one in others)
+    assert not [asked for asked in aws.asked if asked[1] == "identitystore"], (
+        "an instance that is made up tells nothing"
+    )
 
 
 def test_the_queue_of_changes_is_looked_at_where_there_should_be_one() -> None:

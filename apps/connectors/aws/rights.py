@@ -86,6 +86,15 @@ class _Trying:
         place = Place(self.hub, self.session.hub().partition, self.session.config)
         for right in ORGANIZATION:
             self.attempt(right, place, "Hub", "hub.yaml")
+        self.try_directory(place)
+        if self.session.config.get("change_queue"):
+            self.try_feed(place)
+        if self.session.config.get("trail_bucket"):
+            self.try_trail()
+
+    def try_directory(self, place: Place) -> None:
+        """Every call names the instance of Identity Center, so nothing is tried before it is found."""
+        why = f"Not tried: what it asks for is named by {LIST_INSTANCES.action}."
         if self.attempt(LIST_INSTANCES, place, "Hub", "hub.yaml"):
             try:
                 instance = identity_center.find_instance(self.api)
@@ -93,20 +102,20 @@ class _Trying:
                 self.found(
                     self.hub,
                     "Hub",
-                    "sso:ListInstances",
+                    LIST_INSTANCES.action,
                     "missing",
                     str(nothing),
                     "Set the home Region of the connection, and make the hub the delegated administrator of "
                     "Identity Center.",
                 )
+            except ConnectorError as error:
+                why = f"{why} {error}"
             else:
                 place = replace(place, instance_arn=instance.arn, store_id=instance.store_id)
                 for right in DIRECTORY:
                     self.attempt(right, place, "Hub", "hub.yaml")
-        if self.session.config.get("change_queue"):
-            self.try_feed(place)
-        if self.session.config.get("trail_bucket"):
-            self.try_trail()
+                return
+        self.not_tried(DIRECTORY, self.hub, "Hub", why, f"It can be tried once {LIST_INSTANCES.action} works.")
 
     def try_trail(self) -> None:
         account_id = str(self.session.config.get("trail_account") or self.hub)
@@ -238,6 +247,11 @@ class _Trying:
             return True
         self.found(place.account_id, name, right.action)
         return True
+
+    def not_tried(self, rights: Sequence[Right], account_id: str, name: str, why: str, advice: str) -> None:
+        """A right that is not mentioned would look as if it were there."""
+        for right in rights:
+            self.found(account_id, name, right.action, "unknown", why, advice)
 
     def found(self, *words: Any) -> None:
         self.findings.append(Finding(*words))
