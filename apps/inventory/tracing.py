@@ -18,7 +18,7 @@ from django.utils import timezone
 from apps.connectors.aws.policy import knocks as knocking
 from apps.connectors.aws.policy import trusts
 from apps.connectors.aws.policy.documents import Document, MalformedPolicy, parse
-from apps.connectors.aws.privilege import NamedDocument, privilege_of
+from apps.connectors.aws.privilege import Cause, NamedDocument, privilege_of
 from apps.core import locks
 from apps.inventory import callers, escalations
 from apps.inventory.models import Assignment, Connection, Entitlement, Knock, Principal, Tracing, Trust
@@ -178,7 +178,8 @@ def _weigh(connection: Connection, now: datetime) -> None:
         _weigh_together([pk for (pk,) in rows], now)
 
 
-# An entitlement's digest covers its documents and how they are assessed.
+# An entitlement's digest covers its documents and how they are assessed. The mark begins with what is kept of a weighing
+# besides the level: those that were weighed before it was kept are weighed again.
 _HOLDS = """
     WITH held AS (
         SELECT t.principal_id AS holder, e.digest, e.group_id
@@ -203,7 +204,8 @@ _HOLDS = """
         GROUP BY b.holder
     ), marks AS (
         SELECT t.principal_id, CASE WHEN p.number > 1 OR b.holder IS NOT NULL
-            THEN md5(concat_ws(' ', p.digests, 'within', b.holder IS NOT NULL, b.digest)) ELSE '' END AS mark
+            THEN md5(concat_ws(' ', 'with statement', p.digests, 'within', b.holder IS NOT NULL, b.digest))
+            ELSE '' END AS mark
         FROM inventory_trust t
         JOIN inventory_resource r ON r.id = t.resource_id AND r.connection_id = %(connection)s
         LEFT JOIN (
@@ -229,7 +231,7 @@ _ALONE = """
         ORDER BY t.principal_id, array_position(%(weights)s::text[], e.privilege::text), e.can_escalate, e.id
     )
     UPDATE inventory_trust t SET privilege = worst.privilege, privilege_reason = worst.reason,
-        is_outright = worst.is_outright, can_escalate = worst.can_escalate, weighed = ''
+        is_outright = worst.is_outright, can_escalate = worst.can_escalate, weighed = '', privilege_statement = NULL
     FROM worst
     WHERE worst.principal_id = t.principal_id
       AND (t.privilege, t.privilege_reason, t.is_outright, t.can_escalate, t.weighed) IS DISTINCT FROM
@@ -262,9 +264,14 @@ def _weigh_together(pks: Sequence[int], now: datetime) -> None:
         trust = one.trust
         trust.privilege, trust.privilege_reason = found.level, f"{where}{found.reason}"[:500]
         trust.is_outright, trust.can_escalate = found.level == "admin" and not found.can_escalate, found.can_escalate
+        trust.privilege_statement = _caused_by(found.statement)
         trust.weighed = trust.holds
-    columns = ["privilege", "privilege_reason", "is_outright", "can_escalate", "weighed"]
+    columns = ["privilege", "privilege_reason", "privilege_statement", "is_outright", "can_escalate", "weighed"]
     Trust.objects.bulk_update([one.trust for one in people.values()], columns, batch_size=BATCH)
+
+
+def _caused_by(cause: Cause | None) -> dict[str, Any] | None:
+    return None if cause is None else {"policy": cause.document, "statement": cause.statement}
 
 
 def _documents(entitlements: QuerySet[Entitlement], *key: str) -> dict[tuple[Any, ...], list[NamedDocument]]:

@@ -31,6 +31,11 @@ class Trust(models.Model):
     problem = models.CharField(max_length=500, blank=True, help_text="Why the trust policy cannot be read.")
     privilege = models.CharField(max_length=10, choices=Privilege.choices, default=Privilege.UNKNOWN)
     privilege_reason = models.CharField(max_length=500, blank=True)
+    privilege_statement = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="Which statement of which policy causes it, where several were weighed: {policy, statement}.",
+    )
     is_outright = models.BooleanField(default=False, help_text="The privilege rests on no escalation.")
     can_escalate = models.BooleanField(default=False, help_text="All of its policies together let it become more.")
     holds = models.CharField(
