@@ -14,10 +14,11 @@ from botocore.validate import ParamValidator
 
 from apps.connectors.aws import needs, organizations, rights
 from apps.connectors.aws.errors import translated
-from apps.connectors.aws.session import Hub, Session
+from apps.connectors.aws.session import Api, Hub, Session
 from apps.connectors.base import AccountRecord, Checkup, Finding
 from apps.connectors.errors import Denied
 from tests.connectors.conftest import CONFIG, HUB, QUIET
+from tests.plugins.aws import Aws
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
 INSTANCE = {"InstanceArn": "arn:aws:sso:::instance/ssoins-1111111111111111", "IdentityStoreId": "d-1111111111"}
@@ -36,18 +37,21 @@ class Fake(Session):
     def __init__(self, **config: Any) -> None:
         super().__init__({**SETTINGS, **config})
         self._hub = Hub(HUB, f"arn:aws:sts::{HUB}:assumed-role/PortalHub/x")
-        self.shut: dict[str, ClientError] = {}
+        self.shut: dict[str, ClientError] = {}  # by account
+        self.closed: dict[str, ClientError] = {}  # by role
         self.denied: dict[tuple[str, str], ClientError] = {}
         self.answers: dict[str, Any] = {
             "list_instances": {"Instances": [INSTANCE]},
             "list_objects_v2": {"Contents": [{"Key": FILE}]},
+            "get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "0"}},
         }
         self.asked: list[tuple[str, str, str]] = []
 
     def client(self, account_id: str, service: str, role: str) -> Any:
-        if account_id in self.shut:
+        refused = self.shut.get(account_id) or self.closed.get(role)
+        if refused:
             with translated("sts:AssumeRole"):
-                raise self.shut[account_id]
+                raise refused
         return Client(self, account_id, service)
 
 
@@ -263,13 +267,80 @@ def test_what_cannot_be_tried_without_the_instance_is_listed_with_what_it_waits_
     )
 
 
-def test_the_queue_of_changes_is_looked_at_where_there_should_be_one() -> None:
+def of_the_queue(found: Checkup) -> list[tuple[str, str]]:
+    return [(one.action, one.state) for one in found.findings if one.name == rights.QUEUE]
+
+
+def test_whoever_empties_the_queue_of_changes_may_look_take_and_delete() -> None:
+    found = checkup(Fake(change_queue="gatehouse-changes"))
+    assert wrong(found) == []
+    actions = ["sts:AssumeRole", "sqs:GetQueueAttributes", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
+    assert of_the_queue(found) == [(action, "ok") for action in actions]
+
+
+@pytest.mark.parametrize("right", needs.FEED, ids=lambda right: right.action)
+def test_a_right_to_the_queue_that_is_missing_is_named_with_the_role_and_the_queue(right: needs.Right) -> None:
+    aws = Fake(change_queue="gatehouse-changes")
+    aws.denied[HUB, right.call[1]] = denial(right.action.lower())  # as SQS writes it
+    finding, *others = wrong(checkup(aws))
+    assert (finding.account_id, finding.action, finding.state) == (HUB, right.action, "missing")
+    assert "portal/PortalFeed lacks the right" in finding.why
+    assert "feed.yaml" in finding.next
+    arn = f"arn:aws:sqs:us-east-1:{HUB}:gatehouse-changes"
+    assert finding.statement == {"Effect": "Allow", "Action": right.action, "Resource": arn}
+    is_blind = right is needs.LOOK_AT_QUEUE  # whether messages wait is not known then
+    assert [(one.action, one.state) for one in others] == [("sqs:ReceiveMessage", "unknown")] * is_blind
+
+
+def test_a_receipt_that_sqs_never_gave_deletes_nothing_and_says_that_the_right_is_there() -> None:
+    aws = Fake(change_queue="gatehouse-changes")
+    aws.denied[HUB, "delete_message"] = ClientError({"Error": {"Code": "ReceiptHandleIsInvalid"}}, "DeleteMessage")
+    assert wrong(checkup(aws)) == []
+
+
+@pytest.mark.parametrize("attributes", [{"ApproximateNumberOfMessages": "3"}, {}])
+def test_no_message_is_taken_where_one_may_wait(attributes: dict[str, str]) -> None:
+    """Taking it counts: the sixth time it would be put aside unread."""
+    aws = Fake(change_queue="gatehouse-changes")
+    aws.answers["get_queue_attributes"] = {"Attributes": attributes}
+    [finding] = wrong(checkup(aws))
+    assert (finding.action, finding.state) == ("sqs:ReceiveMessage", "unknown")
+    assert "Not tried: messages may wait" in finding.why
+    assert (HUB, "sqs", "receive_message") not in aws.asked
+
+
+def test_a_message_that_comes_while_the_queue_is_tried_is_there_for_the_worker_at_once(aws: Aws) -> None:
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="gatehouse-changes")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    trying = rights._Trying(Session({**SETTINGS, "change_queue": "gatehouse-changes"}), QUIET)
+    place = needs.Place(trying.hub, "aws", SETTINGS, queue_url=url)
+    for right in needs.FEED:
+        assert trying.attempt(right, place, rights.QUEUE, "feed.yaml", Api(trying.session, "feed_role"))
+    assert len(sqs.receive_message(QueueUrl=url)["Messages"]) == 1
+
+
+def test_a_queue_that_is_not_there_is_named_and_nothing_is_tried_at_it() -> None:
     aws = Fake(change_queue="gatehouse-changes")
     aws.denied[HUB, "get_queue_attributes"] = ClientError(
         {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue", "Message": "no"}}, "GetQueueAttributes"
     )
-    [finding] = wrong(checkup(aws))
+    finding, *others = wrong(checkup(aws))
     assert "There is no queue gatehouse-changes" in finding.why
+    assert [(one.action, one.state) for one in others] == [
+        ("sqs:DeleteMessage", "unknown"),
+        ("sqs:ReceiveMessage", "unknown"),
+    ]
+
+
+def test_a_role_of_the_feed_that_lets_nobody_in_is_named_with_what_was_not_tried() -> None:
+    aws = Fake(change_queue="gatehouse-changes")
+    aws.closed["feed_role"] = denial("sts:AssumeRole", "")
+    finding, *others = wrong(checkup(aws))
+    assert (finding.name, finding.action, finding.state) == (rights.QUEUE, "sts:AssumeRole", "missing")
+    assert "become portal/PortalFeed" in finding.why
+    assert [(one.action, one.state) for one in others] == [(right.action, "unknown") for right in needs.FEED]
+    assert not [asked for asked in aws.asked if asked[1] == "sqs"]
 
 
 def test_of_many_accounts_a_sample_is_tried_that_is_always_the_same_and_has_the_hub() -> None:
@@ -285,7 +356,7 @@ def test_every_call_is_one_that_aws_would_understand() -> None:
     models = botocore.session.get_session()
     config = {**SETTINGS, "trail_bucket": "company-trail"}
     place = needs.Place(ACCOUNT, "aws", config, INSTANCE["InstanceArn"], INSTANCE["IdentityStoreId"], FILE)
-    for right in (*needs.IN_ACCOUNTS, *needs.IN_HUB, *needs.TRAIL):
+    for right in (*needs.IN_ACCOUNTS, *needs.IN_HUB, *needs.TRAIL, *needs.FEED):
         service, operation = right.call
         name = {"s3:ListBucket": "ListObjectsV2"}.get(right.action) or right.action.partition(":")[2]
         shape = models.get_service_model(service).operation_model(name).input_shape

@@ -79,7 +79,7 @@ def test_the_broker_may_only_make_sessions() -> None:
 
 
 def test_the_feed_may_only_be_emptied_and_looked_at() -> None:
-    assert _allowed("feed_role", HUB) == {*calls.needed()["feed_role"], needs.FEED.action}
+    assert _allowed("feed_role", HUB) == set(calls.needed()["feed_role"]) == {right.action for right in needs.FEED}
 
 
 def test_aws_scheduler_may_exactly_what_schedules_call() -> None:

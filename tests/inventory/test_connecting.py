@@ -134,6 +134,18 @@ def test_a_worker_does_the_test_that_somebody_asked_for_and_the_page_says_what_i
     assert event.data["found"] == {"ok": 1, "missing": 1, "unknown": 0}
 
 
+def test_a_statement_is_for_the_role_that_lacks_the_right(
+    browser: Client, org: Connection, world: fake_world.World, erin: Any
+) -> None:
+    gives = {"Effect": "Allow", "Action": "sqs:DeleteMessage", "Resource": "arn:aws:sqs:us-east-1:1:q"}
+    world.findings = [Finding(PROD, "Change feed", "sqs:DeleteMessage", "missing", "x", "y", gives)]
+    done = testing.run(services.request_test(org, by=erin).pk, by=audit.WORKER)
+    assert done
+    page = browser.get(reverse("inventory:connection_test", args=[org.name, done.pk]))
+    [statement] = page.context["statements"]
+    assert statement["role"] == org.config["feed_role"] != org.config["reader_role"]
+
+
 def test_a_test_is_done_once_and_one_at_a_time(org: Connection, world: fake_world.World, erin: Any) -> None:
     test = services.request_test(org, by=erin)
     with pytest.raises(services.NotPossible, match="being tested"):

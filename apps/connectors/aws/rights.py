@@ -9,13 +9,16 @@ from typing import Any
 from apps.connectors.aws import identity_center, organizations
 from apps.connectors.aws.errors import CREDENTIAL_CODES, code_of, denied_action, who_denies
 from apps.connectors.aws.needs import (
+    DELETE_MESSAGE,
     DIRECTORY,
     FEED,
     IN_ACCOUNTS,
     LIST_INSTANCES,
     LIST_TRAIL,
+    LOOK_AT_QUEUE,
     ORGANIZATION,
     READ_TRAIL,
+    RECEIVE_MESSAGE,
     Place,
     Right,
 )
@@ -23,6 +26,7 @@ from apps.connectors.aws.session import Api, Session
 from apps.connectors.base import AccountRecord, Checkup, Finding, Progress
 from apps.connectors.errors import ConnectorError, Denied, Gone, Throttled
 
+QUEUE = "Change feed"  # as people know the place
 MOST_ACCOUNTS = 25  # tested one by one; of more, a sample that is the same every time
 ARCHIVED = "InvalidObjectState"  # a file that S3 would hand out, if it were not in an archive
 
@@ -147,23 +151,53 @@ class _Trying:
         )
 
     def try_feed(self, place: Place) -> None:
-        feed = Api(self.session, "feed_role")
-        name = str(self.session.config["change_queue"])
+        """As the role that empties the queue. A message is received only where none waits: see `RECEIVE_MESSAGE`."""
+        feed, queue = Api(self.session, "feed_role"), str(self.session.config["change_queue"])
+        role = self.session.config["feed_role"]
+        arn = f"arn:{place.partition}:sqs:{self.session.config['region']}:{self.hub}:{queue}"
         try:
-            refused = feed.attempt(self.hub, *FEED.call, {"QueueUrl": feed.queue_url(name), **FEED.params(place)})
+            place = replace(place, queue_url=feed.queue_url(queue), resource=arn)
+        except Denied:
+            why = (
+                f"AWS does not let the worker become {role}: the role is not there, or does not trust this connection."
+            )
+            advice = "Deploy feed.yaml in the hub, with this connection's external id as ExternalId."
+            self.found(self.hub, QUEUE, "sts:AssumeRole", "missing", why, advice)
+        except ConnectorError as error:
+            self.found(self.hub, QUEUE, "sts:AssumeRole", "unknown", str(error), "Test again in a while.")
+        else:
+            self.found(self.hub, QUEUE, "sts:AssumeRole")
+            self.try_queue(feed, place, queue)
+            return
+        why, advice = f"Not tried: it is tried as {role}.", "It can be tried once sts:AssumeRole works."
+        self.not_tried(FEED, self.hub, QUEUE, why, advice)
+
+    def try_queue(self, feed: Api, place: Place, queue: str) -> None:
+        waiting, refused = None, None
+        try:
+            said = feed.call(self.hub, "sqs", "get_queue_attributes", **LOOK_AT_QUEUE.params(place))
+            waiting = said.get("Attributes", {}).get("ApproximateNumberOfMessages")
         except ConnectorError as error:
             refused = error
-        if isinstance(refused, Gone) or code_of(refused).endswith("NonExistentQueue"):
-            why, advice = f"There is no queue {name} in the hub", "Deploy feed.yaml there, or correct the name."
-        elif isinstance(refused, Denied):
-            role = self.session.config["feed_role"]
-            why, advice = f"{role} may not be assumed, or may not look at {name}", "Deploy feed.yaml in the hub."
-        elif refused:
-            self.found(self.hub, "Hub", FEED.action, "unknown", str(refused), "Test again in a while.")
+        if isinstance(refused, Gone) or code_of(refused).endswith(("NonExistentQueue", "QueueDoesNotExist")):
+            why, advice = f"There is no queue {queue} in the hub.", "Deploy feed.yaml there, or correct the name."
+            self.found(self.hub, QUEUE, LOOK_AT_QUEUE.action, "missing", why, advice)
+            why, advice = "Not tried: there is no queue.", "It can be tried once there is one."
+            self.not_tried((DELETE_MESSAGE, RECEIVE_MESSAGE), self.hub, QUEUE, why, advice)
             return
-        else:
-            why = advice = ""
-        self.found(self.hub, "Hub", FEED.action, "missing" if why else "ok", why, advice)
+        self.judge(LOOK_AT_QUEUE, place, QUEUE, "feed.yaml", refused, feed)
+        self.attempt(DELETE_MESSAGE, place, QUEUE, "feed.yaml", feed)
+        if waiting == "0":
+            self.attempt(RECEIVE_MESSAGE, place, QUEUE, "feed.yaml", feed)
+            return
+        why = (
+            "Not tried: messages may wait in the queue, and taking one counts against the times that it may be taken "
+            "before it is put aside."
+        )
+        advice = (
+            "Test again when the queue is empty. If it never is, nobody empties it: compare the role with feed.yaml."
+        )
+        self.not_tried((RECEIVE_MESSAGE,), self.hub, QUEUE, why, advice)
 
     # ---- accounts
 
@@ -226,18 +260,27 @@ class _Trying:
 
     # ---- one right
 
-    def attempt(self, right: Right, place: Place, name: str, template: str) -> bool:
-        """Whether the right is there, for all we know."""
+    def attempt(self, right: Right, place: Place, name: str, template: str, api: Api | None = None) -> bool:
+        """Whether the right is there, for all we know. As the reader, or as the role of another `api`."""
+        api = api or self.api
         if right.action in self.unanswered:
             said = self.unanswered[right.action]
             self.found(place.account_id, name, right.action, "unknown", said, "Test again in a while.")
             return True
-        refused = self.api.attempt(place.account_id, *right.call, right.params(place))
+        refused = api.attempt(place.account_id, *right.call, right.params(place))
+        return self.judge(right, place, name, template, refused, api)
+
+    def judge(
+        self, right: Right, place: Place, name: str, template: str, refused: ConnectorError | None, api: Api
+    ) -> bool:
+        """What the answer to a call says of the right to make it."""
         if isinstance(refused, Denied) and code_of(refused) != ARCHIVED:
-            by, action = who_denies(refused), denied_action(refused) or right.action
-            words = {"role": self.session.config["reader_role"], "template": template, "action": action}
+            by, action = who_denies(refused), denied_action(refused)
+            if action.lower() in ("", right.action.lower()):  # SQS writes them small
+                action = right.action
+            words = {"role": self.session.config[api.role], "template": template, "action": action}
             why, advice = (text.format(**words) for text in _BY[by])
-            statement = _statement(action) if by in ("identity", "") else None
+            statement = _statement(action, place.resource) if by in ("identity", "") else None
             self.found(place.account_id, name, action, "missing", f"{why}.", advice, statement)
             return False
         if isinstance(refused, Throttled):
@@ -266,5 +309,5 @@ def sample(accounts: Sequence[AccountRecord], hub: str) -> list[AccountRecord]:
     return [ordered[int(place * step)] for place in range(MOST_ACCOUNTS)]
 
 
-def _statement(action: str, resource: str = "*") -> Mapping[str, Any]:
+def _statement(action: str, resource: str) -> Mapping[str, Any]:
     return {"Effect": "Allow", "Action": action, "Resource": resource}

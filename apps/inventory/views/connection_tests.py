@@ -70,13 +70,13 @@ def _statements(row: Connection, wrong: list[dict[str, Any]]) -> list[dict[str, 
     for line in wrong:
         if line["statement"]:
             by_place.setdefault((line["account_id"], line["name"]), []).append(line)
+    holders = {"sts": "what the worker runs as", "sqs": row.config["feed_role"]}
     alike: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for place, lines in by_place.items():
-        is_becoming = lines[0]["action"] == "sts:AssumeRole"
         actions = sorted(line["action"] for line in lines)
         resource = lines[0]["statement"]["Resource"]
         text = json.dumps({"Effect": "Allow", "Action": actions, "Resource": resource}, indent=2)
-        role = "what the worker runs as" if is_becoming else row.config["reader_role"]
+        role = holders.get(lines[0]["action"].partition(":")[0], row.config["reader_role"])
         alike.setdefault((text, role), []).append(place)
     return [
         {
