@@ -248,6 +248,112 @@ def test_a_new_external_id_moves_the_rules_link_and_never_an_administrators(okta
     assert ScimUser.objects.get().identity == alice
 
 
+LEAVES, BACK = {"active": False}, {"active": True}
+
+
+def named(name: str) -> dict[str, str]:
+    return {"externalId": f"00u-{name}" if name else ""}
+
+
+# What is said of Alice, whom the rule linked, call by call; whom the user is linked to then; and who has ended.
+WORDS = {
+    "leaves, without id": ([LEAVES | named("")], "alice", "alice"),
+    "leaves, by an id that is nobody's": ([LEAVES | named("other")], "alice", "alice"),
+    "leaves, by Bob's id": ([LEAVES | named("bob")], "alice", "alice"),
+    "leaves, and is Bob then": ([LEAVES, named("bob")], "alice", "alice"),
+    "loses her id and changes her name": ([named("") | {"userName": "al", "title": "Lead"}], "alice", ""),
+    "loses her id, and leaves": ([named(""), LEAVES], "alice", "alice"),
+    "loses her id, and leaves by Bob's": ([named(""), LEAVES | named("bob")], "alice", "alice"),
+    "gets an id that is nobody's": ([named("other")], "alice", ""),
+    "gets an id that is nobody's, and leaves": ([named("other"), LEAVES], "alice", "alice"),
+    "is Bob": ([named("bob")], "bob", ""),
+    "is Bob, who leaves": ([named("bob"), LEAVES], "bob", "bob"),
+    "loses her id, and is Bob": ([named(""), named("bob")], "bob", ""),
+    "comes back": ([LEAVES, BACK], "alice", ""),
+    "leaves without id, and comes back": ([LEAVES | named(""), BACK], "alice", ""),
+    "comes back as Bob": ([LEAVES, BACK | named("bob")], "bob", "alice"),
+    "comes back as nobody": ([LEAVES, BACK | named("other")], "", "alice"),
+    "leaves by Bob's id, and comes back": ([LEAVES | named("bob"), BACK], "bob", "alice"),
+    "leaves by nobody's id, and comes back": ([LEAVES | named("other"), BACK], "", "alice"),
+    "leaves by nobody's id, and comes back by hers": ([LEAVES | named("other"), BACK | named("alice")], "alice", ""),
+}
+
+
+@pytest.mark.parametrize("how", ["patch", "put"])
+@pytest.mark.parametrize("words", [*WORDS])
+def test_only_an_active_users_other_id_that_is_somebodys_moves_a_link(okta: Provider, words: str, how: str) -> None:
+    known = {"": None, "alice": person(okta, "alice"), "bob": person(okta, "bob")}
+    calls, linked, ended = WORDS[words]
+    where = f"/Users/{add(okta, 'alice')['id']}"
+    for said in calls:
+        if how == "patch":
+            answer = okta.patch(where, {"op": "replace", "value": said})
+        else:
+            body = {**okta.get(where).json(), **said}
+            answer = okta.call("PUT", where, {name: value for name, value in body.items() if value != ""})
+        assert answer.status_code in (200, 204), answer.content
+    for _ in range(2):  # and it stays so when the clock looks
+        assert ScimUser.objects.get().identity == known[linked]
+        gone = Identity.objects.exclude(ended_at=None)
+        assert [*gone] == [one for name, one in known.items() if name and name == ended]
+        periodic.link_waiting()
+    if "title" in calls[0]:
+        assert again(known["alice"]).title == "Lead"
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_an_id_that_becomes_somebodys_later_moves_an_active_users_link_then(okta: Provider, active: bool) -> None:
+    alice = person(okta, "alice")
+    user = add(okta, "alice")
+    okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": named("bob") | {"active": active}})
+    bob = person(okta, "bob")
+    periodic.link_waiting()
+    assert ScimUser.objects.get().identity == (bob if active else alice)
+    assert (bool(again(alice).ended_at), again(bob).ended_at) == (not active, None)
+
+
+def test_a_link_stays_where_identity_center_says_that_the_new_id_is_hers(okta: Provider) -> None:
+    alice = person(okta, "alice")
+    user = add(okta, "alice")
+    okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": named("new")})
+    Principal.objects.update(attributes={"external_ids": ["00u-new"]})
+    periodic.link_waiting()
+    assert ScimUser.objects.get().identity == alice
+    assert not AuditEvent.objects.filter(event="scim.user.linked").exists()
+
+
+def test_who_left_here_and_is_new_in_identity_center_by_the_same_id_has_left(okta: Provider) -> None:
+    old = person(okta, "alice")
+    okta.active(add(okta, "alice"), False)
+    Principal.objects.filter(identity=old).update(ended_at=timezone.now())
+    new = PrincipalFactory(connection=okta.source.connection, attributes={"external_ids": ["00u-alice"]}).identity
+    periodic.link_waiting()
+    assert again(new).ended_at
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+@pytest.mark.parametrize(
+    "calls", [[LEAVES | named("bob")], [LEAVES | named("bob"), {"title": "x"}], [LEAVES | named("")]]
+)
+def test_whoever_leaves_by_anothers_subject_is_out_and_the_other_is_not(
+    okta: Provider, settings: Any, calls: list[dict[str, Any]], is_linked: bool
+) -> None:
+    settings.OIDC_ISSUER = "https://sso.example.com"
+    okta.source.subject_is_external_id = True
+    okta.source.save()
+    if is_linked:
+        person(okta, "alice")
+    logins = [UserFactory(), UserFactory()]
+    for login, name in zip(logins, ("alice", "bob"), strict=True):
+        SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid=f"00u-{name}")
+    user = add(okta, "alice")
+    for said in calls:
+        okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
+    for login in logins:
+        login.refresh_from_db()
+    assert [login.is_active for login in logins] == [False, True]
+
+
 def test_whoever_left_by_a_link_that_was_wrong_is_here_again(okta: Provider, erin: Any) -> None:
     alice, portal_user = person(okta, "alice"), UserFactory()
     Identity.objects.filter(pk=alice.pk).update(user=portal_user)

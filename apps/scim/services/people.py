@@ -14,7 +14,7 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from scim2_models import NotFoundException, PreconditionFailedException, UniquenessException
 
@@ -51,7 +51,7 @@ def create(source: Source, values: Values, *, token: str) -> ScimUser:
     _link_by_rule(row)
     _save(row)
     taken = _make_true(row, before=None)
-    _follow_sign_in(row, taken)
+    _follow_sign_in(row, None, taken)
     _record("scim.user.created", row, taken, token, {name: getattr(row, name) for name in SHOWN})
     return row
 
@@ -67,14 +67,10 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
         setattr(row, name, value)
     row.active = bool(before["active"] if values["active"] is None else values["active"])
     row.version, row.modified_at = row.version + 1, timezone.now()
-    if before["external_id"] != row.external_id and row.identity_source in ("", RULE):
-        was, row.identity, row.identity_source = row.identity_id, None, ""
-        _link_by_rule(row)
-        if row.identity_id != was:
-            row.kept_out = None  # that was about somebody else
+    _link_again(row, before)
     _save(row)
     taken = _make_true(row, before)
-    _follow_sign_in(row, taken)
+    _follow_sign_in(row, before, taken)
     changed = {name: getattr(row, name) for name in SHOWN if getattr(row, name) != before[name]}
     _record(_what_happened(bool(before["active"]), row.active), row, taken, token, changed)
     return row
@@ -87,7 +83,7 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
     row = _locked(source, key, expected_version)
     before, row.active = _as_was(row), False
     taken = _make_true(row, before)
-    _follow_sign_in(row, taken)
+    _follow_sign_in(row, before, taken)
     _record("scim.user.deleted", row, taken, token, {})
     row.delete()
 
@@ -136,8 +132,9 @@ def unlink(row: ScimUser, *, by: Any) -> ScimUser:
 
 
 def link_waiting(source: Source, *, most: int = 500) -> int:
-    """Link those whom Identity Center came to know after the identity provider spoke of them, and those whom it knows as
-    somebody new since who they were has ended. One event for each; returns how many. The rest waits for the next time."""
+    """Link those whom Identity Center came to know after the identity provider spoke of them, or called them by another
+    external id, and those whom it knows as somebody new since who they were has ended. One event for each; returns how
+    many. The rest waits for the next time."""
     with transaction.atomic():
         hold(source)
         found = _waiting(source, most)
@@ -230,26 +227,50 @@ def _named(source: Source, name: str) -> ScimUser | None:
     return by_key or rows.filter(external_id=name).first() or rows.filter(user_name=name).first()
 
 
-def _link_by_rule(row: ScimUser) -> None:
-    """The one person whom Identity Center knows by this row's external id; whom it knew, only where it knows nobody by it
-    now. Two are nobody: it would be a guess."""
-    if not row.external_id:
+def _link_again(row: ScimUser, before: Values) -> None:
+    """Who this is by the rule, after a call. Only an active user's other external id moves a link, to whom it is. One that
+    was not sent, that is nobody's yet, or that comes with the word that they left leaves it where it is: that word is about
+    who they were. Whoever comes back by an id that is not theirs is nobody, until it is somebody's."""
+    if row.identity_source not in ("", RULE):
         return
-    users_there = Principal.objects.filter(
+    was, is_back = row.identity_id, row.active and not before["active"]
+    if was is None:
+        _link_by_rule(row)
+    elif row.active and row.external_id and (is_back or before["external_id"] != row.external_id):
+        is_known = _link_by_rule(row) or _known_by(row).filter(identity=was).exists()
+        if is_back and not is_known:
+            row.identity, row.identity_source = None, ""
+    if row.identity_id != was:
+        row.kept_out = None  # that was about somebody else
+
+
+def _link_by_rule(row: ScimUser) -> bool:
+    """Link the one person whom Identity Center knows by this row's external id; whom it knew, only where it knows nobody by
+    it now. Two are nobody: it would be a guess. Whether there is one."""
+    known = _known_by(row).order_by().values_list("identity_id", flat=True).distinct()
+    found = list(known.filter(ended_at=None)[:2]) or list(known[:2])
+    if len(found) != 1 or ScimUser.objects.filter(identity=found[0]).exclude(pk=row.pk).exists():
+        return False
+    row.identity_id, row.identity_source = found[0], RULE
+    return True
+
+
+def _known_by(row: ScimUser) -> QuerySet[Principal]:
+    """The users of Identity Center, those who are gone too, who have this row's external id."""
+    if not row.external_id:
+        return Principal.objects.none()
+    return Principal.objects.filter(
         connection=row.source.connection_id,
         kind=Principal.Kind.IDC_USER,
         attributes__external_ids__contains=[row.external_id],
     ).exclude(identity=None)
-    known = users_there.order_by().values_list("identity_id", flat=True).distinct()
-    found = list(known.filter(ended_at=None)[:2]) or list(known[:2])
-    if len(found) == 1 and not ScimUser.objects.filter(identity=found[0]).exclude(pk=row.pk).exists():
-        row.identity_id, row.identity_source = found[0], RULE
 
 
 def _waiting(source: Source, most: int) -> dict[int, int]:
-    """Rows that are linked to nobody, or by the rule to somebody who has ended, whose external id exactly one Identity
-    Center user has who is nobody's row yet: one who is there, or for the former, where none is, one who was. One
-    statement, hashed: it reads each table once."""
+    """Rows whose external id exactly one Identity Center user has who is nobody's row yet: one who is there, or where none
+    is, one who was. Only for rows that are linked to nobody; or by the rule to somebody who has ended, or to somebody whom
+    Identity Center does not know by it: for these only one who is there, and in the latter case only for active ones, since
+    who left was who they were. One statement, hashed: it reads each table once."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -262,11 +283,13 @@ def _waiting(source: Source, most: int) -> dict[int, int]:
                     AND jsonb_typeof(p.attributes->'external_ids') = 'array') p ON p.external_id = u.external_id
             WHERE u.source_id = %s AND u.external_id <> ''
               AND (u.identity_id IS NULL AND u.identity_source = ''
-                   OR u.identity_source = %s AND old.ended_at IS NOT NULL)
+                   OR u.identity_source = %s AND (u.active OR old.ended_at IS NOT NULL))
               AND NOT EXISTS (SELECT FROM scim_scimuser other WHERE other.identity_id = p.identity_id AND other.id <> u.id)
-            GROUP BY u.id
+            GROUP BY u.id, old.id
             HAVING count(DISTINCT p.identity_id) FILTER (WHERE p.is_present) = 1
                    AND min(p.identity_id) FILTER (WHERE p.is_present) IS DISTINCT FROM u.identity_id
+                   AND (u.identity_id IS NULL
+                        OR CASE WHEN bool_or(p.identity_id = u.identity_id) THEN old.ended_at IS NOT NULL ELSE u.active END)
                 OR u.identity_id IS NULL AND count(*) FILTER (WHERE p.is_present) = 0
                    AND count(DISTINCT p.identity_id) = 1
             ORDER BY u.id LIMIT %s
@@ -276,18 +299,25 @@ def _waiting(source: Source, most: int) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def _follow_sign_in(row: ScimUser, taken: Taken) -> None:
+def _follow_sign_in(row: ScimUser, before: Values | None, taken: Taken) -> None:
     """Who may sign in. Only calls do this: a worker neither knows the subjects of sign-ins nor lets anybody in."""
-    _shut_out_by_subject(row, taken)
+    _shut_out_by_subject(row, before, taken)
     _let_in_again(row, taken)
 
 
-def _shut_out_by_subject(row: ScimUser, taken: Taken) -> None:
-    """Where the external id is the subject that people sign in with, who left is out even before anybody linked them."""
-    if row.active or not row.source.subject_is_external_id or not settings.OIDC_ISSUER or not row.external_id:
+def _shut_out_by_subject(row: ScimUser, before: Values | None, taken: Taken) -> None:
+    """Where the external id is the subject that people sign in with, who left is out even before anybody linked them. It
+    is the subject until the call that says so: another one in the same call is not theirs."""
+    if row.active or not row.source.subject_is_external_id or not settings.OIDC_ISSUER:
         return
+    if before and before["external_id"]:
+        subject = before["external_id"] if before["active"] else ""  # or they are out already
+    else:
+        subject = "" if before and before["identity_id"] else row.external_id
     provider = oidc.provider_id(settings.OIDC_ISSUER)
-    account = SocialAccount.objects.filter(provider=provider, uid=row.external_id).select_related("user").first()
+    account = (
+        SocialAccount.objects.filter(provider=provider, uid=subject).exclude(uid="").select_related("user").first()
+    )
     if account and users.shut_out_leavers([account.user], by=actor_of(row.source)):
         taken.kept_out.append(account.user)
         _remember_kept_out(row, taken)
