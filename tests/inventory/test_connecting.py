@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
-from apps.connectors import fake_world
+from apps.connectors import fake, fake_world
 from apps.connectors.base import Finding
 from apps.connectors.errors import Denied
 from apps.inventory import periodic, services, tasks
@@ -175,6 +175,25 @@ def test_a_worker_without_credentials_says_so(org: Connection, world: fake_world
     world.script("checkup", fake_world.raises(Denied("AWS does not accept Gatehouse's credentials.")))
     done = testing.run(services.request_test(org, by=erin).pk, by=audit.WORKER)
     assert done and (done.state, done.problem) == ("failed", "AWS does not accept Gatehouse's credentials.")
+
+
+def test_a_test_stops_when_the_connection_is_paused_and_says_so(
+    org: Connection, erin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def checkup(_self: Any, progress: Any) -> None:
+        for account in ("first", "second", "third"):
+            progress(0, 3, account)
+            tried.append(account)
+            if account == "second":
+                services.pause(org, by=erin)
+
+    monkeypatch.setattr(fake.FakeConnector, "checkup", checkup)
+    monkeypatch.setattr(testing, "BEAT_SECONDS", 0)
+    done = testing.run(services.request_test(org, by=erin).pk, by=audit.WORKER)
+    assert tried == ["first", "second"]
+    assert done and (done.state, done.problem) == ("failed", testing.PAUSED)
 
 
 def test_the_command_prints_what_is_missing_and_says_it_by_its_exit_code(

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 State = ConnectionTest.State
 BEAT_SECONDS = 1.0
+PAUSED = "It was paused while it was being tested. Resume it, then test again."
 
 
 def run(test_id: int, *, by: Any) -> ConnectionTest | None:
@@ -31,6 +32,8 @@ def run(test_id: int, *, by: Any) -> ConnectionTest | None:
     connection = test.connection
     try:
         found = registry.connector(connection.kind, connection.config).checkup(_Progress(test).report)
+    except claims.Paused:
+        return _finish(test, State.FAILED, by, problem=PAUSED)
     except ConnectorError as error:
         return _finish(test, State.FAILED, by, problem=as_rows.text(str(error), 2000))
     except Exception as bug:
@@ -62,7 +65,7 @@ def _finish(test: ConnectionTest, state: str, by: Any, **fields: Any) -> Connect
 
 
 class _Progress:
-    """Saves how far a test is, now and then."""
+    """Saves how far a test is, now and then, and stops it when the connection was paused meanwhile."""
 
     def __init__(self, test: ConnectionTest) -> None:
         self.test, self._saved_at = test, 0.0
@@ -72,4 +75,6 @@ class _Progress:
             return
         self._saved_at = time.monotonic()
         shown = {"done": done, "total": of, "doing": as_rows.text(what, 200), "beat_at": timezone.now()}
-        ConnectionTest.objects.filter(pk=self.test.pk, state=State.RUNNING).update(**shown)
+        mine = ConnectionTest.objects.filter(pk=self.test.pk, state=State.RUNNING, connection__paused_at=None)
+        if not mine.update(**shown):
+            raise claims.Paused
