@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db import connection as database
 from django.utils import timezone
 
+from apps.connectors import budget
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, SyncRun
 from apps.inventory.sync import rows as as_rows
+from apps.inventory.sync.upserts import Changes
 
 EVENT = "inventory.sync_run.finished"
 BEAT_SECONDS = 2.0  # how often progress is saved at most; people watch it, and a silent run is declared dead
@@ -49,12 +52,20 @@ def claim(connection: Connection, *, by: Any) -> SyncRun:
         raise CannotRun(f"{connection} is being read right now. Wait until that is done.") from None
 
 
-def fail(run: SyncRun, problem: str, *, by: Any) -> SyncRun:
-    """The run as a whole came to nothing, and why. What it wrote before stays: each scope is whole."""
+def fail(run: SyncRun, problem: str, *, by: Any, **did: Any) -> SyncRun:
+    """The run as a whole came to nothing, and why. What it wrote before stays: each scope is whole. `did`: what it changed
+    and cost until then (`Progress.did`); of one that died, its row says that as of its last sign of life."""
     now, said = timezone.now(), as_rows.text(problem, 2000)
-    data = {"problem": said, "changes": run.changes}
-    fields: dict[str, Any] = {"problem": said, "finished_at": now, "doing": ""}
+    known = {"changes": run.changes, "calls": run.calls, **did}
+    data = {"problem": said, "changes": known["changes"], "calls": known["calls"]}
+    fields: dict[str, Any] = {"problem": said, "finished_at": now, "doing": "", **did}
     return move(run, SyncRun.State.FAILED, by=by, event=EVENT, about=[run.connection], data=data, **fields)
+
+
+def costs(spent: budget.Spent) -> dict[str, Any]:
+    """What was asked of the provider, as a run and a scope keep it."""
+    waited_for = timedelta(seconds=round(spent.waited, 1))
+    return {"calls": spent.calls, "throttles": spent.throttles, "waited_for": waited_for}
 
 
 def our_fault(bug: Exception) -> str:
@@ -81,12 +92,14 @@ _MINE = """
 
 
 class Progress:
-    """What people see while a run lasts. Reading threads call `report`, which touches no database; the writing thread
-    saves it now and then, in a statement of its own outside the scopes' transactions."""
+    """What people see while a run lasts, and what is known of it should it die. Reading threads call `report`, which
+    touches no database; the writing thread saves it now and then, in a statement of its own outside the scopes'
+    transactions."""
 
     def __init__(self, run: SyncRun) -> None:
         self.run = run
         self.done, self.total, self.doing = 0, 1, "the list of accounts"
+        self.changes, self.spent = Changes(), budget.Spent()  # so far, of the scopes that are over
         self.is_over = False  # nobody waits any more for what is still being read
         self._saved_at = 0.0
 
@@ -95,13 +108,17 @@ class Progress:
             raise Superseded(f"{self.run} is over")
         self.doing = as_rows.text(f"{scope}: {what}", 200)
 
+    def did(self) -> dict[str, Any]:
+        """What the run changed and cost so far, as its row keeps it."""
+        return {"changes": self.changes.as_json(), **costs(self.spent)}
+
     def save(self, *, now: bool = False) -> None:
         """Save if it is time to, or `now`. Raises `Superseded` when the run is not ours any more, or is to stop."""
         if not now and time.monotonic() - self._saved_at < BEAT_SECONDS:
             return
         self._saved_at = time.monotonic()
         shown = {"done": self.done, "total": self.total, "doing": self.doing, "beat_at": timezone.now()}
-        SyncRun.objects.filter(pk=self.run.pk).running().update(**shown)
+        SyncRun.objects.filter(pk=self.run.pk).running().update(**shown, **self.did())
         with transaction.atomic():
             self.still_mine()
 

@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -47,17 +47,18 @@ def run(connection_id: int, *, by: Any) -> SyncRun:
     """
     connection = Connection.objects.get(pk=connection_id)
     row = claims.claim(connection, by=by)
+    work = _Run(connection, row, by)
     try:
-        return _Run(connection, row, by).go()
+        return work.go()
     except claims.Paused as paused:
-        return claims.fail(row, str(paused), by=by)
+        return work.fail(str(paused))
     except claims.Superseded:
         row.refresh_from_db()
         return row
     except ConnectorError as error:
-        return claims.fail(row, str(error), by=by)
+        return work.fail(str(error))
     except BaseException as error:
-        claims.fail(row, claims.our_fault(error) if isinstance(error, Exception) else INTERRUPTED, by=by)
+        work.fail(claims.our_fault(error) if isinstance(error, Exception) else INTERRUPTED)
         raise
     finally:
         staging.end()
@@ -67,17 +68,17 @@ class _Run:
     def __init__(self, connection: Connection, run: SyncRun, by: Any) -> None:
         self.connection, self.run, self.by = connection, run, by
         self.progress = claims.Progress(run)
-        self.changes = Changes()
+        self.changes, self.spent = self.progress.changes, self.progress.spent
         self.states: list[str] = []
         self.digests: list[str] = []
-        self.spent = budget.Spent()
         self.notes: list[str] = []  # about the accounts; they are said with the directory
         self.problems: list[str] = []
-        self.confirmed = _confirmed(connection)
+        self.confirmed: dict[int | None, writing.Confirmed] = {}
         self.doubted: frozenset[int] = frozenset()
 
     def go(self) -> SyncRun:
         self.progress.save(now=True)
+        self.confirmed = _confirmed(self.connection)
         connector = registry.connector(self.connection.kind, self.connection.config)
         with budget.counting(self.spent):
             accounts = self.storable(connector.accounts())
@@ -118,7 +119,7 @@ class _Run:
     def write_accounts(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
         """Bring the accounts up to date. Those that are not listed any more end later, with what they held."""
         mine = Resource.objects.filter(connection=self.connection)
-        rows = {}
+        rows, changes = {}, Changes()
         for account in accounts:
             values = as_rows.resource(account)
             rows[account.external_id] = values | {"environment": values.pop("derived")}
@@ -137,8 +138,9 @@ class _Run:
                 digests,
                 keys=["external_id"],
                 fixed={"connection_id": self.connection.pk},
-                changes=self.changes,
+                changes=changes,
             )
+        self.changes.merge(changes)
         self.digests += sorted(digests.values())
         self.resource_ids = dict(mine.values_list("external_id", "pk"))
         return list(mine.present().filter(external_id__in=rows).select_related("connection").order_by("pk"))
@@ -189,7 +191,9 @@ class _Run:
             raise
         except Exception as error:  # noqa: BLE001  save_failure logs it
             outcome = self.save_failure(None, started_at, error, spent)
-        self.settle(outcome, spent)
+        finally:
+            self.spent.add(spent)
+        self.settle(outcome)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -212,25 +216,30 @@ class _Run:
     def read(self, scopes: Iterable[Any], scan: Callable[[Any], Scan]) -> Iterator[threads.Read]:
         """Read scopes at the same time and hand them over as they come in, with at most a few waiting to be written."""
         waiting = iter(scopes)
+        pending: set[Future[threads.Read]] = set()
         pool = ThreadPoolExecutor(settings.SYNC_READERS, thread_name_prefix="sync")
         try:
-            pending: set[Future[threads.Read]] = set()
             while True:
                 room = settings.SYNC_READERS + READ_AHEAD - len(pending)
                 pending |= {pool.submit(threads.read, resource, scan) for resource in islice(waiting, room)}
                 if not pending:
                     return
-                finished, pending = wait(pending, threads.WAIT_SECONDS, FIRST_COMPLETED)
+                finished, _ = wait(pending, threads.WAIT_SECONDS, FIRST_COMPLETED)
                 self.progress.save()
                 for future in finished:
+                    pending.remove(future)
                     yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+            for future in pending:  # asked for, and not to be written any more
+                if not future.cancelled():
+                    self.spent.add(future.result().spent)
 
     # ---- writing, here
 
     def write(self, read: threads.Read) -> str:
         """Write one account and what became of it. What goes wrong with one does not stop the others."""
+        self.spent.add(read.spent)
         try:
             if read.error:
                 raise read.error
@@ -245,7 +254,7 @@ class _Run:
             raise
         except Exception as error:  # noqa: BLE001  save_failure logs it
             outcome = self.save_failure(read.resource, read.started_at, error, read.spent)
-        return self.settle(outcome, read.spent)
+        return self.settle(outcome)
 
     def scope(self, resource: Resource | None, read_from: datetime) -> writing.Scope:
         doubted = self.doubted & {resource.pk} if resource else self.doubted
@@ -284,15 +293,14 @@ class _Run:
             notes=outcome.notes,
             would_end=outcome.would_end,
             would_end_rows=outcome.held,
-            **_costs(spent),
+            **claims.costs(spent),
         )
 
-    def settle(self, outcome: writing.Outcome, spent: budget.Spent) -> str:
+    def settle(self, outcome: writing.Outcome) -> str:
         """Let what became of a scope count for the run."""
         self.changes.merge(outcome.changes)
         self.states.append(outcome.state)
         self.digests.append(outcome.digest)
-        self.spent.add(spent)
         self.progress.done += 1
         self.progress.save()
         return outcome.state
@@ -300,7 +308,7 @@ class _Run:
     def finish(self) -> SyncRun:
         state = next((state for state in WORST_FIRST if state in self.states), SyncRun.State.COMPLETE)
         state = SyncRun.State.INCOMPLETE if state == SyncRun.State.FAILED else state
-        changes = self.changes.as_json()
+        did = self.progress.did()
         scopes = {str(name): self.states.count(name) for name in dict.fromkeys(self.states)}
         digest = hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()
         try:
@@ -310,16 +318,18 @@ class _Run:
                 by=self.by,
                 event=claims.EVENT,
                 about=[self.connection],
-                data={"changes": changes, "scopes": scopes, "digest": digest, "calls": self.spent.calls},
+                data={"changes": did["changes"], "scopes": scopes, "digest": digest, "calls": did["calls"]},
                 finished_at=timezone.now(),
-                changes=changes,
-                **_costs(self.spent),
+                **did,
                 done=self.progress.total,
                 total=self.progress.total,
                 doing="",
             )
         except Conflict:
             raise claims.Superseded(f"{self.run} was declared dead") from None
+
+    def fail(self, problem: str) -> SyncRun:
+        return claims.fail(self.run, problem, by=self.by, **self.progress.did())
 
 
 WORST_FIRST = (SyncRun.State.HELD, SyncRun.State.FAILED, SyncRun.State.INCOMPLETE)
@@ -328,14 +338,6 @@ WORST_FIRST = (SyncRun.State.HELD, SyncRun.State.FAILED, SyncRun.State.INCOMPLET
 def _left_out(account: AccountRecord) -> str:
     name, state = as_rows.text(account.name, 100), as_rows.text(account.state, 30)
     return f"{name} ({account.external_id}) is {state}, so AWS lets nobody read it. What we knew of it stays."
-
-
-def _costs(spent: budget.Spent) -> dict[str, Any]:
-    return {
-        "calls": spent.calls,
-        "throttles": spent.throttles,
-        "waited_for": timedelta(seconds=round(spent.waited, 1)),
-    }
 
 
 def _confirmed(connection: Connection) -> dict[int | None, writing.Confirmed]:
