@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -12,7 +14,9 @@ from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.audit.models import AuditEvent
+from apps.connectors.errors import Unreachable
 from apps.connectors.trail import Shelf, TrailEvent
+from apps.inventory import baselines
 from apps.inventory import trails as readers
 from apps.inventory.models import Actor, Connection, Creation, Principal, TrailDay, TrailHour, TrailRun, Usage
 from apps.inventory.sync import CannotRun, trails, usage
@@ -180,7 +184,71 @@ def test_a_shelf_that_does_not_answer_leaves_its_days_unknown(bucket: Bucket, co
     run = read(connection)
     assert run.state == TrailRun.State.INCOMPLETE
     assert run.skipped[0]["reason"] == "No answer."
-    assert not TrailDay.objects.exists()
+    assert TrailDay.objects.exists()
+    assert not TrailDay.objects.exclude(whole_at=None).exists()
+
+
+class TwoRegions(Bucket):
+    """An account with a file in each of two Regions, three days ago. `fails` happens in the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: dict[str, BaseException] = {}
+        self.day = timezone.now().date() - timedelta(days=3)
+        for region in (REGION, "us-east-1"):
+            self.put(region, *events(1, id=region, eventTime=at(days=3), awsRegion=region), day=self.day)
+
+    def shelves(self) -> list[Shelf]:
+        return [Shelf(ACCOUNT, region, region) for region in (REGION, "us-east-1")]
+
+    def keys(self, shelf: Shelf, since: date) -> Iterator[str]:
+        if shelf.region == "us-east-1" and "list" in self.fails:
+            raise self.fails["list"]
+        return (key for key in super().keys(shelf, since) if f"/{shelf.prefix}." in key)
+
+    def read(self, key: str, skipped: Counter[str]) -> Iterator[TrailEvent]:
+        if "us-east-1" in key and "get" in self.fails:
+            raise self.fails["get"]
+        return super().read(key, skipped)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("list", Unreachable("No answer.")), ("get", Unreachable("No.")), ("list", KeyboardInterrupt())]
+)
+def test_no_day_is_whole_before_every_region_of_the_account_was_read(
+    call: str, error: BaseException, connection: Connection, role: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "MOST_FILES", 1)
+    bucket = TwoRegions()
+    install(bucket, monkeypatch)
+    assert role.identity
+    bucket.fails[call] = error
+    with contextlib.suppress(KeyboardInterrupt):
+        assert read(connection).state == TrailRun.State.INCOMPLETE
+    assert TrailDay.objects.get(day=bucket.day, region=REGION).whole_at
+    assert not TrailDay.objects.filter(region="us-east-1").exclude(whole_at=None).exists()
+    assert baselines.coverage(role.identity).why_not.startswith("No day of the trail was read whole")
+    bucket.fails.clear()
+    assert read(connection).state == TrailRun.State.COMPLETE
+    assert baselines.coverage(role.identity).last
+    assert not baselines.coverage(role.identity).missing
+    assert totals()["done__sum"] == 2
+
+
+def test_a_region_that_stops_answering_leaves_a_gap_from_then_on(
+    connection: Connection, role: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = TwoRegions()
+    install(bucket, monkeypatch)
+    read(connection)
+    TrailDay.objects.filter(day__gte=bucket.day).delete()
+    bucket.fails["list"] = Unreachable("No answer.")
+    read(connection)
+    assert role.identity
+    covered = baselines.coverage(role.identity)
+    assert covered.last == bucket.day - timedelta(days=1)
+    days = TrailDay.objects.filter(day__gte=bucket.day, region="us-east-1")
+    assert set(days.values_list("whole_at", flat=True)) == {None}
 
 
 class TwoLayouts(Bucket):

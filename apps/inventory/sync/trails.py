@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from django.conf import settings
@@ -145,17 +145,18 @@ class _Reading:
         self.is_whole = True
         self.unread: list[Shelf] = []
         self.waiting: Counter[tuple[str, str]] = Counter()  # shelves of each account and Region that were not read yet
+        self.since: dict[tuple[str, str], date] = {}  # the first day that is listed of each
         self.digest = hashlib.sha256()
         self._beat_at = 0.0
 
     def go(self) -> TrailRun:
-        starts = self.starts()
         shelves = self.trail.shelves()
         self.waiting = Counter((shelf.account_id, shelf.region) for shelf in shelves)
+        self.expect()
         for shelf in shelves:
             self.beat(f"{shelf.account_id} in {shelf.region}")
             try:
-                self.read_shelf(shelf, starts.get((shelf.account_id, shelf.region)))
+                self.read_shelf(shelf)
             except ConnectorError as error:
                 self.unread.append(shelf)
                 self.skip(shelf.prefix, str(error))
@@ -173,8 +174,24 @@ class _Reading:
         last = over.values("account_id", "region").annotate(last=Max("day"))
         return {(row["account_id"], row["region"]): row["last"] + timedelta(days=1) for row in last}
 
-    def read_shelf(self, shelf: Shelf, start: date | None) -> None:
-        since = start or (self.began_at - timedelta(days=settings.TRAIL_BACKFILL_DAYS)).date()
+    def expect(self) -> None:
+        """A row for every day that is going to be listed, before anything is: a Region that does not answer, or that a
+        reading which dies does not come to, keeps its days from counting as whole."""
+        first, today = (self.began_at - timedelta(days=settings.TRAIL_BACKFILL_DAYS)).date(), self.began_at.date()
+        self.since = dict.fromkeys(self.waiting, first) | {
+            place: start for place, start in self.starts().items() if place in self.waiting
+        }
+        days = (
+            TrailDay(connection=self.connection, account_id=account_id, region=region, day=since + timedelta(days=n))
+            for (account_id, region), since in self.since.items()
+            for n in range((today - since).days + 1)
+        )
+        while some := list(islice(days, BATCH)):
+            TrailDay.objects.bulk_create(some, ignore_conflicts=True)
+            self.beat("Listing")
+
+    def read_shelf(self, shelf: Shelf) -> None:
+        since = self.since[shelf.account_id, shelf.region]
         known = self.known(shelf, since)
         for key in self.trail.keys(shelf, since):
             day = self.trail.day_of(key)
@@ -285,20 +302,13 @@ class _Reading:
     def keep_listing(self, shelf: Shelf, since: date) -> None:
         """Every day from `since` was listed now, also those without a file: nothing was delivered for them. Which of them
         are whole, and of which no more files are expected, follows from how long they have been over."""
-        days = [since + timedelta(days=n) for n in range((self.began_at.date() - since).days + 1)]
         mine = TrailDay.objects.filter(connection=self.connection, account_id=shelf.account_id, region=shelf.region)
-        TrailDay.objects.bulk_create(
-            [
-                TrailDay(connection=self.connection, account_id=shelf.account_id, region=shelf.region, day=day)
-                for day in days
-            ],
-            ignore_conflicts=True,
-        )
-        mine.filter(day__in=days).update(listed_at=self.began_at)
+        mine = mine.filter(day__gte=since, day__lte=self.began_at.date())
+        mine.update(listed_at=self.began_at)
         settled = (self.began_at - SETTLES - timedelta(days=1)).date()
-        mine.filter(day__in=days, day__lte=settled, damaged=0, whole_at=None).update(whole_at=self.began_at)
+        mine.filter(day__lte=settled, damaged=0, whole_at=None).update(whole_at=self.began_at)
         over = (self.began_at - WINDOW - timedelta(days=1)).date()
-        mine.filter(day__in=days, day__lte=over).exclude(read_keys=[]).update(read_keys=[])
+        mine.filter(day__lte=over).exclude(read_keys=[]).update(read_keys=[])
 
     def forget(self) -> None:
         """Event ids are remembered while their files may still come, and where a file may be read again."""
