@@ -127,7 +127,8 @@ DETECTORS = (
             format('%%s holds %%s%%s all the time.%%s', p.name, e.name, ' in ' || r.name,
                 CASE WHEN t.privilege IS NOT NULL THEN ' Its boundary or another policy takes most of that away.' END),
             jsonb_strip_nulls(jsonb_build_object('why it is admin', e.privilege_reason, 'since', lower(a.period),
-                'what is left of it', t.privilege_reason))
+                'what is left of it', t.privilege_reason, 'policy of what is left', t.privilege_statement ->> 'policy',
+                'statement of what is left', t.privilege_statement ->> 'statement'))
         FROM inventory_assignment a
         JOIN inventory_entitlement e ON e.id = a.entitlement_id
         JOIN inventory_principal p ON p.id = a.principal_id
@@ -141,7 +142,7 @@ DETECTORS = (
         SELECT '{Finding.Kind.ESCALATION}', 'entitlement:' || e.id, {HIGH}, e.resource_id, NULL::bigint, e.id,
             NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_here("r.owner_id")}), e.name,
             format('%%s is not an administrator''s, but lets its holders become one.', e.name),
-            jsonb_build_object('how', e.privilege_reason)
+            jsonb_strip_nulls(jsonb_build_object('how', e.privilege_reason, 'statement', e.privilege_statement::text))
         FROM inventory_entitlement e
         LEFT JOIN inventory_resource r ON r.id = e.resource_id
         WHERE e.connection_id = %(connection)s AND e.ended_at IS NULL AND e.can_escalate AND e.privilege <> 'admin'
@@ -154,7 +155,8 @@ DETECTORS = (
         SELECT '{Finding.Kind.ESCALATION}', 'together:' || p.id, {HIGH}, p.resource_id, p.identity_id, NULL::bigint,
             NULL::bigint, NULL::bigint, {_ANSWERS}, p.name,
             format('No single policy of %%s does, but together they let it become an administrator.', p.name),
-            jsonb_build_object('how', t.privilege_reason)
+            jsonb_strip_nulls(jsonb_build_object('how', t.privilege_reason, 'policy', t.privilege_statement ->> 'policy',
+                'statement', t.privilege_statement ->> 'statement'))
         FROM inventory_trust t
         JOIN inventory_principal p ON p.id = t.principal_id AND p.ended_at IS NULL
         LEFT JOIN inventory_identity i ON i.id = p.identity_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from apps.core import locks
 from apps.insights import inspecting, services
 from apps.insights.models import Finding, Inspection, Severity
 from apps.inventory import tracing
-from apps.inventory.models import Credential, Escalation, Identity, Principal, ScopeScan, SyncRun, Tracing
+from apps.inventory.models import Credential, Escalation, Identity, Principal, ScopeScan, SyncRun, Tracing, Trust
 from tests.factories.inventory import (
     ConnectionFactory,
     EntitlementFactory,
@@ -197,9 +198,11 @@ def test_what_policies_add_up_to_is_found_by_holder(db: None) -> None:
         "both",
         "split",
     ]  # of the two others the policy is the finding
+    assert json.loads(rows.get(name="both").evidence["statement"])["Action"][0] == "iam:PassRole"
     row = rows.get(name="split")
     assert (row.severity, row.identity.name if row.identity else "") == (Severity.HIGH, "split")
     assert row.what == "No single policy of split does, but together they let it become an administrator."
+    assert (row.evidence["policy"], json.loads(row.evidence["statement"])) == ("passes", allow("iam:PassRole"))
 
 
 def test_an_administrators_policy_within_a_boundary_is_a_lesser_finding(db: None) -> None:
@@ -224,7 +227,10 @@ def test_an_administrators_policy_within_a_boundary_is_a_lesser_finding(db: None
     }
     assert found["plain"].what == "plain holds AdministratorAccess in prod all the time."
     assert found["bounded"].what.endswith("all the time. Its boundary or another policy takes most of that away.")
-    assert found["bounded"].evidence["what is left of it"] == "Within its boundary: Can read in s3."
+    left = found["bounded"].evidence
+    assert left["what is left of it"] == "Within its boundary: Can read in s3."
+    assert left["policy of what is left"] == "AdministratorAccess"
+    assert json.loads(left["statement of what is left"]) == EVERYTHING
     assert not Finding.objects.filter(kind=Kind.ESCALATION).exists()  # nobody can use what Passer says
 
 
@@ -472,6 +478,38 @@ def test_an_acceptance_is_of_one_fact(estate: Estate) -> None:
     services.accept(Finding.objects.get(), by=UserFactory(), until=now + timedelta(days=30), reason="A contract.")
     trusts("It lets account 999999999999 in.")
     assert Finding.objects.to_do(now).get().what == "It lets account 999999999999 in."
+
+
+def test_an_acceptance_holds_when_the_statement_is_learned_and_not_when_it_changes(db: None) -> None:
+    company = Company()
+    role = company.role("split", may=[allow(["lambda:CreateFunction", "lambda:InvokeFunction"])])
+    passing = company.policy("passes", allow("iam:PassRole"))
+    company.holds(role, passing)
+    now = timezone.now()
+
+    def look() -> Finding:
+        inspecting.inspect(company.connection)
+        return Finding.objects.get(kind=Kind.ESCALATION)
+
+    def accept() -> None:
+        services.accept(look(), by=UserFactory(), until=now + timedelta(days=30), reason="A contract.")
+
+    tracing.trace(company.connection)
+    trusts = Trust.objects.filter(principal=role)
+    kept = trusts.get().privilege_statement
+    trusts.update(privilege_statement=None)  # as it was before statements were kept
+    accept()
+    trusts.update(privilege_statement=kept)
+    assert look().accepted_until
+    assert look().evidence["policy"] == "passes"
+    trusts.update(privilege_statement={"policy": "passes", "statement": allow("iam:*")})
+    assert not look().accepted_until
+    accept()
+    trusts.update(privilege_statement={"policy": "other", "statement": allow("iam:*")})
+    assert not look().accepted_until
+    accept()
+    trusts.update(privilege_statement=None, privilege_reason="Something else.")
+    assert not look().accepted_until
 
 
 def test_an_acceptance_covers_no_door_that_opened_later(estate: Estate) -> None:
