@@ -125,6 +125,21 @@ def test_a_tag_that_names_nobody_for_sure_leaves_a_machine_unowned(read, world, 
     assert identity("tagged") in Identity.objects.unowned()
 
 
+@pytest.mark.parametrize("first", ["left@example.com", "nobody@example.com", "twin@example.com", "payments-team"])
+def test_where_one_tag_names_nobody_for_sure_the_next_is_asked(read, world, settings, first):
+    settings.OWNER_TAGS = ["owner", "contact", "team"]
+    world.add_user("left", email="left@example.com", attributes={"status": "disabled"})
+    for twin in ("twin1", "twin2"):
+        world.add_user(twin, email="twin@example.com")
+    tags = {"team": "alice@example.com", "Contact": "bob@example.com", "owner": first}
+    world.add_account(PROD, "prod", tags=tags)
+    world.add_principal("iam_role", "tagged", account_id=SANDBOX, attributes={"tags": tags})
+    read()
+    prod, tagged = Resource.objects.get(external_id=PROD), identity("tagged")
+    assert (prod.owner, prod.owner_source) == (identity("bob"), "tag contact")
+    assert (tagged.owner, tagged.owner_source) == (identity("bob"), "tag contact")
+
+
 def test_an_owner_who_left_answers_for_nothing(read, world):
     world.add_account(PROD, "prod", tags={"owner": "bob@example.com"})
     read()

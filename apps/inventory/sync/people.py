@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -211,21 +211,23 @@ def _stack_of(tags: object) -> str:
     return next((lowered[key.lower()] for key in settings.STACK_TAGS if lowered.get(key.lower())), "")
 
 
-def _named_in(tags: object) -> tuple[str, str]:
-    """(tag key, e-mail) of the first owner tag that holds an e-mail address; keys are compared without case."""
+def _named_in(tags: object) -> list[tuple[str, str]]:
+    """(tag key, e-mail) of each owner tag that holds an e-mail address, in their order; keys are compared without case."""
     if not isinstance(tags, Mapping):
-        return "", ""
+        return []
     lowered = {str(key).lower(): str(value) for key, value in tags.items()}
-    found = ((key, lowered.get(key.lower(), "").strip()) for key in settings.OWNER_TAGS)
-    return next(((key, value) for key, value in found if "@" in value), ("", ""))
+    return [(key, value.strip()) for key in settings.OWNER_TAGS if "@" in (value := lowered.get(key.lower(), ""))]
 
 
-def _by_email(connection: Connection, named: Mapping[int, tuple[str, str]]) -> dict[int, Pointing]:
-    """Rows whose tag names exactly one present person."""
-    people = by_address(connection, (email for _, email in named.values()))
-    return {
-        row: (people[email.upper()], f"{TAG}{key}") for row, (key, email) in named.items() if email.upper() in people
-    }
+def _by_email(connection: Connection, named: Mapping[int, Sequence[tuple[str, str]]]) -> dict[int, Pointing]:
+    """Whom the first tag of each row names that names exactly one present person. One query."""
+    people = by_address(connection, (email for tags in named.values() for _, email in tags))
+    found: dict[int, Pointing] = {}
+    for row, tags in named.items():
+        for key, email in tags:
+            if row not in found and (person := people.get(email.upper())):
+                found[row] = (person, f"{TAG}{key}")
+    return found
 
 
 def by_address(connection: Connection, addresses: Iterable[str]) -> dict[str, int]:
