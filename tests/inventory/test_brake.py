@@ -221,6 +221,7 @@ def test_who_really_closes_most_accounts_confirms_it_once(read, world, small, cl
     run = read()
     assert run.state == "complete"
     assert run.changes["resource"] == {"ended": 9}
+    assert "Accounts: 9 ended" in client.get(run.get_absolute_url()).content.decode()
     assert Assignment.objects.open().filter(entitlement__resource__external_id__in=small).count() == 2
 
 

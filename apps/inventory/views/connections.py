@@ -21,6 +21,15 @@ from apps.inventory.views.common import freshness, key_of, manager_only, part, t
 MOST_RUNS = 20
 MOST_HELD = 200
 MOST_NAMED = 20  # accounts
+# What `SyncRun.changes` calls its tables, as people do.
+TABLES = {
+    "resource": "Accounts",
+    "identity": "Identities",
+    "principal": "Principals",
+    "entitlement": "Entitlements",
+    "assignment": "Assignments",
+    "credential": "Credentials",
+}
 WORST_FIRST = (ScopeScan.State.FAILED, ScopeScan.State.HELD, ScopeScan.State.INCOMPLETE, ScopeScan.State.COMPLETE)
 
 
@@ -56,6 +65,10 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
         "is_proposer": row.write_proposed_by_id == user.pk,
         **_progress(request, row),
     }
+    if shown:
+        context["changes"] = [
+            (words, shown.changes[table]) for table, words in TABLES.items() if table in shown.changes
+        ]
     if shown and shown.waits_for_confirmation:
         context["held"] = _held(shown)
     return render(request, part(request, "inventory/connection.html", "scopes"), context)
