@@ -14,6 +14,7 @@ from django.utils import timezone
 from apps.connectors import registry
 from apps.connectors.errors import Denied
 from apps.connectors.trail import LastUse
+from apps.core import words
 from apps.inventory import baselines
 from apps.inventory.models import (
     AccessReport,
@@ -274,6 +275,7 @@ def test_the_trails_page_says_what_was_skipped_and_where_nothing_is_known(deploy
     text = dan.get(reverse("inventory:trail", args=[deployer.connection.name])).content.decode()
     assert "ends in the middle" in text
     assert "dark-account" in text
+    assert words.account_id(ACCOUNT) in text
 
 
 # ---- AWS's own reports

@@ -16,7 +16,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from apps.core import paging
+from apps.core import paging, words
 from apps.inventory import baselines, extensions, permissions
 from apps.inventory.models import Actor, Connection, Identity, TrailDay
 from apps.inventory.views.common import part, user_of
@@ -144,7 +144,10 @@ def trail(request: HttpRequest, name: str) -> HttpResponse:
         .order_by("-gaps", "account_id")
     )
     names = dict(connection.resources.values_list("external_id", "name"))
-    shown = [{**row, "name": names.get(row["account_id"], "")} for row in accounts[:MOST_ACCOUNTS]]
+    shown = [
+        {**row, "name": names.get(row["account_id"], ""), "number": words.account_id(row["account_id"])}
+        for row in accounts[:MOST_ACCOUNTS]
+    ]
     unread = connection.resources.present().exclude(external_id__in=days.values("account_id"))
     unread_count = unread.count()
     context = {
