@@ -247,6 +247,14 @@ def test_nothing_smaller_is_proposed_from_days_that_were_not_read_whole(used: Gr
     assert found.smaller == []
 
 
+def test_what_is_not_read_is_not_called_unused(used: Grant, system: System, client: Client) -> None:
+    Activity.objects.all().delete()
+    client.force_login(system.alice.identity.user)  # type: ignore[union-attr, arg-type]
+    page = client.get(f"/grants/{used.pk}/used-for/").content.decode()
+    assert "Not known yet what it was used for" in page
+    assert "Used 0 of" not in page
+
+
 def test_the_page_shows_it_to_those_who_may_see_the_grant(used: Grant, system: System, client: Client) -> None:
     client.force_login(system.alice.identity.user)  # type: ignore[union-attr, arg-type]
     page = client.get(f"/grants/{used.pk}/used-for/").content.decode()
