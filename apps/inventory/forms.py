@@ -161,7 +161,9 @@ class ConnectionForm(forms.Form):
         *("trail_bucket", "trail_prefix", "trail_account"),
     )
 
-    name = forms.SlugField(max_length=60, label="Name", help_text="Letters, digits and hyphens. It stays.")
+    name = forms.SlugField(
+        max_length=60, label="Name", help_text="Letters, digits and hyphens. It cannot be changed later."
+    )
     region = forms.CharField(
         max_length=30, label="Home Region of Identity Center", validators=[is_region], initial="us-east-1"
     )

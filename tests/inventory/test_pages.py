@@ -14,8 +14,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.connectors.base import CredentialRecord
+from apps.insights.models import Finding
 from apps.inventory import extensions, services
-from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Resource, SyncRun
+from apps.inventory.models import Assignment, Connection, Entitlement, Identity, Principal, Resource, SyncRun
 from tests.factories import inventory as make
 from tests.factories.users import UserFactory
 from tests.inventory.conftest import PROD, SANDBOX
@@ -42,6 +43,10 @@ def page_of(external_id, model=Identity):
     return model.objects.get(external_id=external_id).get_absolute_url()
 
 
+def pk_of(external_id, model=Identity):
+    return model.objects.get(external_id=external_id).pk
+
+
 @pytest.fixture
 def company(org, world, read):
     """Carol manages Alice; Bob owns prod; everything was read completely."""
@@ -56,6 +61,17 @@ def company(org, world, read):
     world.add_account(PROD, "prod", path="Workloads/Production", tags={"owner": "bob@example.com"})
     world.credentials.append(CredentialRecord("ci", "access_key", "AKIA1", created_at=timezone.now()))
     assert read().state == "complete"
+    Finding.objects.create(
+        connection=org,
+        kind=Finding.Kind.STALE_KEY,
+        key="AKIA1",
+        severity=2,
+        identity=Identity.objects.get(external_id="ci"),
+        owner=Identity.objects.get(external_id="bob"),
+        name="ci",
+        what="An access key of ci is old.",
+        first_seen_at=timezone.now(),
+    )
     return org
 
 
@@ -85,16 +101,30 @@ PAGES = {
     "connections": lambda: reverse("inventory:connections"),
     "connection": lambda: Connection.objects.get().get_absolute_url(),
     "progress": lambda: reverse("inventory:progress", args=[Connection.objects.get().name]),
+    "alice's ways": lambda: reverse("inventory:paths", args=[pk_of("alice")]),
+    "alice's ways into prod": lambda: reverse(
+        "inventory:paths", args=[pk_of("alice")], query={"account": pk_of(PROD, Resource)}
+    ),
+    "ways into prod": lambda: reverse("inventory:account_paths", args=[pk_of(PROD, Resource)]),
+    "credentials": lambda: reverse("inventory:credentials"),
+    "logins": lambda: reverse("inventory:logins"),
+    "ci's login": lambda: reverse("inventory:login", args=[pk_of("ci", Principal)]),
+    "findings": lambda: reverse("insights:findings"),
+    "a finding": lambda: Finding.objects.get().get_absolute_url(),
+    "catalogue": lambda: reverse("access:catalogue"),
+    "home": lambda: reverse("access:home"),
 }
 EVERYTHING = set(PAGES)
-LISTS = {"identities", "entitlements", "admin in prod", "accounts", "prod"}
+EVERYBODYS = {"catalogue", "home"}  # nothing is on them for somebody whom the inventory does not know
+LISTS = {*EVERYBODYS, "identities", "entitlements", "admin in prod", "accounts", "prod", "ways into prod", "findings"}
+WAYS = {"alice's page", "alice's ways", "alice's ways into prod"}
 MAY_SEE = {
-    "alice": LISTS | {"alice's page"},
-    "bob": LISTS | {"ci's page"},  # the account's owner answers for the machines in it
-    "carol": LISTS | {"alice's page", "carol's page"},
+    "alice": LISTS | WAYS,
+    "bob": LISTS | {"ci's page", "a finding"},  # the account's owner answers for the machines in it
+    "carol": LISTS | WAYS | {"carol's page"},
     "dan": EVERYTHING,
     "erin": EVERYTHING,
-    "mallory": set(),
+    "mallory": EVERYBODYS,
 }
 
 
@@ -255,17 +285,22 @@ def test_a_group_shows_what_its_members_get(cast):
     assert "What members get" in page and "Admin" in page
 
 
+def reader_of(page, cast):
+    """Somebody who is shown everything that can be on it."""
+    return cast["alice" if page in EVERYBODYS else "dan"]
+
+
 def test_every_page_says_as_of_when(cast):
     for page in set(PAGES) - {"progress", "connections"}:
-        assert "As of" in signed_in(cast["dan"]).get(PAGES[page]()).content.decode()
+        assert "As of" in signed_in(reader_of(page, cast)).get(PAGES[page]()).content.decode(), page
 
 
 def test_an_incomplete_reading_is_said_on_every_page_that_shows_its_data(cast, world, read):
     world.scan_problems["directory"].append("Page 2 could not be read.")
     read()
-    client = signed_in(cast["dan"])
-    for page in ("identities", "alice's page", "entitlements", "admin in prod", "accounts", "prod"):
-        assert "Not everything could be read" in client.get(PAGES[page]()).content.decode(), page
+    for page in set(PAGES) - {"progress", "home"}:
+        said = signed_in(reader_of(page, cast)).get(PAGES[page]()).content.decode()
+        assert "Not everything could be read" in said, page
 
 
 def test_old_data_is_called_old(cast):
@@ -360,7 +395,7 @@ def test_all_groups_that_hold_something_are_counted(cast, company):
     for group in make.PrincipalFactory.create_batch(60, connection=company, group=True):
         make.AssignmentFactory(connection=company, principal=group, entitlement=admin)
     page = body(cast["bob"], admin.get_absolute_url())
-    assert ">61 groups<" in page and "The first 50 are shown." in page
+    assert ">61 groups<" in page and "The first 50 of 61 are shown." in page
 
 
 def test_htmx_gets_the_rows_only(cast):
