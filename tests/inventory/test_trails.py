@@ -142,6 +142,37 @@ def test_a_file_that_comes_late_is_read_while_its_day_is_open(bucket: Bucket, co
     assert read(connection).events == 1
 
 
+def test_a_damaged_file_that_comes_after_its_day_was_whole_makes_a_gap(bucket: Bucket, connection: Connection) -> None:
+    day = timezone.now().date() - timedelta(days=2)
+    bucket.put("a", *events(1, eventTime=at(days=2)), day=day)
+    read(connection)
+    assert TrailDay.objects.get(day=day).whole_at
+    bucket.put("b", day=day, content=b"not a file")
+    for _ in range(2):
+        read(connection)
+        row = TrailDay.objects.get(day=day)
+        assert (row.damaged, row.whole_at) == (1, None)
+
+
+def test_a_late_file_that_is_not_handed_out_makes_a_gap_until_it_is(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = TwoRegions()
+    install(bucket, monkeypatch)
+    read(connection)
+    late = TrailDay.objects.filter(day=timezone.now().date() - timedelta(days=2), region="us-east-1")
+    assert late.get().whole_at
+    bucket.put("late-us-east-1", *events(1, id="late", eventTime=at(days=2)), day=late.get().day)
+    bucket.fails["get"] = Unreachable("No.")
+    read(connection)
+    assert late.get().whole_at is None
+    assert TrailDay.objects.filter(whole_at=None, day__lte=late.get().day).count() == 1
+    bucket.fails.clear()
+    read(connection)
+    assert late.get().whole_at
+    assert totals()["done__sum"] == 3
+
+
 def test_days_that_are_over_are_not_listed_again_and_their_ids_are_forgotten(
     bucket: Bucket, connection: Connection
 ) -> None:
@@ -204,7 +235,7 @@ class TwoRegions(Bucket):
     def keys(self, shelf: Shelf, since: date) -> Iterator[str]:
         if shelf.region == "us-east-1" and "list" in self.fails:
             raise self.fails["list"]
-        return (key for key in super().keys(shelf, since) if f"/{shelf.prefix}." in key)
+        return (key for key in super().keys(shelf, since) if f"{shelf.prefix}." in key)
 
     def read(self, key: str, skipped: Counter[str]) -> Iterator[TrailEvent]:
         if "us-east-1" in key and "get" in self.fails:

@@ -20,7 +20,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, QuerySet
 from django.utils import timezone
 
 from apps.connectors import registry
@@ -122,6 +122,7 @@ class _Batch:
 
     events: list[TrailEvent] = field(default_factory=list)
     files: list[_File] = field(default_factory=list)
+    missed: list[_File] = field(default_factory=list)  # there, and not handed out now
     listed: list[tuple[Shelf, date]] = field(default_factory=list)
 
     @property
@@ -206,8 +207,10 @@ class _Reading:
             self.flush()
 
     def known(self, shelf: Shelf, since: date) -> dict[date, set[int]]:
-        rows = TrailDay.objects.filter(connection=self.connection, account_id=shelf.account_id, region=shelf.region)
-        return {day: set(keys) for day, keys in rows.filter(day__gte=since).values_list("day", "read_keys")}
+        return {day: set(keys) for day, keys in self.rows(shelf).filter(day__gte=since).values_list("day", "read_keys")}
+
+    def rows(self, shelf: Shelf) -> QuerySet[TrailDay]:
+        return TrailDay.objects.filter(connection=self.connection, account_id=shelf.account_id, region=shelf.region)
 
     def read_file(self, file: _File) -> None:
         """Read one file. What it says before it breaks counts, and it is not read again: files do not change."""
@@ -225,6 +228,9 @@ class _Reading:
         except Unreadable as broken:
             file.is_damaged = True
             self.skip(file.key, str(broken))
+        except ConnectorError:
+            self.batch.missed.append(file)
+            raise
         for reason, count in left_out.items():
             self.skip(file.key, reason, count)
         self.batch.files.append(file)
@@ -269,6 +275,8 @@ class _Reading:
                 raise Superseded(f"{self.run} was declared dead")
             stored = usage.store(self.connection, batch.events)
             self.keep_files(batch.files)
+            for file in batch.missed:
+                self.rows(file.shelf).filter(day=file.day).update(whole_at=None)
             for shelf, since in batch.listed:
                 self.keep_listing(shelf, since)
             self.mine().update(
@@ -297,13 +305,14 @@ class _Reading:
             row.files += len(read)
             row.events += sum(file.events for file in read)
             row.damaged += sum(file.is_damaged for file in read)
+            if row.damaged:  # also where the day was whole before this file came
+                row.whole_at = None
             row.save()
 
     def keep_listing(self, shelf: Shelf, since: date) -> None:
         """Every day from `since` was listed now, also those without a file: nothing was delivered for them. Which of them
         are whole, and of which no more files are expected, follows from how long they have been over."""
-        mine = TrailDay.objects.filter(connection=self.connection, account_id=shelf.account_id, region=shelf.region)
-        mine = mine.filter(day__gte=since, day__lte=self.began_at.date())
+        mine = self.rows(shelf).filter(day__gte=since, day__lte=self.began_at.date())
         mine.update(listed_at=self.began_at)
         settled = (self.began_at - SETTLES - timedelta(days=1)).date()
         mine.filter(day__lte=settled, damaged=0, whole_at=None).update(whole_at=self.began_at)
