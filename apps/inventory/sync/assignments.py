@@ -4,7 +4,7 @@ one statement, however many pairs there are. Where there is none, nothing else i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -108,14 +108,18 @@ class Gone:
 NOTHING_GONE = Gone([], is_suspicious=False)
 
 
-def stage(records: Iterable[AssignmentRecord]) -> int:
-    """Collect what was read, each pair once. Returns the sum of their digests."""
-    pairs = {
-        (as_rows.plain(one.principal_external_id), as_rows.plain(one.entitlement_external_id)): one.attributes
-        for one in records
-    }
+def stage(records: Iterable[AssignmentRecord], *, without: Collection[str] = ()) -> int:
+    """Collect what was read, each pair once, but for those that name one of `without`. Returns the sum of their digests."""
+    pairs = {(_id(one.principal_external_id), _id(one.entitlement_external_id)): one.attributes for one in records}
+    if without:
+        pairs = {pair: attributes for pair, attributes in pairs.items() if not {*pair} & {*without}}
     staging.add("sync_read", ((*pair, as_rows.as_json(attributes)) for pair, attributes in pairs.items()))
     return sum(as_rows.number(f"{principal} {entitlement}") for principal, entitlement in pairs)
+
+
+def _id(external_id: str) -> str:
+    """As it is, or nobody's where it cannot be stored so: without what is wrong with it, it could be somebody else's."""
+    return external_id if as_rows.plain(external_id) == external_id else ""
 
 
 @dataclass(frozen=True)

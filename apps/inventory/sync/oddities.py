@@ -34,6 +34,7 @@ class Oddities:
     cannot_be_stored: Counter[str] = field(default_factory=Counter)
     contradict: Counter[str] = field(default_factory=Counter)
     came_twice: Counter[str] = field(default_factory=Counter)
+    came_elsewhere: Counter[str] = field(default_factory=Counter)
     names_cut: Counter[str] = field(default_factory=Counter)
     names_cleaned: Counter[str] = field(default_factory=Counter)
     from_the_future: int = 0
@@ -73,6 +74,9 @@ class Oddities:
             yield f"{count:,} {name} have a kind or an id that Gatehouse cannot store."
         for name, count in self.contradict.items():
             yield f"{count:,} {name} were listed twice, and not the same both times. The last one was kept."
+        for name, count in self.came_elsewhere.items():
+            elsewhere = "have the id of something in another account"
+            yield f"{count:,} {name} {elsewhere}. Neither they nor what they hold is shown here."
         if not self.is_counted:
             for name, count in self.came_twice.items():
                 yield f"{count:,} {name} were listed twice, so others may be missing. {LOOKS_AGAIN}"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
@@ -34,6 +34,8 @@ IN_ACCOUNT = (
 # AWS does not say who is in these, so what a scan does not show there is not gone: grants read each one back.
 HELD_UNSEEN = (Entitlement.Kind.TIER_ROLE,)
 MOST_SENTENCES = 100
+
+R = TypeVar("R", PrincipalRecord, EntitlementRecord)
 
 # Rows that a person said may end: {"assignments": ids, "identities": ids, "accounts": ids}
 Confirmed = Mapping[str, Collection[int]]
@@ -109,6 +111,7 @@ class Writer:
         self.parts = 0
         self.inside: list[PrincipalRecord] = []  # of an account; the directory's are too many to keep
         self.faces: Mapping[str, people.Face] = {}  # the same
+        self.elsewhere: set[str] = set()  # ids of what another account has; what is read here under them is nobody
         self.has_groups = scope.resource is None
         staging.begin()
 
@@ -125,7 +128,7 @@ class Writer:
         credentials = self.odd.kept(part.credentials, Credential, Credential.Kind.values)
         self.odd.look_at_dates([*principals, *credentials], at)
         if self.scope.resource or principals:
-            self.write_principals(principals)
+            principals = self.write_principals(principals)
             self.write_identities(principals, credentials, at)
         if self.scope.resource or part.entitlements:
             self.write_entitlements(part.entitlements)
@@ -135,17 +138,19 @@ class Writer:
         elif principals:
             people.note_managers(principals)
         if part.assignments:
-            self.marks += assignments.stage(part.assignments)
+            self.marks += assignments.stage(part.assignments, without=self.elsewhere)
         return self.changes
 
-    def write_principals(self, records: Sequence[PrincipalRecord]) -> None:
+    def write_principals(self, records: Sequence[PrincipalRecord]) -> Sequence[PrincipalRecord]:
+        """Returns those that are this scope's."""
         resource_id = self.scope.resource.pk if self.scope.resource else None
-        rows = {record.external_id: as_rows.principal(record, resource_id) for record in records}
         if self.scope.resource:
             self.faces = people.faces(self.scope.resource)
             before = {key: face.principal for key, face in self.faces.items()}
         else:
-            before = self.known(self.scope.principals, rows)
+            before = self.known(self.scope.principals, [record.external_id for record in records])
+        records = self.mine(Principal, before, records)
+        rows = {record.external_id: as_rows.principal(record, resource_id) for record in records}
         digests = self.digests(Principal, rows)
         changed = [key for key in due(before, rows, digests) if key in before]
         reborn = self.reborn(changed, records) if changed else []
@@ -153,6 +158,7 @@ class Writer:
         self.look_again(before, rows)
         assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
         self.outcome.has_reborn = self.outcome.has_reborn or bool(reborn)
+        return records
 
     def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> list[int]:
         """Principals that carry a name we know and another unique id."""
@@ -190,8 +196,9 @@ class Writer:
         self.has_groups = self.has_groups or bool(groups_named)
         found = self.scope.principals.filter(kind__in=GROUPS, external_id__in=groups_named)
         group_ids = dict(found.values_list("external_id", "pk")) if groups_named else {}
+        before = self.known(self.scope.entitlements, [record.external_id for record in kept])
         storable: dict[str, EntitlementRecord] = {}
-        for record in kept:
+        for record in self.mine(Entitlement, before, kept):
             if record.account_id and record.account_id not in self.scope.resource_ids:
                 self.outcome.problems.append(f"{record.name} is in account {record.account_id}, which was not listed.")
             elif record.makes_external_id and record.makes_external_id not in group_ids:
@@ -206,7 +213,6 @@ class Writer:
         }
         digests = {key: as_rows.mark_of(record, rows[key]) for key, record in storable.items()}
         self.note(Entitlement, digests)
-        before = self.known(self.scope.entitlements, rows)
         for key in due(before, rows, digests):  # only these are assessed
             rows[key] |= as_rows.assessed(storable[key])
         self.put(Entitlement, before, rows, digests)
@@ -335,6 +341,17 @@ class Writer:
         if self.scope.resource is None:
             rows = one_of(rows, keys)
         return known(rows, "external_id")
+
+    def mine(self, model: type[Model], before: Mapping[Any, Known], records: Sequence[R]) -> Sequence[R]:
+        """Those whose id is not that of something in another account: a row is never taken from where it is."""
+        new = [record.external_id for record in records if record.external_id not in before]
+        here = model._default_manager.filter(connection=self.scope.connection, ended_at=None)
+        others = {*one_of(here, new).values_list("external_id", flat=True)} if new else set()
+        if not others:
+            return records
+        self.odd.came_elsewhere[_name(model)] += len(others)
+        self.elsewhere |= others
+        return [record for record in records if record.external_id not in others]
 
     def put(
         self,
