@@ -421,13 +421,22 @@ ROOT_LINE = (
 )
 
 
-def answer_account(stubs: Stubs, *users: dict[str, Any], says: int | None = None, report: str = HEADER) -> None:
+def answer_account(
+    stubs: Stubs,
+    *users: dict[str, Any],
+    says: int | None = None,
+    report: str = HEADER,
+    made_at: datetime | None = None,
+    keys_of: int | None = None,
+) -> None:
+    """What AWS says of an account with these users; `keys_of` so many of them it is asked for keys."""
     stubs.answer("iam", "get_account_authorization_details", {"UserDetailList": list(users)})
     stubs.answer("iam", "generate_credential_report", {"State": "STARTED"})
     stubs.answer("iam", "list_roles", {"Roles": []})
     stubs.answer("iam", "generate_credential_report", {"State": "COMPLETE"})
-    stubs.answer("iam", "get_credential_report", {"Content": report.encode()})
-    for _ in users:
+    made = {"GeneratedTime": made_at} if made_at else {}
+    stubs.answer("iam", "get_credential_report", {"Content": report.encode(), **made})
+    for _ in users[:keys_of]:
         stubs.answer("iam", "list_access_keys", {"AccessKeyMetadata": []})
     summary = {"Users": len(users) if says is None else says, "Groups": 0, "Roles": 0, "Policies": 0}
     stubs.answer("iam", "get_account_summary", {"SummaryMap": summary})

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.connectors.aws.session import Api
@@ -22,6 +22,8 @@ from apps.connectors.errors import Throttled, Unreachable
 ROOT = "<root_account>"
 POLL_EVERY = 1.0  # seconds
 MOST_POLLS = 30
+SEEN_AFTER = timedelta(hours=1)  # who was made so long before a report is in it; IAM is only eventually consistent
+UNREADABLE = "The credential report could not be read. It will be tried again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,19 @@ class Report:
     """The report by ARN, and the keys of those who have an active one."""
 
     rows: dict[str, Row] = field(default_factory=dict)
+    made_at: datetime | None = None
     keys: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def leaves_out(self, users: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        """A sentence about users that it should name and does not, if there are any."""
+        made_at = self.made_at
+        left_out = sum(
+            1
+            for user in users
+            if made_at and user["Arn"] not in self.rows and user["CreateDate"] < made_at - SEEN_AFTER
+        )
+        if left_out:
+            yield f"The credential report leaves out {left_out:,} users. AWS makes a new one every four hours."
 
     @property
     def root(self) -> Row | None:
@@ -76,12 +90,12 @@ def start_report(api: Api, account_id: str) -> bool:
     return bool(answer.get("State") == "COMPLETE")
 
 
-def read_report(api: Api, account_id: str) -> dict[str, Row]:
-    """The rows by ARN, once AWS has made the report."""
+def read_report(api: Api, account_id: str) -> Report:
+    """The report without keys, once AWS has made it."""
     for _ in range(MOST_POLLS):
         if start_report(api, account_id):
-            content = api.call(account_id, "iam", "get_credential_report")["Content"]
-            return _parse(content)
+            answer = api.call(account_id, "iam", "get_credential_report")
+            return Report(_parse(answer["Content"]), answer.get("GeneratedTime"))
         time.sleep(POLL_EVERY)
     raise Throttled("AWS has not made the credential report yet. It will be tried again.")
 
@@ -172,8 +186,13 @@ def _named_key(arn: str, key: Mapping[str, Any], row: Row | None) -> CredentialR
 
 
 def _parse(content: bytes) -> dict[str, Row]:
+    """The rows by ARN. Raises `Unreachable` where one is not whole: it may have been cut off anywhere."""
     try:
-        lines = csv.DictReader(io.StringIO(content.decode("utf-8")))
-        return {line["arn"]: Row(line["arn"], line) for line in lines}
-    except (UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise Unreachable("The credential report could not be read. It will be tried again.") from error
+        lines = csv.reader(io.StringIO(content.decode("utf-8")), strict=True)
+        columns = next(lines, [])
+        rows = [Row(values["arn"], values) for line in lines for values in [dict(zip(columns, line, strict=True))]]
+    except (UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
+        raise Unreachable(UNREADABLE) from error
+    if "arn" not in columns:
+        raise Unreachable(UNREADABLE)
+    return {row.arn: row for row in rows}

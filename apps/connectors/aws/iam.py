@@ -80,7 +80,8 @@ def scan_account(api: Api, our_roles: Iterable[str], account: AccountRecord, pro
             for role in api.items(account_id, "iam", "list_roles", "Roles", MaxItems=1000):
                 details.sessions[role["Arn"]] = role.get("MaxSessionDuration", 3600)
         with read.part("the credential report"):
-            report.rows.update(read_report(api, account_id))
+            report = read_report(api, account_id)
+            read.scan.problems.extend(report.leaves_out(details.users))
         with read.part("access keys"):
             report.keys.update(read_keys(api, account_id, [user["Arn"] for user in details.users], report))
     with read.part("policies and control totals"):
