@@ -115,8 +115,9 @@ def description(text: Any) -> str:
 
 
 def tags(pairs: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
-    """AWS's list of Key and Value as a mapping in a fixed order."""
-    return {name(pair["Key"]): name(pair.get("Value")) for pair in sorted(pairs or (), key=lambda pair: pair["Key"])}
+    """AWS's list of Key and Value as a mapping in a fixed order. A key that only looks like another one is not it."""
+    found = sorted(pairs or (), key=lambda pair: (pair["Key"].isprintable(), pair["Key"]))  # what is said last, counts
+    return {name(pair["Key"]): name(pair.get("Value")) for pair in found}
 
 
 def _bounded(text: Any, longest: int) -> str:
