@@ -137,6 +137,21 @@ def test_what_speaks_of_dates_is_assessed_every_time(document, monkeypatch):
     assert as_rows.mark_of(record, as_rows.facts(record, None, None)) != before
 
 
+def test_the_same_documents_are_assessed_once_and_those_that_speak_of_dates_again(monkeypatch):
+    asked = []
+    real = as_rows.privilege_of
+    monkeypatch.setattr(as_rows, "privilege_of", lambda *args, **more: asked.append(1) or real(*args, **more))
+    plain = (fake.DocumentRecord("p", {**READ, "Id": "once"}),)
+    dated = (fake.DocumentRecord("p", {**READ, "Id": "aws:CurrentTime"}),)
+    for documents, times in ((plain, 1), (dated, 3)):
+        records = [EntitlementRecord("iam_policy", f"p{n}", "p", documents=documents) for n in range(3)]
+        assert [as_rows.privilege(record)["privilege"] for record in records] == ["read"] * 3
+        assert (len(asked), asked.clear()) == (times, None)
+    edge = [EntitlementRecord("iam_policy", "p", "p", documents=plain, boundary=b) for b in (dated[0], None)]
+    assert [as_rows.privilege(record)["privilege"] for record in edge] == ["read"] * 2
+    assert len(asked) == 1
+
+
 def test_what_was_assessed_by_another_version_is_assessed_again(monkeypatch):
     record = EntitlementRecord("iam_policy", "p", "p", documents=(fake.DocumentRecord("p", READ),))
     before = as_rows.mark_of(record, as_rows.facts(record, None, None))
@@ -165,8 +180,8 @@ def test_an_organization_full_of_oddities_is_read_and_each_is_said(read, world, 
     monkeypatch.setattr(fake.FakeConnector, "scan_account", with_a_key_of_nobody)
     accounts = fake.FakeConnector.accounts
 
-    def listed(self):
-        found = accounts(self)
+    def listed(self, *args):
+        found = accounts(self, *args)
         return [*found, found[0], AccountRecord("9" * 100, "too long")]
 
     monkeypatch.setattr(fake.FakeConnector, "accounts", listed)
@@ -249,8 +264,8 @@ def test_a_list_of_accounts_that_shifts_ends_no_account_and_makes_it_no_stranger
     read()
     accounts = fake.FakeConnector.accounts
 
-    def shifts(self):
-        prod = next(one for one in accounts(self) if one.external_id == PROD)
+    def shifts(self, *args):
+        prod = next(one for one in accounts(self, *args) if one.external_id == PROD)
         return [prod, prod]
 
     with monkeypatch.context() as patch:

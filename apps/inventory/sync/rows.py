@@ -12,17 +12,17 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from django.db import models
 
 from apps.connectors.aws.assessment import version
 from apps.connectors.aws.privilege import NamedDocument, privilege_of
-from apps.connectors.base import AccountRecord, CredentialRecord, EntitlementRecord, PrincipalRecord
+from apps.connectors.base import AccountRecord, CredentialRecord, DocumentRecord, EntitlementRecord, PrincipalRecord
 from apps.inventory.models import Entitlement
 from apps.inventory.models.access import Privilege
 from apps.inventory.sync.environments import environment_of
@@ -214,26 +214,32 @@ def mark_of(record: EntitlementRecord, values: Values) -> str:
     return digest({**values, "documents": content.mark, "assessed": assessed})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Content:
     """What an entitlement consists of, as it is kept. `is_dated`: it may speak of dates; said in case of doubt."""
 
+    read: tuple[Sequence[DocumentRecord], DocumentRecord | None]  # the documents and the boundary as they came
     documents: str
     boundary: Values
     mark: str
     is_dated: bool
 
+    @cached_property
+    def privilege(self) -> Values:
+        return _assess(*self.read)
+
 
 MOST_CONTENTS = 512
-_contents: dict[int, tuple[object, object, _Content]] = {}
+_contents: dict[int, _Content] = {}
 
 
 def _content(record: EntitlementRecord) -> _Content:
-    """The same documents stand in a thousand accounts, as the same objects: they are made plain and digested once."""
+    """The same documents stand in a thousand accounts, as the same objects: they are made plain, digested and assessed
+    once."""
     key = id(record.documents) ^ id(record.boundary)
     found = _contents.get(key)
-    if found and found[0] is record.documents and found[1] is record.boundary:
-        return found[2]
+    if found and found.read[0] is record.documents and found.read[1] is record.boundary:
+        return found
     documents = [{"name": text(d.name, 256), "document": stored(d.document)} for d in record.documents]
     boundary: Values = {}
     if record.boundary is not None:
@@ -242,10 +248,11 @@ def _content(record: EntitlementRecord) -> _Content:
     whole = kept + as_json(boundary)
     mark = hashlib.sha256(whole.encode()).hexdigest()
     lowered = whole.lower()
-    content = _Content(kept, boundary, mark, is_dated=any(word in lowered for word in _DATED))
+    is_dated = any(word in lowered for word in _DATED)
+    content = _Content((record.documents, record.boundary), kept, boundary, mark, is_dated)
     if len(_contents) >= MOST_CONTENTS:
         _contents.clear()
-    _contents[key] = (record.documents, record.boundary, content)
+    _contents[key] = content
     return content
 
 
@@ -254,9 +261,14 @@ def privilege(record: EntitlementRecord) -> Values:
     is computed once that is written."""
     if record.kind in COMPUTED_LATER:
         return dict(UNKNOWN)
+    content = _content(record)
+    return dict(_assess(*content.read) if content.is_dated else content.privilege)
+
+
+def _assess(documents: Sequence[DocumentRecord], boundary: DocumentRecord | None) -> Values:
     found = privilege_of(
-        [NamedDocument(document.name, document.document) for document in record.documents],
-        boundary=NamedDocument(record.boundary.name, record.boundary.document) if record.boundary else None,
+        [NamedDocument(document.name, document.document) for document in documents],
+        boundary=NamedDocument(boundary.name, boundary.document) if boundary else None,
     )
     return {
         "privilege": Privilege(found.level),
