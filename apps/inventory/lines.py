@@ -1,5 +1,4 @@
-"""What a line of a list prints of a path that somebody holds, besides what all paths are loaded with, and of an
-escalation."""
+"""What a line of a list prints of a path, besides what all paths are loaded with, and of an escalation."""
 
 from __future__ import annotations
 
@@ -10,12 +9,30 @@ from typing import NamedTuple
 
 from django.db import connection as database
 
+from apps.inventory.chains import AccessPath
 from apps.inventory.holdings import Light, as_array
 
 _DETAILS = """
     SELECT a.id, lower(a.period), a.entitlement_id, e.is_sensitive_read
     FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
     WHERE a.id = ANY(%(keys)s::bigint[])
+"""
+
+# Of a role that has one policy, its statement is that policy's, as long as it gives the same reason.
+_CAUSES = """
+    SELECT 'held', e.id, NULL, e.privilege_statement::text
+    FROM inventory_entitlement e WHERE e.id = ANY(%(held)s::bigint[])
+    UNION ALL
+    SELECT 'role', t.principal_id, coalesce(t.privilege_statement ->> 'policy', alone.name),
+           coalesce(t.privilege_statement ->> 'statement', alone.privilege_statement::text)
+    FROM inventory_trust t
+    LEFT JOIN LATERAL (
+        SELECT e.name, e.privilege_statement
+        FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
+        WHERE a.principal_id = t.principal_id AND upper_inf(a.period) AND e.privilege_reason = t.privilege_reason
+        ORDER BY e.id LIMIT 1
+    ) alone ON t.weighed = ''
+    WHERE t.principal_id = ANY(%(roles)s::bigint[])
 """
 
 # They are chosen before anything beside them is read.
@@ -72,6 +89,41 @@ def details(lights: Sequence[Light]) -> list[Shown]:
     return shown
 
 
+class Cause(NamedTuple):
+    """The statement that gives a path its privilege, as people write it, and the policy's name where that is known."""
+
+    policy: str
+    statement: str
+
+
+def causes(paths: Sequence[AccessPath]) -> list[Cause | None]:
+    """Of each of these paths, in this order, what `reason` rests on; None: nothing is allowed, or it is not known. One
+    query."""
+    asked = {
+        "held": as_array(path.held.entitlement_id for path in paths if path.held and not path.hops),
+        "roles": as_array(path.hops[-1].role.pk for path in paths if path.hops),
+    }
+    with database.cursor() as cursor:
+        cursor.execute(_CAUSES, asked)
+        found = {
+            (what, pk): Cause(policy or "", _indented(statement))
+            for what, pk, policy, statement in cursor.fetchall()
+            if statement
+        }
+    return [found.get(_end_of(path)) for path in paths]
+
+
+def _end_of(path: AccessPath) -> tuple[str, int]:
+    if path.hops:
+        return "role", path.hops[-1].role.pk
+    return "held", path.held.entitlement_id if path.held else 0
+
+
+def _indented(statement: str) -> str:
+    said = json.loads(statement)
+    return json.dumps(said, indent=2, ensure_ascii=False) if said else ""
+
+
 class Climb(NamedTuple):
     """An `Escalation`, by the name of who can take it, as a list prints it. `statement` is JSON; None: there is none."""
 
@@ -85,8 +137,7 @@ class Climb(NamedTuple):
     @property
     def statement_text(self) -> str:
         """The statement as people write it; empty where it cannot be shown."""
-        said = json.loads(self.statement or "null")
-        return json.dumps(said, indent=2, ensure_ascii=False) if said else ""
+        return _indented(self.statement or "null")
 
 
 def escalations(connection: int, *, principals: Collection[int], sets: Collection[int], most: int) -> list[Climb]:

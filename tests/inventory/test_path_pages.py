@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 
 import pytest
@@ -11,8 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apps.inventory import paths, tracing
-from apps.inventory.models import Identity, Principal
+from apps.inventory import lines, paths, tracing
+from apps.inventory.models import Entitlement, Identity, Principal
 from apps.inventory.views import paths as views
 from apps.inventory.views import ways
 from tests.factories.users import UserFactory
@@ -61,6 +62,29 @@ def test_every_way_is_a_line_with_its_reasons(company, alice, erin):
     assert "deployer trusts the account" in page
     assert "and a policy lets Deploy assume it" in page
     assert 'aria-label="3 ways into prod: ' in page
+
+
+def test_a_way_says_which_statement_gives_it_its_privilege(company, alice, erin):
+    deployer = Principal.objects.get(name="deployer")
+    company.holds(deployer, company.policy("hands", allow(["iam:PassRole", "s3:Get*"], Sid="Hands")))
+    tracing.trace(company.connection)
+    found = paths.find(alice, company.prod).paths
+    causes = dict(zip((path.name for path in found), lines.causes(found), strict=True))
+    assert {name: (cause.policy, json.loads(cause.statement)["Action"]) for name, cause in causes.items() if cause} == {
+        "deployer": ("deployer-policy", "iam:CreatePolicyVersion"),  # of its two, weighed together
+        "auditor": ("auditor-policy", "ec2:Describe*"),  # of its one
+        "Reader": ("", "s3:GetObject"),
+    }
+    page = erin.get(address(alice, company.prod)).content.decode()
+    assert "Because of this statement of deployer-policy</summary>" in page
+    assert page.count("Because of this statement of ") == 2
+    assert "&quot;Action&quot;: &quot;iam:CreatePolicyVersion&quot;" in page
+
+
+def test_a_statement_that_is_not_what_the_reason_rests_on_is_not_shown(company, alice):
+    Entitlement.objects.filter(name="auditor-policy").update(privilege_reason="Something else by now.")
+    found = paths.find(alice, company.prod).paths
+    assert dict(zip((path.name for path in found), lines.causes(found), strict=True))["auditor"] is None
 
 
 def test_the_accounts_somebody_gets_into_come_first(company, alice, erin):

@@ -26,11 +26,13 @@ MOST_ESCALATIONS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One path in the list: its steps for `{% access_path %}`, and whether it goes with the one that was chosen."""
+    """One path in the list: its steps for `{% access_path %}`, the statement that its reason rests on, and whether it goes
+    with the one that was chosen."""
 
     path: AccessPath
     key: str
     steps: list[tuple[str, str]]
+    cause: lines.Cause | None
     is_gone: bool = False
     is_chosen: bool = False
 
@@ -78,8 +80,8 @@ def _into(request: HttpRequest, identity: Identity, account: Resource) -> dict[s
     query = request.GET.copy()
     query.pop("without", None)
     rows = [
-        Line(path, path.key, _steps(identity, path), chosen is not None and path.key not in kept, path == chosen)
-        for path in page
+        Line(path, path.key, _steps(identity, path), cause, chosen is not None and path.key not in kept, path == chosen)
+        for path, cause in zip(page, lines.causes(page.rows), strict=True)
     ]
     return {
         "found": found,
