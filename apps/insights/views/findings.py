@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -11,6 +11,7 @@ from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.audit.models import AuditEvent, ref
@@ -126,6 +127,7 @@ def _page(request: HttpRequest, row: Finding, status: int = 200, **forms: Any) -
     user = _visitor(request)
     context = {
         "finding": row,
+        "facts": _facts(row.evidence),
         "advice": ADVICE[Finding.Kind(row.kind)],
         "closes_at_once": row.kind in CLOSE_AT_ONCE,
         "events": AuditEvent.objects.about(ref(row)).order_by("pk")[:100],
@@ -137,6 +139,20 @@ def _page(request: HttpRequest, row: Finding, status: int = 200, **forms: Any) -
         "can_resolve": row.is_open and permissions.can_resolve(user, row),
     }
     return render(request, "insights/finding.html", context, status=status)
+
+
+def _facts(evidence: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What the evidence says, instants as such and what is wrong before its details: JSON keeps neither."""
+    said = [(name, _instant(fact) or fact) for name, fact in evidence.items() if fact is not None and fact != ""]
+    return sorted(said, key=lambda one: (one[0] != "what is wrong", one[0] == "and also"))
+
+
+def _instant(fact: object) -> datetime | None:
+    """The time that PostgreSQL wrote so, if this is one."""
+    try:
+        return parse_datetime(fact) if isinstance(fact, str) and "T" in fact else None
+    except ValueError:
+        return None
 
 
 def _load(request: HttpRequest, pk: int) -> Finding:

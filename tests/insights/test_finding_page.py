@@ -1,0 +1,39 @@
+"""A finding's page says what it is about, and its evidence as people read it."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from apps.insights.models import Finding, Severity
+from tests.factories.inventory import ConnectionFactory
+from tests.factories.users import UserFactory
+
+
+@pytest.mark.django_db
+def test_evidence_is_what_is_wrong_first_and_instants_in_words(client: Client) -> None:
+    evidence = {
+        "since": "2026-11-22T22:29:57.302541+00:00",
+        "and also": "It lets Acme in.",
+        "last used": None,
+        "Tried": "THE 99T99",
+        "what is wrong": "Anybody may assume it.",
+    }
+    finding = Finding.objects.create(
+        connection=ConnectionFactory(),
+        kind=Finding.Kind.OPEN_TRUST,
+        key="identity:1:anybody",
+        severity=Severity.HIGH,
+        name="open-to-all",
+        what="Its trust policy lets anybody assume it.",
+        evidence=evidence,
+        first_seen_at=timezone.now(),
+    )
+    client.force_login(UserFactory(auditor=True))
+    page = client.get(finding.get_absolute_url()).content.decode()
+    assert "open-to-all: Its trust policy lets anybody assume it." in page
+    assert "22 November 2026, 22:29</time> UTC" in page
+    assert "T22:29:57.3" not in page
+    assert "Last used" not in page
+    assert page.index("Anybody may assume it.") < page.index("THE 99T99") < page.index("It lets Acme in.")
