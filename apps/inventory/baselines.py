@@ -5,7 +5,8 @@ Reads only. Everything is about a window of whole days; what was not read is sai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ from apps.inventory.models import (
     Entitlement,
     Identity,
     LastAccess,
+    Principal,
     TrailDay,
     Usage,
 )
@@ -303,23 +305,35 @@ def propose(identity: Identity) -> Proposals:
     if not covered.is_enough:
         return Proposals(covered)
     known, held_here = evidence(identity, covered.since), policies_of(identity)
-    others = _others(identity, held_here)
+    others, inline = _others(identity, held_here), _inline(held_here)
     return Proposals(
         covered,
         [
-            _propose(held.entitlement, document, known, others.get(held.entitlement_id, 0))
+            _propose(held, document, known, others.get(held.entitlement_id, 0), inline[held.principal_id])
             for held in held_here
             for document in held.entitlement.documents
         ],
     )
 
 
-def _propose(entitlement: Entitlement, document: dict[str, Any], known: Evidence, others: int) -> Proposal:
+def _propose(held: Assignment, document: dict[str, Any], known: Evidence, others: int, inline: int) -> Proposal:
+    name, text = document["name"], document["document"]
+    holder = "role" if held.principal.kind == Principal.Kind.IAM_ROLE else "user"
+    holder = holder if held.entitlement.kind == Entitlement.Kind.IAM_INLINE_POLICY else ""
     try:
-        smaller = rightsizing.smaller(document["document"], known)
-        return Proposal(document["name"], entitlement, smaller, others=others)
+        smaller = rightsizing.smaller(text, known, inline_of=holder, beside=inline - rightsizing.size(text))
+        return Proposal(name, held.entitlement, smaller, others=others)
     except MalformedPolicy as error:
-        return Proposal(document["name"], entitlement, None, str(error))
+        return Proposal(name, held.entitlement, None, str(error))
+
+
+def _inline(held: Iterable[Assignment]) -> Counter[int]:
+    """By principal, how many characters its inline policies have: IAM limits them together."""
+    found = Counter[int]()
+    for one in held:
+        if one.entitlement.kind == Entitlement.Kind.IAM_INLINE_POLICY:
+            found[one.principal_id] += sum(rightsizing.size(each["document"]) for each in one.entitlement.documents)
+    return found
 
 
 def _others(identity: Identity, held: Sequence[Assignment]) -> dict[int, int]:

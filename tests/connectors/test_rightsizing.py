@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from apps.connectors.aws.catalogue import catalogue
 from apps.connectors.aws.policy.documents import parse
 from apps.connectors.aws.policy.reach import effective
-from apps.connectors.aws.rightsizing import Evidence, smaller
+from apps.connectors.aws.rightsizing import Evidence, size, smaller
 from apps.connectors.aws.unlogged import DATA, FOLDERS, unlogged
 
 SINCE = datetime(2031, 1, 1, tzinfo=UTC)
@@ -95,6 +95,29 @@ def test_a_wildcard_becomes_the_names_that_were_used() -> None:
     assert found.after
     assert {"iam:GetRole", "iam:ListRoles"} <= set(actions_of(found.after))
     assert "iam:Get*" not in actions_of(found.after)
+
+
+def said_of_length(*patterns: str, **place: Any) -> str:
+    return " ".join(smaller(policy(*patterns), evidence("s3:CreateBucket"), **place).notes)
+
+
+def test_a_proposal_that_does_not_fit_where_it_stands_says_so() -> None:
+    found = smaller(policy("s3:*", "sts:*"), evidence("s3:CreateBucket"))
+    assert 2_048 < size(found.after) < 6_144
+    assert "2,048 are the most" in said_of_length("s3:*", "sts:*", inline_of="user")
+    assert "2,048 are the most" in said_of_length("s3:*", "sts:*")
+    assert said_of_length("s3:*", "sts:*", inline_of="role") == said_of_length("s3:*", "sts:*", inline_of="") == ""
+
+
+def test_a_managed_policy_that_is_too_long_is_to_be_split() -> None:
+    assert "Split it by service" in said_of_length(*(f"{service}:*" for service in DATA), inline_of="")
+
+
+def test_a_holders_inline_policies_share_their_room() -> None:
+    own = size(smaller(policy("s3:*", "sts:*"), evidence("s3:CreateBucket")).after)
+    assert said_of_length("s3:*", "sts:*", inline_of="role", beside=10_240 - own) == ""
+    assert "have 10,241 characters" in said_of_length("s3:*", "sts:*", inline_of="role", beside=10_241 - own)
+    assert said_of_length("s3:*", "sts:*", inline_of="", beside=10_241) == ""
 
 
 def test_the_tables_name_services_and_actions_that_exist() -> None:

@@ -199,6 +199,42 @@ def test_awss_own_report_lets_a_whole_service_go(deployer: Deployer) -> None:
     assert "s3:GetObject" in proposal.smaller.removed
 
 
+@pytest.mark.parametrize(
+    ("kind", "holder", "said"),
+    [
+        (Entitlement.Kind.IAM_INLINE_POLICY, Principal.Kind.IAM_USER, "inline policies of this user have 2,"),
+        (Entitlement.Kind.IAM_INLINE_POLICY, Principal.Kind.IAM_ROLE, ""),
+        (Entitlement.Kind.IAM_POLICY, Principal.Kind.IAM_USER, ""),
+    ],
+)
+def test_an_inline_policy_is_told_when_its_holder_has_no_room_for_it(
+    kind: str, holder: str, said: str, deployer: Deployer
+) -> None:
+    deployer.reads()
+    deployer.does("s3:CreateBucket")
+    Principal.objects.update(kind=holder)
+    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*", "sts:*"], "Resource": "*"}]}
+    Entitlement.objects.update(kind=kind, documents=[{"name": "wide", "document": wide}])
+    [proposal] = baselines.propose(deployer.identity).proposals
+    assert said in " ".join(proposal.notes)
+    assert bool(said) == bool(proposal.notes)
+
+
+def test_inline_policies_of_one_holder_are_counted_together(deployer: Deployer) -> None:
+    deployer.reads()
+    deployer.does("s3:CreateBucket")
+    Entitlement.objects.update(
+        kind=Entitlement.Kind.IAM_INLINE_POLICY,
+        documents=[
+            {"name": str(n), "document": {**POLICY, "Statement": [{**POLICY["Statement"][0], "Action": actions}]}}
+            for n, actions in enumerate((["s3:*", "sts:*"], ["s3:CreateBucket" for _ in range(500)]))
+        ],
+    )
+    wide, long = baselines.propose(deployer.identity).proposals
+    assert "inline policies of this role have 1" in wide.notes[0]
+    assert long.notes == (), "there is nothing to write out"
+
+
 def test_a_policy_that_cannot_be_read_says_so(deployer: Deployer) -> None:
     deployer.reads()
     Entitlement.objects.update(documents=[{"name": "Broken", "document": "{"}])

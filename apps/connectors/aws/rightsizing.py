@@ -19,7 +19,9 @@ from apps.connectors.aws.policy.matcher import has_wildcard
 from apps.connectors.aws.policy.reach import effective
 from apps.connectors.aws.unlogged import unlogged
 
-MOST_OF_POLICY = 6_144  # characters of a managed policy without white space; inline ones of a role share 10,240
+# Characters without white space ("IAM and STS quotas"): of one managed policy, and of all inline policies of a holder.
+MOST_OF_MANAGED = 6_144
+MOST_OF_INLINE = {"user": 2_048, "role": 10_240}
 
 # Never seen anywhere, and what breaks when it is missed breaks late.
 NEVER_SEEN = ("iam:PassRole",)
@@ -57,8 +59,14 @@ class Smaller:
         return bool(self.removed)
 
 
-def smaller(document: str | Mapping[str, Any] | Document, evidence: Evidence) -> Smaller:
-    """The document without what was not used. Raises MalformedPolicy for what cannot be read."""
+def smaller(
+    document: str | Mapping[str, Any] | Document, evidence: Evidence, *, inline_of: str = "user", beside: int = 0
+) -> Smaller:
+    """The document without what was not used. Raises MalformedPolicy for what cannot be read.
+
+    `inline_of`: the kind of holder whose inline policy it is; empty for a managed one, "user" (the least room) where
+    nobody knows. `beside`: the characters of that holder's other inline policies.
+    """
     read = parse(document)
     keep, unseen = _needed(evidence)
     statements: list[Any] = []
@@ -87,8 +95,8 @@ def smaller(document: str | Mapping[str, Any] | Document, evidence: Evidence) ->
         action for one in statements if one["Effect"] == "Allow" for action in _listed(one.get("Action", ()))
     )
     after = {**read.raw, "Statement": statements} if any(one["Effect"] == "Allow" for one in statements) else None
-    if after and removed and len(json.dumps(after, separators=(",", ":"))) > MOST_OF_POLICY:
-        notes.append("Written out like this it is longer than a managed policy may be. Split it by service.")
+    if after and removed:
+        notes += _too_long(size(after), inline_of, beside)
     if evidence.reported_at and any(_is_untouched(evidence, name, 0) for name in catalogue().services(removed)):
         notes.append(
             f"That whole services were not accessed is AWS's word of {evidence.reported_at:%d %B %Y}. It says nothing of "
@@ -101,6 +109,22 @@ def smaller(document: str | Mapping[str, Any] | Document, evidence: Evidence) ->
         unseen=tuple(catalogue().actions(stays)),
         notes=tuple(notes),
     )
+
+
+def size(document: Any) -> int:
+    """The characters of a document that IAM counts, or a few more."""
+    return len(json.dumps(document, separators=(",", ":")))
+
+
+def _too_long(characters: int, inline_of: str, beside: int) -> Iterator[str]:
+    """What to do where a proposal does not fit."""
+    if not inline_of and characters > MOST_OF_MANAGED:
+        yield "Written out like this it is longer than a managed policy may be. Split it by service."
+    if inline_of and characters + beside > MOST_OF_INLINE[inline_of]:
+        yield (
+            f"Written out like this, the inline policies of this {inline_of} have {characters + beside:,} characters, and "
+            f"{MOST_OF_INLINE[inline_of]:,} are the most. Make managed policies of them."
+        )
 
 
 def allowed_by(documents: Sequence[Any]) -> tuple[int, int]:
