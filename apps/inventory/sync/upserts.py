@@ -26,11 +26,19 @@ ACCOUNT_OWNER = "account owner"  # owner_source of a machine whose account has a
 TAG = "tag "  # owner_source of what a tag says starts so
 STACK = "stack "  # of a machine that was made with others whose owner a person named
 CREATOR = "creator"  # of a machine whose maker the audit trail knows
+DERIVED, DERIVED_STARTS = ("", IDENTITY_CENTER, ACCOUNT_OWNER, CREATOR), (TAG, STACK)
+PASSED_ON = "passed on by "  # of what a leaver owned without anybody's word: the source of the next owner starts so
 
 
 def is_derived(source: str) -> bool:
     """Whether sync itself wrote this owner or manager. What a person or a CSV said is never overwritten."""
-    return source in ("", IDENTITY_CENTER, ACCOUNT_OWNER, CREATOR) or source.startswith((TAG, STACK))
+    return source in DERIVED or source.startswith(DERIVED_STARTS)
+
+
+def yields(source: str, to: str) -> bool:
+    """Whether an owner or manager known from `source` gives way to one that sync knows from `to`. What was passed on
+    gives way to a tag: it names nobody while it names who left, so by now it names somebody else."""
+    return is_derived(source) or (source.startswith(PASSED_ON) and to.startswith(TAG))
 
 
 @dataclass
@@ -176,9 +184,9 @@ def point(
     """Let `column` (owner, manager) be what is `wanted` in the rows of which we know what it is `now`. Where a person said
     it, it stays, and so it does where one says it meanwhile."""
     due = [
-        (pk, source, *wanted.get(pk, (target, source)))
-        for pk, (target, source) in now.items()
-        if is_derived(source) and wanted.get(pk, (target, source)) != (target, source)
+        (pk, now[pk][1], *pointing)
+        for pk, pointing in wanted.items()
+        if pk in now and now[pk] != pointing and yields(now[pk][1], pointing[1])
     ]
     if not due:
         return
