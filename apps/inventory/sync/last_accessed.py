@@ -7,7 +7,7 @@ The lock is on the reading, not on something in AWS: nobody waits for it, so it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -118,3 +118,10 @@ def keep(principal: Principal, uses: Iterable[LastUse]) -> None:
         principal=principal,
         defaults={"read_at": now, "tried_at": now, "used_at": principal.last_used_at, "problem": ""},
     )
+
+
+def forget(principals: Collection[int]) -> None:
+    """These were deleted and made again under their names: what AWS said of the old ones says nothing about them. They are
+    asked about anew."""
+    LastAccess.objects.filter(principal__in=principals).delete()
+    AccessReport.objects.filter(principal__in=principals).delete()

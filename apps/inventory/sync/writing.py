@@ -19,7 +19,7 @@ from apps.connectors.base import ControlTotal, CredentialRecord, EntitlementReco
 from apps.inventory.models import Connection, Credential, Entitlement, Identity, Principal, Resource, ScopeScan
 from apps.inventory.models.access import EntitlementQuerySet
 from apps.inventory.models.holders import GROUPS, IdentityQuerySet
-from apps.inventory.sync import assignments, groups, oddities, people, said, staging
+from apps.inventory.sync import assignments, groups, last_accessed, oddities, people, said, staging
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.oddities import Oddities
 from apps.inventory.sync.upserts import Changes, Known, due, end, known, one_of, upsert
@@ -156,8 +156,10 @@ class Writer:
         reborn = self.reborn(changed, records) if changed else []
         self.put(Principal, before, rows, digests)
         self.look_again(before, rows)
-        assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
-        self.outcome.has_reborn = self.outcome.has_reborn or bool(reborn)
+        if reborn:
+            self.outcome.has_reborn = True
+            assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
+            last_accessed.forget(reborn)
         return records
 
     def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> list[int]:
