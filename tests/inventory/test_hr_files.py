@@ -20,6 +20,7 @@ from apps.audit.models import AuditEvent
 from apps.inventory import periodic
 from apps.inventory.models import Connection, Departure, HrFile, Identity
 from apps.inventory.services import NotPossible, OrgChartError, hr_files, import_org_chart
+from apps.inventory.services.said import Said, take_said
 from tests.factories import inventory as make
 from tests.factories.users import UserFactory
 
@@ -97,6 +98,69 @@ def test_what_was_shown_does_not_hold_for_an_inventory_that_moved_on(org, people
     with pytest.raises(NotPossible, match="changed since"):
         hr_files.apply(file, by=erin)
     assert again(people["alice"]).title == "Engineer"
+
+
+def said_by_hr(org: Connection, *lines: str) -> None:
+    import_org_chart(org, [f"{line}\n" for line in lines], by=audit.CLOCK, source="later.csv")
+
+
+def said_by_scim(org: Connection, *said: Said) -> None:
+    take_said(org, said, source=Departure.Source.SCIM, said_by="Okta", by=audit.CLOCK)
+
+
+@pytest.mark.parametrize("source", ["hr", "scim"])
+def test_a_last_day_or_a_leaving_since_the_look_is_not_overwritten(org, people, erin, source):
+    alice = people["alice"]
+    file = look(org, erin, "email,title,last day", "alice@example.com,Lead,2099-01-01")
+    if source == "hr":
+        said_by_hr(org, "email,last day", "alice@example.com,2030-05-05")
+    else:
+        said_by_scim(org, Said(alice.pk, says_presence=True, leaves_at=timezone.now()))
+    before = Departure.objects.values_list("source", "leaves_at").get(identity=alice)
+    with pytest.raises(NotPossible, match=r"changed since .* Upload the file again"):
+        hr_files.apply(file, by=erin)
+    assert Departure.objects.values_list("source", "leaves_at").get(identity=alice) == before
+    hr_files.apply(look(org, erin, "email,title,last day", "alice@example.com,Lead,2099-01-01"), by=erin)
+    assert alice.departures.get(source="hr_file").leaves_at.year == 2099
+
+
+def test_a_last_day_that_is_not_in_the_file_counts_as_seen_too(org, people, erin):
+    said_by_hr(org, "email,last day", f"alice@example.com,{TOMORROW}")
+    hr_files.apply(look(org, erin, "email,title", "alice@example.com,Lead"), by=erin)
+    assert again(people["alice"]).title == "Lead"
+
+
+@pytest.mark.parametrize("source", ["hr", "scim"])
+def test_who_left_since_the_look_counts_for_the_brake(org, people, erin, settings, source):
+    settings.LEAVERS_MOST_PERCENT = org.drop_percent = 50
+    org.save()
+    file = look(org, erin, "email,last day", *(f"p{n}@example.com,{YESTERDAY}" for n in range(4)))
+    assert not file.needs_second
+    if source == "hr":
+        said_by_hr(org, "email,last day", *(f"{name}@example.com,{YESTERDAY}" for name in ("alice", "bob", "carol")))
+    else:
+        gone = (people[name].pk for name in ("alice", "bob", "carol"))
+        said_by_scim(org, *(Said(pk, says_presence=True, leaves_at=timezone.now()) for pk in gone))
+    with pytest.raises(NotPossible, match=r"It ends 4 people\. Another administrator"):
+        hr_files.apply(file, by=erin)
+    assert Identity.objects.exclude(ended_at=None).count() == 3
+    hr_files.apply(file, by=UserFactory(administrator=True))
+    assert Identity.objects.exclude(ended_at=None).count() == 7
+
+
+@pytest.mark.parametrize("source", ["hr", "scim"])
+def test_a_manager_named_since_the_look_closes_no_circle(org, people, erin, source):
+    lines = "email,manager", "alice@example.com,bob@example.com"
+    file = look(org, erin, *lines)
+    if source == "hr":
+        said_by_hr(org, "email,manager", "bob@example.com,carol@example.com", "carol@example.com,alice@example.com")
+    else:
+        said_by_scim(org, Said(people["bob"].pk, says_manager=True, manager_id=people["alice"].pk))
+    with pytest.raises(NotPossible, match=r"circle\. Upload the file again"):
+        hr_files.apply(file, by=erin)
+    assert again(people["alice"]).manager is None
+    with pytest.raises(OrgChartError, match=r"closes a circle: alice.* → bob"):
+        look(org, erin, *lines)
 
 
 def test_a_newer_file_replaces_one_that_waits_and_an_old_look_lapses(org, people, erin):

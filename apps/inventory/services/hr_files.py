@@ -103,20 +103,23 @@ def look_at(connection: Connection, chunks: Iterable[bytes], *, name: str, by: U
 
 @transaction.atomic
 def apply(file: HrFile, *, by: User) -> HrFile:
-    """Do exactly what was shown, in one transaction; or nothing, where any of these people has changed since."""
+    """Do exactly what was shown, in one transaction; or nothing, where any of these people has changed since, or where
+    with what was said since it closes a circle of managers, or ends so many that it needs a second administrator now."""
     directory.hold(file.connection)
     file = HrFile.objects.select_for_update(of=("self",)).select_related("connection").get(pk=file.pk)
     if file.applied_at or file.discarded_at:
         raise NotPossible("This file was applied or replaced already. Look at the latest one.")
     if timezone.now() - file.looked_at > GOOD_FOR:
         raise NotPossible("This was looked at more than a day ago. Upload the file again.")
-    if file.needs_second and by.pk == file.looked_by_id:
-        raise NotPossible(
-            f"It ends {file.counts['leavers']:,} people. Another administrator looks at it and applies it."
-        )
+    leavers = file.counts["leavers"]
+    needs_second = file.needs_second or is_exodus(file.connection, leavers, _present(file.connection))
+    if needs_second and by.pk == file.looked_by_id:
+        raise NotPossible(f"It ends {leavers:,} people. Another administrator looks at it and applies it.")
     changes = [_from_json(entry) for entry in file.changes]
     if not _is_as_seen(file.connection, file.changes):
         raise NotPossible("The inventory changed since this was looked at. Upload the file again.")
+    if _closes_a_circle(file.connection, changes):
+        raise NotPossible("Managers changed since this was looked at; now it closes a circle. Upload the file again.")
     taken = take_said(file.connection, changes, source=SOURCE, said_by=f"CSV {file.name}", by=by)
     file.applied_at, file.applied_by = timezone.now(), by
     file.save(update_fields=["applied_at", "applied_by"])
@@ -192,7 +195,7 @@ def _as_json(change: Change) -> dict[str, Any]:
         "name": change.identity.name,
         "line": change.line,
         "facts": {name: list(pair) for name, pair in change.facts.items()},
-        "was": _seen(change.identity),
+        "was": _seen(change.identity, change.last_day),
         "title": said.title,
         "department": said.department,
         "says_manager": said.says_manager,
@@ -214,13 +217,26 @@ def _from_json(entry: dict[str, Any]) -> Said:
     )
 
 
-def _seen(identity: Identity) -> list[Any]:
-    return [identity.title, identity.department, identity.manager_id, identity.ended_at is not None]
+def _seen(identity: Identity, last_day: str) -> list[Any]:
+    return [identity.title, identity.department, identity.manager_id, identity.ended_at is not None, last_day]
 
 
 def _is_as_seen(connection: Connection, changes: list[dict[str, Any]]) -> bool:
     """Whether everybody whom a file changes is as they were when it was looked at."""
-    was = {entry["identity"]: entry["was"] for entry in changes}
+    was, days = {entry["identity"]: entry["was"] for entry in changes}, org_chart.days_known(connection)
     rows = Identity.objects.filter(connection=connection, pk__in=[*was])
-    found = {one.pk: _seen(one) for one in rows.only("title", "department", "manager_id", "ended_at").iterator()}
-    return found == was
+    rows = rows.only("title", "department", "manager_id", "ended_at")
+    return {one.pk: _seen(one, days.get(one.pk, "")) for one in rows.iterator()} == was
+
+
+def _closes_a_circle(connection: Connection, changes: Iterable[Said]) -> bool:
+    """Whether the managers that a file names close a circle among those whom everybody has by now."""
+    wanted = {one.identity_id: one.manager_id for one in changes if one.says_manager}
+    everybody = Identity.objects.human().filter(connection=connection) if wanted else Identity.objects.none()
+    managers = dict(everybody.exclude(manager=None).values_list("pk", "manager_id").iterator())
+    return any(org_chart.circles(managers, wanted))
+
+
+def _present(connection: Connection) -> int:
+    """How many people a file could speak of."""
+    return Identity.objects.human().present().filter(connection=connection).exclude(email="").count()

@@ -44,12 +44,14 @@ class OrgChartError(Exception):
 
 class Change(NamedTuple):
     """What a file would change about one person: fact → (now, then), as people read them; `said` carries it out. Without
-    a fact it only says what is so already, which then holds against the directory."""
+    a fact it only says what is so already, which then holds against the directory. `last_day` is what a file said of them
+    before."""
 
     identity: Identity
     line: int
     facts: dict[str, tuple[str, str]]
     said: Said
+    last_day: str
 
 
 @dataclass
@@ -90,12 +92,12 @@ def read(connection: Connection, lines: Iterable[str]) -> Plan:
         pk: people[row.said["manager"]][0].pk for pk, row in wanted.items() if row.said.get("manager")
     }
     above |= {pk: None for pk, row in wanted.items() if row.said.get("manager") == ""}
-    problems = [*sheet.problems, *problems, *_circles(people, above, wanted)]
+    problems = [*sheet.problems, *problems, *_closed(people, above, wanted)]
     if problems:
         raise OrgChartError(problems)
     plan.ignored = sheet.ignored
     plan.not_in_file = sum(one.ended_at is None and one.pk not in wanted for same in people.values() for one in same)
-    days, jobs = _days_known(connection), _jobs_known(connection)
+    days, jobs = days_known(connection), _jobs_known(connection)
     everybody = [one for same in people.values() for one in same if one.pk in wanted]
     for identity in everybody:
         row = wanted[identity.pk]
@@ -229,6 +231,7 @@ def _change(identity: Identity, row: _Row, people: Mapping[str, list[Identity]],
             says_presence="last_day" in facts,
             leaves_at=leaves_at(said.get("last_day", "")),
         ),
+        day_now,
     )
 
 
@@ -259,20 +262,27 @@ def _jobs_known(connection: Connection) -> dict[int, frozenset[str]]:
     }
 
 
-def _days_known(connection: Connection) -> dict[int, str]:
+def days_known(connection: Connection) -> dict[int, str]:
     """The last day of each person whom a file said to leave before."""
     known = Departure.objects.filter(identity__connection=connection, source=Departure.Source.HR_FILE)
     found = known.values_list("identity_id", "leaves_at").iterator()
     return {pk: (leaving.astimezone(UTC).date() - timedelta(days=1)).isoformat() for pk, leaving in found}
 
 
-def _circles(
-    people: Mapping[str, list[Identity]], wanted: dict[int, int | None], rows: Mapping[int, _Row]
+def _closed(
+    people: Mapping[str, list[Identity]], wanted: Mapping[int, int | None], rows: Mapping[int, _Row]
 ) -> Iterator[str]:
     """A sentence for each circle that the file closes."""
     everybody = [one for same in people.values() for one in same]
     names = {one.pk: one.email for one in everybody}
-    above = {one.pk: one.manager_id for one in everybody} | wanted
+    for start, circle in circles({one.pk: one.manager_id for one in everybody}, wanted):
+        said = " → ".join(names.get(pk, "somebody") for pk in [*circle, circle[0]])
+        yield f"Line {rows[start].line}: this closes a circle: {said}."
+
+
+def circles(managers: Mapping[int, int | None], wanted: Mapping[int, int | None]) -> Iterator[tuple[int, list[int]]]:
+    """Each circle that `wanted` (person → manager) closes among the managers that are known, and from whom it was met."""
+    above = {**managers, **wanted}
     settled: set[int] = set()
     for start in wanted:
         chain: dict[int, None] = {}
@@ -283,6 +293,5 @@ def _circles(
         order = [*chain]
         circle = order[order.index(at) :] if at is not None and at in chain else []
         if any(pk in wanted for pk in circle):
-            said = " → ".join(names.get(pk, "somebody") for pk in [*circle, circle[0]])
-            yield f"Line {rows[start].line}: this closes a circle: {said}."
+            yield start, circle
         settled.update(chain)
