@@ -103,7 +103,7 @@ def holders_for(user: User, row: Offer) -> list[Principal]:
 
 def identity_of(user: User) -> Identity | None:
     """The person in the inventory this user was linked to, if they still work here."""
-    return Identity.objects.present().filter(user=user).select_related("manager__user").first()
+    return Identity.objects.present().filter(user=user).select_related("connection", "manager__user").first()
 
 
 def judge(

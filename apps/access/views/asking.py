@@ -25,6 +25,7 @@ from apps.inventory.holdings import Light
 from apps.inventory.models import Identity, Principal
 from apps.inventory.models.access import Privilege
 from apps.inventory.models.resources import Environment
+from apps.inventory.views.common import freshness
 from apps.rules import evaluation, questions
 from apps.rules.approvers import approvers_for
 from apps.users import stepup
@@ -66,6 +67,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "ended": [grants[pk] for pk in keys[1]],
         "often": _often(user, identity),
         "always": _always_on(identity),
+        "freshness": freshness([identity.connection] if identity else []),
         "to_decide": AccessRequest.objects.waiting_for(user).count(),
     }
     return render(request, "access/home.html", context)
@@ -118,6 +120,7 @@ def _catalogue(request: HttpRequest) -> dict[str, object]:
         "identity": identity,
         "page": page,
         "rows": _judged(identity, list(page)) if identity else [],
+        "freshness": freshness([identity.connection] if identity else []),
         "is_filtered": bool(query or environment or risk),
         "environments": [choice for choice in Environment.choices if choice[0] != Environment.UNKNOWN],
         "risks": [choice for choice in Privilege.choices if choice[0] != Privilege.NONE],

@@ -23,6 +23,7 @@ from apps.insights.forms import AcceptForm, ResolveForm
 from apps.insights.models import Finding, FindingQuerySet, Inspection, Severity
 from apps.inventory.models import Resource
 from apps.inventory.permissions import can_look_up, can_see_everything, can_view_identity, identity_of
+from apps.inventory.views.common import connections_of, freshness
 from apps.users.models import User
 
 SHOWS = [("accepted", "Accepted"), ("resolved", "Said to be done"), ("closed", "Gone")]
@@ -55,6 +56,8 @@ def findings(request: HttpRequest) -> HttpResponse:
         "severities": Severity.choices,
         "shows": SHOWS,
         "show": show,
+        "freshness": freshness(connections_of(user)),
+        "sees_all": can_see_everything(user),
         "inspections": _last_inspections() if permissions.can_see_insights(user) else [],
     }
     template = "insights/findings.html"
@@ -128,6 +131,7 @@ def _page(request: HttpRequest, row: Finding, status: int = 200, **forms: Any) -
     context = {
         "finding": row,
         "facts": _facts(row.evidence),
+        "freshness": freshness([row.connection]),
         "advice": ADVICE[Finding.Kind(row.kind)],
         "closes_at_once": row.kind in CLOSE_AT_ONCE,
         "events": AuditEvent.objects.about(ref(row)).order_by("pk")[:100],

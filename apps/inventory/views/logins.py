@@ -21,7 +21,7 @@ from apps.inventory.models import Assignment, Correlation, Credential, Principal
 from apps.inventory.models.access import PRIVILEGED
 from apps.inventory.services.logins import MOST_AT_ONCE
 from apps.inventory.sync.correlation import RULES, Rule
-from apps.inventory.views.common import manager_only, part, refused, try_to, user_of, who
+from apps.inventory.views.common import connections_of, freshness, manager_only, part, refused, try_to, user_of, who
 
 SHOWS = {"": "waiting", "later": "put_off", "decided": "decided"}
 OWN = "rule", "decision", "decided_at", "until", "note"
@@ -136,6 +136,7 @@ def _list(request: HttpRequest) -> dict[str, Any]:
         "most_at_once": MOST_AT_ONCE,
         "can_decide": permissions.can_manage(user_of(request)),
         "query": query,
+        "freshness": freshness(connections_of(user_of(request))),
     }
 
 
