@@ -119,6 +119,38 @@ WHERE p.id = c.principal_id AND p.connection_id = %(connection)s AND c.decision 
   AND NOT EXISTS (SELECT FROM inventory_credential k WHERE k.principal_id = p.id AND k.kind = 'password'
                   AND k.is_active AND k.ended_at IS NULL)"""
 
+
+def _weight(row: str) -> str:
+    """How much what a row says counts beside another about the same user: a person's word before a rule's, then the
+    later one."""
+    at = f"coalesce({row}.decided_at, CASE WHEN {row}.asked_by_id IS NOT NULL THEN {row}.asked_at END, '-infinity')"
+    return f"(coalesce({row}.decided_by_id, {row}.asked_by_id) IS NOT NULL, {at})"
+
+
+_ANSWER = (
+    *("unique_id", "asked_at", "asked_by_id", "proposed_id", "rule", "note", "decision", "person_id", "decided_by_id"),
+    *("decided_at", "until", "reason"),
+)
+
+# An IAM user that was renamed is still the same one: what was last said about a unique id holds for each principal of the
+# account that has it, also for the old name, or history would give that to somebody else. One look into the index of unique
+# ids for each answer: fenced off (OFFSET 0), since all principals of the connection would be read in place of a few.
+_CARRY_OVER = f"""
+INSERT INTO inventory_correlation AS c (principal_id, {", ".join(_ANSWER)})
+SELECT DISTINCT ON (p.id) p.id, {", ".join(f"s.{column}" for column in _ANSWER)}
+FROM (
+    SELECT s.*, same.id AS same_id FROM inventory_correlation s CROSS JOIN LATERAL (
+        SELECT id FROM inventory_principal
+        WHERE connection_id = %(connection)s AND (attributes ->> 'unique_id') = s.unique_id OFFSET 0
+    ) same
+    WHERE same.id <> s.principal_id AND s.unique_id <> '' AND (s.decision <> '' OR s.asked_by_id IS NOT NULL) OFFSET 0
+) s
+JOIN inventory_principal q ON q.id = s.principal_id AND q.connection_id = %(connection)s
+JOIN inventory_principal p ON p.id = s.same_id AND p.resource_id = q.resource_id AND p.kind = 'iam_user'
+ORDER BY p.id, {_weight("s")} DESC
+ON CONFLICT (principal_id) DO UPDATE SET {", ".join(f"{column} = EXCLUDED.{column}" for column in _ANSWER)}
+WHERE c.unique_id NOT IN ('', EXCLUDED.unique_id) OR {_weight("c")} < {_weight("EXCLUDED")}"""  # noqa: S608  our own
+
 # Another IAM user by the name of one that was decided about is another one: it is asked about anew.
 _FORGET = """
 UPDATE inventory_correlation c SET decision = '', person_id = NULL, decided_by_id = NULL, decided_at = NULL, until = NULL,
@@ -183,6 +215,8 @@ def correlate(connection: Connection, *, by: Any, with_rules: bool) -> None:
         "with_rules": with_rules,
     }
     with database.cursor() as cursor:
+        cursor.execute(_CARRY_OVER, asked)
+        carried_over = cursor.rowcount
         cursor.execute(_FORGET, asked)
         forgotten = cursor.rowcount
         cursor.execute(_DROP, asked)
@@ -194,7 +228,8 @@ def correlate(connection: Connection, *, by: Any, with_rules: bool) -> None:
         linked, linked_digest = cursor.fetchone()
         cursor.execute(_END, asked)
         cursor.execute(_RETURN, asked)
-    if new or forgotten or unlinked or linked:
-        data = {"asked": new, "asked_again": forgotten, "linked": linked, "unlinked": unlinked}
+    if new or carried_over or forgotten or unlinked or linked:
+        data = {"asked": new, "carried_over": carried_over, "asked_again": forgotten}
+        data |= {"linked": linked, "unlinked": unlinked}
         data |= {"digests": {"linked": linked_digest, "unlinked": unlinked_digest}}
         audit.record("inventory.connection.correlated", by=by, subject=connection, data=data)
