@@ -86,6 +86,17 @@ def test_not_action_is_left_to_people() -> None:
     assert "NotAction" in found.notes[0]
 
 
+def test_what_a_not_action_statement_still_allows_is_not_removed() -> None:
+    wide = {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}
+    named = {"Effect": "Allow", "Action": ["ec2:RunInstances", "iam:CreateUser"], "Resource": "*"}
+    found = smaller({"Version": "2012-10-17", "Statement": [wide, named]}, evidence())
+    assert found.removed == ("iam:CreateUser",)
+    named["Action"] = "ec2:RunInstances"
+    found = smaller({"Version": "2012-10-17", "Statement": [wide, named]}, evidence())
+    assert not found.is_smaller
+    assert found.after == found.before
+
+
 def test_nothing_used_leaves_no_policy() -> None:
     assert smaller(policy("ec2:RunInstances"), evidence()).after is None
 

@@ -50,7 +50,7 @@ class Smaller:
 
     before: Mapping[str, Any]
     after: Mapping[str, Any] | None
-    removed: tuple[str, ...] = ()  # actions
+    removed: tuple[str, ...] = ()  # actions that no statement of it allows any more
     unseen: tuple[str, ...] = ()  # actions that stay because nothing could show their use
     notes: tuple[str, ...] = ()
 
@@ -91,10 +91,10 @@ def smaller(
         actions = list(_written(_listed(statement.raw["Action"]), kept))
         if actions:
             statements.append({**statement.raw, "Action": actions})
-    still = catalogue().select(
-        action for one in statements if one["Effect"] == "Allow" for action in _listed(one.get("Action", ()))
-    )
-    after = {**read.raw, "Statement": statements} if any(one["Effect"] == "Allow" for one in statements) else None
+    allows = [one for one in statements if one["Effect"] == "Allow"]
+    after = {**read.raw, "Statement": statements} if allows else None
+    if allows:  # what a NotAction statement still allows is not gone
+        removed &= ~effective([parse({**read.raw, "Statement": allows})]).any
     if after and removed:
         notes += _too_long(size(after), inline_of, beside)
     if evidence.reported_at and any(_is_untouched(evidence, name, 0) for name in catalogue().services(removed)):
@@ -105,7 +105,7 @@ def smaller(
     return Smaller(
         before=read.raw,
         after=after if removed else read.raw,
-        removed=tuple(catalogue().actions(removed & ~still)),
+        removed=tuple(catalogue().actions(removed)),
         unseen=tuple(catalogue().actions(stays)),
         notes=tuple(notes),
     )
