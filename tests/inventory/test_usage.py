@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, time, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -257,6 +258,7 @@ def test_the_usage_page_counts_apart_and_narrows(deployer: Deployer, dan: Client
     assert "203.0.113.0/24" in text
     assert "no permission of that name" in text
     assert "sqs" in text
+    assert "Allowed services without a call" in text
     narrowed = dan.get(url, {"only": "denied"}).content.decode()
     assert "ec2:RunInstances" in narrowed
     assert "ec2:DescribeInstances" not in narrowed
@@ -264,9 +266,11 @@ def test_the_usage_page_counts_apart_and_narrows(deployer: Deployer, dan: Client
 
 
 def test_no_data_is_said(deployer: Deployer, dan: Client) -> None:
-    text = dan.get(reverse("inventory:usage", args=[deployer.identity.pk])).content.decode()
-    assert "No trail of its account was read" in text
+    text = unescape(dan.get(reverse("inventory:usage", args=[deployer.identity.pk])).content.decode())
+    assert "No day of its account's trail was read whole" in text
     assert "which is not unused" in text
+    assert "Allowed services whose use is unknown" in text
+    assert "without a call" not in text
     proposal = dan.get(reverse("inventory:usage_proposal", args=[deployer.identity.pk])).content.decode()
     assert "Nothing is proposed yet" in proposal
 
