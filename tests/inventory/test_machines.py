@@ -266,7 +266,7 @@ OURS = {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}
         (True, {"Condition": OURS}),
         (True, {"Condition": {**OURS, "BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}}),
         (True, {"Condition": {"StringNotEqualsIfExists": {"aws:PrincipalOrgID": "o-1"}}, "Action": "sts:*"}),
-        (True, {"Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::999900001111:role/x"}}}),
+        (True, {"Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": f"arn:aws:iam::{SANDBOX}:role/x"}}}),
         (True, {"Condition": {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}, "Principal": {"AWS": ["*"]}}),
         (False, {"Condition": {**OURS, "Bool": {"aws:SecureTransport": "false"}}}),
         (False, {"Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/x"}}}),
@@ -281,7 +281,7 @@ OURS = {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}
 )
 def test_a_denial_of_everybody_else_keeps_strangers_out(keeps_out, denial):
     trust = role(allow("*"), {**allow("*"), "Effect": "Deny", **denial})
-    concerns = {concern for sign in classify(trust, [], {PROD}).signs for concern in sign.concerns}
+    concerns = {concern for sign in classify(trust, [], {PROD, SANDBOX}).signs for concern in sign.concerns}
     assert concerns == (set() if keeps_out else {Concern.ANYBODY})
 
 
@@ -301,6 +301,53 @@ def test_a_denial_of_all_but_some_keeps_strangers_out(keeps_out, denial):
     trust = role(allow("*"), {"Effect": "Deny", "Action": "sts:AssumeRole", **denial})
     concerns = {concern for sign in classify(trust, [], {PROD}).signs for concern in sign.concerns}
     assert concerns == (set() if keeps_out else {Concern.ANYBODY})
+
+
+THEIRS = "999900001111"
+THEIR_ROLES = f"arn:aws:iam::{THEIRS}:role/*"
+
+
+@pytest.mark.parametrize(
+    ("named", "condition", "denial"),
+    [
+        (THEIRS, {"StringEquals": {"aws:PrincipalAccount": THEIRS}}, {}),
+        (THEIRS, {"StringEqualsIgnoreCase": {"aws:PrincipalAccount": [PROD, THEIRS]}}, {}),
+        (THEIR_ROLES, {"ArnLike": {"aws:PrincipalArn": THEIR_ROLES}}, {}),
+        (THEIR_ROLES, {"ForAnyValue:StringLike": {"aws:PrincipalArn": THEIR_ROLES}}, {}),
+        # a network or an organization does not tell one customer of theirs from another
+        (THEIRS, {"StringEquals": {"aws:PrincipalAccount": THEIRS}, "IpAddress": {"aws:SourceIp": "203.0.113.9"}}, {}),
+        (THEIRS, {}, {"Principal": "*", "Condition": {"StringNotEquals": {"aws:PrincipalAccount": THEIRS}}}),
+        (
+            THEIR_ROLES,
+            {},
+            {"Principal": "*", "Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": THEIR_ROLES}}},
+        ),
+        (f"arn:aws:iam::{THEIRS}:root", {}, {"NotPrincipal": {"AWS": [PROD, f"arn:aws:iam::{THEIRS}:root"]}}),
+    ],
+)
+def test_a_stranger_named_by_a_condition_is_a_third_party_as_one_named_by_the_principal(named, condition, denial):
+    def signs(condition):
+        denials = [{"Effect": "Deny", "Action": "sts:AssumeRole", **denial}] if denial else []
+        return classify(role(allow("*", condition), *denials), [], {PROD, SANDBOX}).signs
+
+    [sign] = signs(condition)
+    assert (sign.classification, sign.concerns) == ("third_party", (Concern.NO_EXTERNAL_ID,))
+    assert f"let in {named}, outside the organization, without an external id." in sign.evidence
+    [sign] = signs({**condition, "StringEquals": {**condition.get("StringEquals", {}), "sts:ExternalId": "s"}})
+    assert (sign.classification, sign.concerns) == ("third_party", ())
+    assert f"let in {named}, outside the organization, with an external id." in sign.evidence
+
+
+@pytest.mark.parametrize("account", [PROD, SANDBOX, "${aws:ResourceAccount}"])
+def test_what_limits_a_trust_to_our_accounts_keeps_out_whoever_else_is_named(account):
+    strangers = {"ArnLike": {"aws:PrincipalArn": [THEIR_ROLES, f"arn:aws:iam::{PROD}:role/*"]}}
+    limited = found("*", {"StringEquals": {"aws:PrincipalAccount": account}, **strangers})
+    assert (limited.classification, limited.signs[0].concerns) == ("anybody", ())
+
+
+def test_a_role_trusts_its_own_account_though_no_list_of_ours_has_it():
+    condition = {"StringEquals": {"aws:PrincipalAccount": PROD}}
+    assert classify(role(allow("*", condition)), [], ()).classification == "anybody"
 
 
 def test_every_class_that_a_role_shows_is_kept_with_its_statement():

@@ -166,7 +166,8 @@ def _signs(
 ) -> Iterator[Sign]:
     """What one statement shows, among those `beside` it, which may forbid what it allows."""
     if "NotPrincipal" in statement.raw:
-        yield _of_anybody("Its trust policy names who may not assume it, so everybody else may", statement, beside)
+        sentence = "Its trust policy names who may not assume it, so everybody else may"
+        yield _of_anybody(sentence, account_id, known_accounts, statement, beside)
     principals = statement.raw.get("Principal")
     if isinstance(principals, str):
         principals = {"AWS": principals}
@@ -181,7 +182,8 @@ def _signs(
         if found or UNIQUE_ID.match(named):
             yield _of_aws(named, found, account_id, known_accounts, statement)
         else:
-            yield _of_anybody("Its trust policy lets anybody in any AWS account assume it", statement, beside)
+            sentence = "Its trust policy lets anybody in any AWS account assume it"
+            yield _of_anybody(sentence, account_id, known_accounts, statement, beside)
 
 
 def _of_service(service: str, statement: Statement) -> Sign:
@@ -295,17 +297,31 @@ def _of_aws(
     if found[1] in known_accounts:
         sentence = f"Its trust policy lets {named}, in another of our accounts, assume it."
         return Sign(Classification.CROSS_ACCOUNT, sentence, MEDIUM if is_whole else HIGH)
+    return _of_strangers(f"Its trust policy lets {named}, outside the organization, assume it", statement)
+
+
+def _of_strangers(sentence: str, statement: Statement) -> Sign:
     _, is_open = trusts.narrowest(trusts.of_key(statement, trusts.EXTERNAL_ID), trusts.has_wildcard)
-    asks = "without" if is_open else "with"
-    sentence = f"Its trust policy lets {named}, outside the organization, assume it {asks} an external id."
-    return Sign(Classification.THIRD_PARTY, sentence, HIGH, (Concern.NO_EXTERNAL_ID,) if is_open else ())
+    asks, concerns = ("without", (Concern.NO_EXTERNAL_ID,)) if is_open else ("with", ())
+    return Sign(Classification.THIRD_PARTY, f"{sentence} {asks} an external id.", HIGH, concerns)
 
 
-def _of_anybody(sentence: str, statement: Statement, beside: Sequence[Statement]) -> Sign:
-    if trusts.keeps_strangers_out(statement, beside):
+def _of_anybody(
+    sentence: str, account_id: str, known_accounts: Collection[str], statement: Statement, beside: Sequence[Statement]
+) -> Sign:
+    def is_a_strangers(named: str) -> bool:
+        found = ACCOUNT_ID.match(named)
+        return found is not None and found[1] != account_id and found[1] not in known_accounts
+
+    limits = trusts.keeping_strangers_out(statement, beside)
+    if not limits:
+        none = " Its conditions name no organization, account or network." if statement.conditions else ""
+        return Sign(Classification.ANYBODY, f"{sentence}.{none}", HIGH, (Concern.ANYBODY,))
+    named, has_strangers = trusts.narrowest([limit for limit in limits if limit], is_a_strangers)
+    if not named or not has_strangers:
         return Sign(Classification.ANYBODY, f"{sentence} under conditions.", MEDIUM)
-    none = " Its conditions name no organization, account or network." if statement.conditions else ""
-    return Sign(Classification.ANYBODY, f"{sentence}.{none}", HIGH, (Concern.ANYBODY,))
+    strangers = _named([*{one for limit in limits for one in limit if is_a_strangers(one)}])
+    return _of_strangers(f"{sentence} under conditions that let in {strangers}, outside the organization,", statement)
 
 
 def _named(values: Sequence[str]) -> str:

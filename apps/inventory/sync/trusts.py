@@ -72,6 +72,7 @@ KEEPING_OUT: dict[str, tuple[set[str], Callable[[str], bool]]] = {
     "aws:userid": (TEXTS, _is_of_a_principal),
     "aws:sourceip": ({"ipaddress"}, _is_a_network),
 }
+NAMING_ACCOUNTS = ("aws:principalaccount", "aws:principalarn")
 NEGATED = {
     "stringnotequals": "stringequals",
     "stringnotequalsignorecase": "stringequalsignorecase",
@@ -83,19 +84,27 @@ NEGATED = {
 WAYS_IN = ("sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity")
 
 
-def keeps_strangers_out(statement: Statement, denials: Iterable[Statement] = ()) -> bool:
-    """Whether who may come in is surely limited to an organization, an account, a principal or a network: by a condition of
-    the statement, or by one of the denials, which then forbids everybody else what the statement allows."""
+def keeping_strangers_out(statement: Statement, denials: Iterable[Statement] = ()) -> list[Limit]:
+    """What surely limits who may come in to an organization, an account, a principal or a network: conditions of the
+    statement, and denials, which forbid everybody else what it allows. Of each, the accounts and principals it names."""
     asked = [action for action in WAYS_IN if statement.is_about(action)]
-    return any(
-        _is_narrow(one, one.operator.lower().removeprefix("foranyvalue:")) for one in statement.conditions
-    ) or any(_denies_strangers(denial) and all(map(denial.is_about, asked)) for denial in denials)
+    narrow = [one for one in statement.conditions if _is_narrow(one, one.operator.lower().removeprefix("foranyvalue:"))]
+    return [_named_by([one]) for one in narrow] + [
+        _spared(denial.raw["NotPrincipal"]) if "NotPrincipal" in denial.raw else _named_by(denial.conditions)
+        for denial in denials
+        if _denies_strangers(denial) and all(map(denial.is_about, asked))
+    ]
+
+
+def _named_by(conditions: Iterable[Condition]) -> Limit:
+    return [value for one in conditions if one.key in NAMING_ACCOUNTS for value in one.values]
 
 
 def _denies_strangers(denial: Statement) -> bool:
     """Whether all that it asks is true for everybody but those whom it, or narrow conditions, name."""
     if denial.effect == "Deny" and "NotPrincipal" in denial.raw:
-        return not denial.conditions and _names_only_principals(denial.raw["NotPrincipal"])
+        spared = _spared(denial.raw["NotPrincipal"])
+        return not denial.conditions and bool(spared) and not any(map(has_wildcard, spared))
     named = denial.raw.get("Principal")
     listed = named.get("AWS") if isinstance(named, Mapping) else named
     left = [one for one in denial.conditions if (one.key, one.values) != ("aws:principalisawsservice", ("false",))]
@@ -103,12 +112,12 @@ def _denies_strangers(denial: Statement) -> bool:
     return denial.effect == "Deny" and is_about_all and bool(left) and all(map(_is_narrow_negated, left))
 
 
-def _names_only_principals(spared: object) -> bool:
-    """Accounts, users, roles and services one by one. Whoever signs in elsewhere may be anybody."""
-    if not isinstance(spared, Mapping) or not {*spared} <= {"AWS", "Service"}:
-        return False
-    listed = [name for value in spared.values() for name in (value if isinstance(value, list) else [value])]
-    return bool(listed) and not any(has_wildcard(str(name)) for name in listed)
+def _spared(principals: object) -> Limit:
+    """Accounts, users, roles and services one by one; none where others are spared too: whoever signs in elsewhere may be
+    anybody."""
+    if not isinstance(principals, Mapping) or not {*principals} <= {"AWS", "Service"}:
+        return []
+    return [str(name) for value in principals.values() for name in (value if isinstance(value, list) else [value])]
 
 
 def _is_narrow_negated(condition: Condition) -> bool:
