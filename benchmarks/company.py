@@ -26,6 +26,7 @@ from apps.connectors.base import (
     PrincipalRecord,
     Progress,
     Scan,
+    unwatched,
 )
 
 DESIGN_SIZE = 1_000_000
@@ -145,7 +146,8 @@ class CompanyConnector:
     def check(self) -> str:
         return "Reading a company that is made up."
 
-    def accounts(self) -> list[AccountRecord]:
+    def accounts(self, progress: Progress = unwatched) -> list[AccountRecord]:
+        progress(0, 1, "all of them")
         return [
             AccountRecord(
                 external_id=_account_id(n),

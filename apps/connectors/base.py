@@ -19,6 +19,10 @@ from typing import Any, Protocol, runtime_checkable
 Progress = Callable[[int, int, str], None]  # done, of, what is being read now
 
 
+def unwatched(done: int, of: int, what: str) -> None:
+    """Progress that nobody watches."""
+
+
 # ---- what a scan hands back ---------------------------------------------------------------------------------------
 
 
@@ -172,7 +176,7 @@ class Connector(Protocol):
     def checkup(self, progress: Progress) -> Checkup:
         """Try every right that reading needs, in every place or in a sample of many. Changes nothing."""
 
-    def accounts(self) -> list[AccountRecord]:
+    def accounts(self, progress: Progress = unwatched) -> list[AccountRecord]:
         """Every resource of the system, all pages."""
 
     def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Iterable[Scan]:

@@ -23,6 +23,7 @@ from apps.connectors.base import (
     Scan,
     Target,
     Ticket,
+    unwatched,
 )
 from apps.connectors.changes import Change, Received
 from apps.connectors.errors import Gone, Refused, Unproven
@@ -68,8 +69,9 @@ class FakeConnector:
             found, accounts = list(self.world.findings), len(self.world.accounts)
         return Checkup(found or [Finding("", self.world.name, "fake:Read")], accounts, accounts)
 
-    def accounts(self) -> list[AccountRecord]:
+    def accounts(self, progress: Progress = unwatched) -> list[AccountRecord]:
         call, fault = self.world.begin("accounts")
+        progress(0, 1, "all of them")
         with self.world.lock:
             found = sorted(self.world.accounts.values(), key=lambda record: record.external_id)
         self.world.end(call, fault)

@@ -163,6 +163,7 @@ def test_two_scans_of_one_state_are_equal(org: Org) -> None:
         org.iam().create_user(UserName=name)
         org.iam().put_user_policy(UserName=name, PolicyName="extra", PolicyDocument=json.dumps(READ))
         org.iam().create_access_key(UserName=name)
+    account_scan(org)  # the first one becomes the role there, which costs a call
     assert account_scan(org) == account_scan(org)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from django.utils import timezone
 
 from apps.audit import services as audit
 from apps.connectors import fake, registry
 from apps.inventory import services
-from apps.inventory.models import Assignment, ChangeMark, Connection, Principal, ScopeScan
-from apps.inventory.sync import claims, following, last_accessed, trails
+from apps.inventory.models import Assignment, ChangeMark, Connection, Principal, ScopeScan, SyncRun
+from apps.inventory.sync import claims, following, last_accessed, reading, threads, trails
 from tests.inventory.conftest import PROD
 from tests.inventory.trail import Bucket, events, install
 
@@ -31,12 +33,68 @@ def test_a_reading_that_is_under_way_stops_and_writes_nothing_more(org, world, r
     read()
     world.unassign("bob", f"Read@{PROD}")
     world.add_principal("iam_user", "newcomer", account_id=PROD)
-    pauses(org, erin, monkeypatch, "accounts")
+    storable = reading._Run.storable
+
+    def paused_meanwhile(self, accounts):
+        services.pause(org, by=erin)
+        return storable(self, accounts)
+
+    monkeypatch.setattr(reading._Run, "storable", paused_meanwhile)
     run = read()
     assert (run.state, run.problem.startswith("It was paused")) == ("failed", True)
     assert not ScopeScan.objects.filter(run=run).exists()
     assert Assignment.objects.open().filter(principal__external_id="bob").exists()
     assert not Principal.objects.filter(external_id="newcomer").exists()
+
+
+def test_a_long_list_of_accounts_is_not_read_to_its_end(org, world, read, erin, monkeypatch):
+    never, stopped = threading.Event(), []
+    wait = threads.wait
+
+    def accounts(self, progress):
+        try:
+            for done in range(3_000):
+                progress(done, 3_000, "the tags of prod")
+                never.wait(0.01)
+        except claims.Superseded:
+            stopped.append(done)
+            raise
+        return []
+
+    def paused_meanwhile(*args):
+        if Connection.objects.filter(pk=org.pk, paused_at=None).exists():
+            services.pause(org, by=erin)
+        return wait(*args)
+
+    monkeypatch.setattr(fake.FakeConnector, "accounts", accounts)
+    monkeypatch.setattr(threads, "wait", paused_meanwhile)
+    monkeypatch.setattr(threads, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0)
+    run = read()
+    assert (run.state, run.problem.startswith("It was paused")) == ("failed", True)
+    assert stopped
+
+
+def test_a_long_list_of_accounts_gives_signs_of_life(org, world, read, monkeypatch):
+    """It is read on only once a sign of life has said where it is."""
+    said, save, listed = threading.Event(), claims.Progress.save, fake.FakeConnector.accounts
+
+    def accounts(self, progress):
+        progress(340, 1_000, "the tags of prod")
+        assert said.wait(30)
+        return listed(self, progress)
+
+    def saved(self, **how):
+        save(self, **how)
+        if SyncRun.objects.get(pk=self.run.pk).doing == "Accounts: the tags of prod":
+            said.set()
+
+    monkeypatch.setattr(fake.FakeConnector, "accounts", accounts)
+    monkeypatch.setattr(claims.Progress, "save", saved)
+    monkeypatch.setattr(threads, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0)
+    assert read().state == "complete"
+    assert said.is_set()
 
 
 def test_what_threads_still_read_for_a_run_that_was_paused_stops_at_its_next_step(org, world, read, erin):

@@ -7,7 +7,7 @@ from typing import Any
 
 from apps.connectors.aws import iam, identity_center, organizations, rights
 from apps.connectors.aws.session import Api, session
-from apps.connectors.base import AccountRecord, AssignmentRecord, Checkup, Progress, Scan
+from apps.connectors.base import AccountRecord, AssignmentRecord, Checkup, Progress, Scan, unwatched
 
 OUR_ROLES = ("reader_role", "provisioner_role", "remover_role")
 
@@ -31,8 +31,8 @@ class AwsConnector:
     def checkup(self, progress: Progress) -> Checkup:
         return rights.checkup(session(self._config), progress)
 
-    def accounts(self) -> list[AccountRecord]:
-        return organizations.list_accounts(self._api())
+    def accounts(self, progress: Progress = unwatched) -> list[AccountRecord]:
+        return organizations.list_accounts(self._api(), progress)
 
     def scan_directory(self, accounts: Sequence[AccountRecord], progress: Progress) -> Iterator[Scan]:
         return identity_center.scan_directory(self._api(), self._config["guard_policy"], accounts, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from apps.connectors.aws import reading
 from apps.connectors.aws.errors import code_of
 from apps.connectors.aws.session import Api
-from apps.connectors.base import AccountRecord
+from apps.connectors.base import AccountRecord, Progress, unwatched
 from apps.connectors.errors import ConnectorError
 
 NO_ORGANIZATION = "AWSOrganizationsNotInUseException"
@@ -23,8 +23,9 @@ def management_account_id(api: Api) -> str:
     return str(organization.get("MasterAccountId") or organization["ManagementAccountId"])
 
 
-def list_accounts(api: Api) -> list[AccountRecord]:
+def list_accounts(api: Api, progress: Progress = unwatched) -> list[AccountRecord]:
     """Every account of the organization, by id; only our own where there is no organization."""
+    progress(0, 1, "all of them")
     try:
         listed = list(api.items(api.hub_id, "organizations", "list_accounts", "Accounts"))
     except ConnectorError as error:
@@ -32,19 +33,23 @@ def list_accounts(api: Api) -> list[AccountRecord]:
             raise
         return [AccountRecord(api.hub_id, api.hub_id, is_management=True)]
     management_id = management_account_id(api)
-    paths = _paths(api)
-    return [
-        AccountRecord(
-            external_id=account["Id"],
-            name=reading.name(account.get("Name")),
-            email=reading.name(account.get("Email")),
-            path=paths.get(account["Id"], ""),
-            state=str(account.get("State") or account.get("Status") or "unknown").lower(),
-            tags=_tags(api, account["Id"]),
-            is_management=account["Id"] == management_id,
+    paths = _paths(api, progress)
+    records = []
+    for done, account in enumerate(sorted(listed, key=lambda account: str(account["Id"]))):
+        name = reading.name(account.get("Name"))
+        progress(done, len(listed), f"the tags of {name or account['Id']}")  # a call each: minutes for a thousand
+        records.append(
+            AccountRecord(
+                external_id=account["Id"],
+                name=name,
+                email=reading.name(account.get("Email")),
+                path=paths.get(account["Id"], ""),
+                state=str(account.get("State") or account.get("Status") or "unknown").lower(),
+                tags=_tags(api, account["Id"]),
+                is_management=account["Id"] == management_id,
+            )
         )
-        for account in sorted(listed, key=lambda account: str(account["Id"]))
-    ]
+    return records
 
 
 def _tags(api: Api, account_id: str) -> dict[str, str]:
@@ -53,12 +58,13 @@ def _tags(api: Api, account_id: str) -> dict[str, str]:
     )
 
 
-def _paths(api: Api) -> dict[str, str]:
+def _paths(api: Api, progress: Progress) -> dict[str, str]:
     """Account id → the names of the units above it, "Workloads/Production"; empty right under the root."""
     paths: dict[str, str] = {}
     above = [(root["Id"], "") for root in api.items(api.hub_id, "organizations", "list_roots", "Roots")]
     while above:
         parent_id, path = above.pop()
+        progress(0, 1, f"the unit {path or parent_id}")
         for account in _children(api, "list_accounts_for_parent", "Accounts", parent_id):
             paths[account["Id"]] = path
         for unit in _children(api, "list_organizational_units_for_parent", "OrganizationalUnits", parent_id):

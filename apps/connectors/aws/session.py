@@ -85,6 +85,7 @@ class Session:
     def hub(self) -> Hub:
         """Who we are before any role is assumed. One call, remembered."""
         if self._hub is None:
+            budget.spending().calls += 1
             with translated("sts:GetCallerIdentity"):
                 answer = self._make("sts").get_caller_identity()
             self._hub = Hub(answer["Account"], answer["Arn"])
@@ -126,6 +127,7 @@ class Session:
         optional = {"ExternalId": self.config.get("external_id"), "SourceIdentity": self.config.get("source_identity")}
         if role == "broker_role":  # what it makes carries a person's; AWS lets nobody change one along a chain
             del optional["SourceIdentity"]
+        budget.spending().calls += 1
         try:
             with translated(f"sts:AssumeRole on {arn}"):
                 answer = self._make("sts", account_id).assume_role(

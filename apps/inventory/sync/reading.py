@@ -80,8 +80,8 @@ class _Run:
         self.progress.save(now=True)
         self.confirmed = _confirmed(self.connection)
         connector = registry.connector(self.connection.kind, self.connection.config)
-        with budget.counting(self.spent):
-            accounts = self.storable(connector.accounts())
+        listed = threads.listed(partial(connector.accounts, self.reporter("Accounts")), self.spent, self.progress)
+        accounts = self.storable(listed)
         vanished = self.vanished(accounts)
         resources = self.write_accounts(accounts)
         readable = [account for account in accounts if account.state == "active"]

@@ -1,12 +1,13 @@
-"""What reads in threads, which call the provider and never the database: an account at once, the directory part by part."""
+"""What reads in threads, which call the provider and never the database: the list of accounts and an account at once, the
+directory part by part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.utils import timezone
 
@@ -14,6 +15,8 @@ from apps.connectors import budget
 from apps.connectors.base import Scan
 from apps.inventory.models import Resource
 from apps.inventory.sync import claims
+
+T = TypeVar("T")
 
 WAIT_SECONDS = 1.0
 
@@ -28,6 +31,22 @@ class Read:
     scan: Scan
     spent: budget.Spent
     error: Exception | None = None
+
+
+def listed(read: Callable[[], T], spent: budget.Spent, progress: claims.Progress) -> T:
+    """What one call of a connector gives, which can take minutes: read in a thread, and counted into `spent`. Without it
+    there is no run: when nobody waits for it any more it stops at its next step."""
+
+    def counted() -> T:
+        with budget.counting(spent):
+            return read()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
+        try:
+            return _when_done(pool.submit(counted), progress)
+        except BaseException:
+            progress.is_over = True
+            raise
 
 
 def parts(scan: Callable[[], Iterable[Scan]], spent: budget.Spent, progress: claims.Progress) -> Iterator[Scan]:
@@ -47,9 +66,7 @@ def parts(scan: Callable[[], Iterable[Scan]], spent: budget.Spent, progress: cla
     try:
         pending = pool.submit(next_part)
         while True:
-            while not wait([pending], WAIT_SECONDS).done:
-                progress.save()
-            part = pending.result()
+            part = _when_done(pending, progress)
             if part is None:
                 return
             pending = pool.submit(next_part)
@@ -57,6 +74,13 @@ def parts(scan: Callable[[], Iterable[Scan]], spent: budget.Spent, progress: cla
             progress.save()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _when_done(pending: Future[T], progress: claims.Progress) -> T:
+    """Its result; a sign of life now and then meanwhile."""
+    while not wait([pending], WAIT_SECONDS).done:
+        progress.save()
+    return pending.result()
 
 
 def read(resource: Resource, scan: Callable[[Any], Scan]) -> Read:
