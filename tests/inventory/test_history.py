@@ -258,6 +258,16 @@ def test_a_day_before_the_first_complete_reading_is_not_called_empty(firm, dan):
     assert "did not look then" not in dan.get(url_of(firm.prod, on="2026-09-01")).content.decode()
 
 
+def test_nothing_is_said_to_have_begun_since_a_day_that_is_not_known(firm, dan):
+    firm.holds(firm.alice, firm.admin, at(9, 1, 6))
+    for subject in subjects(firm):
+        page = dan.get(url_of(subject, on="2026-10-01", since="2026-08-31", show="ended")).content.decode()
+        assert "Gatehouse did not look then" in page
+        assert 'On 1 October 2026 <b class="gh-num">1</b>' in page and "As CSV" in page
+        assert not any(claim in page for claim in ("Began", "Ended", "Stayed", "From 31 August"))
+    assert "Not known" in dan.get(url_of(firm.prod, on="2026-08-31", since="2026-08-30")).content.decode()
+
+
 def test_a_day_between_two_readings_far_apart_is_told(firm, dan):
     assert "Between two readings" not in dan.get(url_of(firm.prod, on="2026-10-15")).content.decode()
     firm.org.runs.filter(started_at__range=(at(10, 10), at(10, 20))).update(state="incomplete")

@@ -95,6 +95,7 @@ def _history(request: HttpRequest, row: Subject, listed: str) -> HttpResponseBas
         "quick": _quick(history.today()),
         "seen": None,
         "before": None,
+        "compares": False,  # only days of which both are known
     }
     if not form.is_valid():
         return render(request, "inventory/history.html", context, status=422)
@@ -106,9 +107,10 @@ def _history(request: HttpRequest, row: Subject, listed: str) -> HttpResponseBas
     start = number * history.SIZE
     change = request.GET["show"] if request.GET.get("show") in (ENDED, STAYED) else BEGAN
     if since:
-        earlier = Day(since)
-        found = history.compared(row, earlier, on, change=change, start=start)
-        context["before"] = Seen(earlier, history.looked(row.connection, earlier))
+        context["before"] = Seen(Day(since), history.looked(row.connection, Day(since)))
+        context["compares"] = context["before"].is_known
+    if context["compares"]:
+        found = history.compared(row, Day(since), on, change=change, start=start)
         shown = found.counts[change]
     else:
         found = history.held(row, on, start=start)
