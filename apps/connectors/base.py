@@ -37,6 +37,7 @@ class AccountRecord:
     state: str = "active"
     tags: Mapping[str, str] = field(default_factory=dict)
     is_management: bool = False
+    is_placed: bool = True  # False: nothing in the organization said where it stands, so `path` says nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def list_accounts(api: Api, progress: Progress = unwatched) -> list[AccountRecor
                 state=str(account.get("State") or account.get("Status") or "unknown").lower(),
                 tags=_tags(api, account["Id"]),
                 is_management=account["Id"] == management_id,
+                is_placed=account["Id"] in paths,
             )
         )
     return records
@@ -59,7 +60,8 @@ def _tags(api: Api, account_id: str) -> dict[str, str]:
 
 
 def _paths(api: Api, progress: Progress) -> dict[str, str]:
-    """Account id → the names of the units above it, "Workloads/Production"; empty right under the root."""
+    """Account id → the names of the units above it, "Workloads/Production"; empty right under the root. One that moves
+    meanwhile may be missing."""
     paths: dict[str, str] = {}
     above = [(root["Id"], "") for root in api.items(api.hub_id, "organizations", "list_roots", "Roots")]
     while above:

@@ -114,10 +114,13 @@ class _Run:
                 again = f"Account {account.external_id} was listed twice, so another one may be missing."
                 self.problems.append(f"{again} {oddities.LOOKS_AGAIN}")
             fine[account.external_id] = account
+        if unplaced := [account for account in fine.values() if not account.is_placed]:
+            self.problems.append(_without_a_place(unplaced))
         return [*fine.values()]
 
-    def write_accounts(self, accounts: Iterable[AccountRecord]) -> list[Resource]:
-        """Bring the accounts up to date. Those that are not listed any more end later, with what they held."""
+    def write_accounts(self, accounts: Sequence[AccountRecord]) -> list[Resource]:
+        """Bring the accounts up to date. Those that are not listed any more end later, with what they held. One that no
+        unit lists stays where it was."""
         mine = Resource.objects.filter(connection=self.connection)
         rows, changes = {}, Changes()
         for account in accounts:
@@ -129,6 +132,9 @@ class _Run:
             for key, environment in confirmed:
                 if key in rows:  # a person's word stands until a person changes it
                     rows[key]["environment"] = environment
+            unplaced = mine.filter(external_id__in=[one.external_id for one in accounts if not one.is_placed])
+            for key, path, environment in unplaced.values_list("external_id", "path", "environment"):
+                rows[key] |= {"path": path, "environment": environment}
             digests = {key: as_rows.digest(values) for key, values in rows.items()}
             before = known(mine, "external_id")
             upsert(
@@ -338,6 +344,13 @@ WORST_FIRST = (SyncRun.State.HELD, SyncRun.State.FAILED, SyncRun.State.INCOMPLET
 def _left_out(account: AccountRecord) -> str:
     name, state = as_rows.text(account.name, 100), as_rows.text(account.state, 30)
     return f"{name} ({account.external_id}) is {state}, so AWS lets nobody read it. What we knew of it stays."
+
+
+def _without_a_place(accounts: Sequence[AccountRecord]) -> str:
+    names = [as_rows.text(account.name or account.external_id, 100) for account in accounts[: oddities.MOST_NAMES]]
+    more = " and more" if len(accounts) > len(names) else ""
+    kept = "Where each stood before is kept."
+    return f"No unit of the organization lists {', '.join(names)}{more}. {kept} {oddities.LOOKS_AGAIN}"
 
 
 def _confirmed(connection: Connection) -> dict[int | None, writing.Confirmed]:
