@@ -198,12 +198,13 @@ def _settle_revoked(turn: Turn, proofs: list[Proof]) -> None:
 
 
 def _paths_that_remain(grant: Grant) -> list[dict[str, Any]]:
-    """For the receipt: what its holder still has in the same account, by the inventory of this moment."""
-    rows = paths.others(grant)
-    if rows is None:
+    """For the receipt: what its holder still has in the same account, or in those that the group of a membership leads to,
+    by the inventory of this moment."""
+    left = paths.others(grant)
+    if left is None:
         return []
     as_of = grant.connection.as_of
-    return [{"paths": paths.in_words(rows), "as_of": as_of.isoformat() if as_of else None}]
+    return [{"paths": left.lines, "as_of": as_of.isoformat() if as_of else None}]
 
 
 @budget.purpose("revoke")

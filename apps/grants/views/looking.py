@@ -15,7 +15,6 @@ from apps.grants import paths, permissions, services, story
 from apps.grants.models import LIVE, EndReason, Grant, State
 from apps.inventory import extensions
 from apps.inventory import permissions as inventory
-from apps.inventory.chains import AccessPath
 from apps.inventory.models.holders import Identity
 from apps.users.models import User
 
@@ -112,13 +111,13 @@ def _load(request: HttpRequest, pk: int) -> Grant:
     return grant
 
 
-def _paths_left(user: User, grant: Grant) -> list[AccessPath] | None:
-    """What else the holder has in the same account, that this grant's end leaves standing. None for those who may see
-    this grant but neither all that its holder has nor all that there is in the account."""
+def _paths_left(user: User, grant: Grant) -> paths.Left | None:
+    """What else the holder has in the same account, or in those of a group, that this grant's end leaves standing. None for
+    those who may see this grant but neither all that its holder has nor all that there is in the account."""
     identity, account = grant.identity, grant.entitlement.resource
-    if identity is None or account is None:
+    if identity is None:
         return None
-    if not (inventory.can_view_identity(user, identity) or inventory.can_view_contents(user, account)):
+    if not (inventory.can_view_identity(user, identity) or (account and inventory.can_view_contents(user, account))):
         return None
     return paths.others(grant)
 
