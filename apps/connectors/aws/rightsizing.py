@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +72,7 @@ def smaller(
     statements: list[Any] = []
     removed = stays = 0
     notes = []
+    lasting = []  # statements whose actions are not gone, whatever else is taken away
     for statement in read.statements:
         name = f"Statement {statement.index + 1}"
         if statement.effect != "Allow":
@@ -80,6 +81,7 @@ def smaller(
         if statement.is_not_action:
             notes.append(f"{name} allows everything but a list (NotAction). It stays as it is: rewrite it by hand.")
             statements.append(statement.raw)
+            lasting.append(statement)
             continue
         allowed = catalogue().select(statement.actions)
         stays |= allowed & unseen(allowed) & ~keep
@@ -91,10 +93,8 @@ def smaller(
         actions = list(_written(_listed(statement.raw["Action"]), kept))
         if actions:
             statements.append({**statement.raw, "Action": actions})
-    allows = [one for one in statements if one["Effect"] == "Allow"]
-    after = {**read.raw, "Statement": statements} if allows else None
-    if allows:  # what a NotAction statement still allows is not gone
-        removed &= ~effective([parse({**read.raw, "Statement": allows})]).any
+    after = {**read.raw, "Statement": statements} if any(one["Effect"] == "Allow" for one in statements) else None
+    removed &= ~effective([replace(read, statements=tuple(lasting))]).any
     if after and removed:
         notes += _too_long(size(after), inline_of, beside)
     if evidence.reported_at and any(_is_untouched(evidence, name, 0) for name in catalogue().services(removed)):
