@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from apps.connectors.aws import reading
 from apps.connectors.aws.errors import code_of
 from apps.connectors.aws.session import Api
@@ -33,7 +35,9 @@ def list_accounts(api: Api, progress: Progress = unwatched) -> list[AccountRecor
             raise
         return [AccountRecord(api.hub_id, api.hub_id, is_management=True)]
     management_id = management_account_id(api)
-    paths = _paths(api, progress)
+    found, paths = _tree(api, progress)
+    known = {account["Id"] for account in listed}
+    listed += [account for account_id, account in found.items() if account_id not in known]  # a page was short
     records = []
     for done, account in enumerate(sorted(listed, key=lambda account: str(account["Id"]))):
         name = reading.name(account.get("Name"))
@@ -59,21 +63,22 @@ def _tags(api: Api, account_id: str) -> dict[str, str]:
     )
 
 
-def _paths(api: Api, progress: Progress) -> dict[str, str]:
-    """Account id → the names of the units above it, "Workloads/Production"; empty right under the root. One that moves
-    meanwhile may be missing."""
+def _tree(api: Api, progress: Progress) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The accounts that the units list, and the names of the units above each, "Workloads/Production"; empty right under
+    the root. By account id. One that moves meanwhile may be missing."""
+    found: dict[str, dict[str, Any]] = {}
     paths: dict[str, str] = {}
     above = [(root["Id"], "") for root in api.items(api.hub_id, "organizations", "list_roots", "Roots")]
     while above:
         parent_id, path = above.pop()
         progress(0, 1, f"the unit {path or parent_id}")
         for account in _children(api, "list_accounts_for_parent", "Accounts", parent_id):
-            paths[account["Id"]] = path
+            found[account["Id"]], paths[account["Id"]] = account, path
         for unit in _children(api, "list_organizational_units_for_parent", "OrganizationalUnits", parent_id):
             unit_name = reading.name(unit["Name"]).replace("/", "%2F")  # a unit called "A/B" is not B inside A
             above.append((unit["Id"], f"{path}/{unit_name}".lstrip("/")))
-    return paths
+    return found, paths
 
 
-def _children(api: Api, operation: str, key: str, parent_id: str) -> list[dict[str, str]]:
+def _children(api: Api, operation: str, key: str, parent_id: str) -> list[dict[str, Any]]:
     return list(api.items(api.hub_id, "organizations", operation, key, ParentId=parent_id))
