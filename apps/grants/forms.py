@@ -13,15 +13,23 @@ from apps.inventory.models import Entitlement, Identity, Resource
 MOST_FOUND = 8  # candidates shown when what was typed fits several
 
 
+class SubjectField(forms.CharField):
+    """Whether it may stay empty is the form's to say, which knows the scope and the id. `required` is what a label says."""
+
+    def validate(self, value: str) -> None:
+        """Nothing to refuse here."""
+
+
 class StopForm(forms.Form):
     """Whose access stops, or what. What was typed may fit several: then `candidates` says which, and one is picked by its
     `id`."""
 
+    use_required_attribute = False  # the scope may change after the page was drawn
+
     scope = forms.ChoiceField(label="Stop", choices=Scope.choices, initial=Scope.PERSON)
-    what = forms.CharField(
+    what = SubjectField(
         label="Who or what",
         max_length=200,
-        required=False,
         help_text="A person's e-mail or name, an entitlement's name, an account's name or number. Empty for everything.",
     )
     id = forms.IntegerField(required=False, min_value=1, max_value=2**62, widget=forms.HiddenInput)
@@ -34,6 +42,7 @@ class StopForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["what"].required = self["scope"].value() != Scope.ALL
         self.subject: Identity | Entitlement | Resource | None = None
         self.candidates: list[Any] = []
 

@@ -63,6 +63,10 @@ def present(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return by
 
 
+def text_of(shown: str) -> str:
+    return re.sub(r"<[^>]+>", "", shown)
+
+
 def page(client: Client, **query: Any) -> str:
     return client.get(f"{reverse('stops:every')}?{urlencode(query)}").content.decode()
 
@@ -97,6 +101,15 @@ def test_an_account_is_found_by_number_or_name(system: System, erin: User, what:
 )
 def test_nonsense_stops_nothing(system: System, erin: User, query: dict[str, Any]) -> None:
     assert "Stop it now" not in page(sign_in(erin), **query)
+
+
+@pytest.mark.parametrize(("query", "may_be_empty"), [({}, False), ({"scope": "account"}, False), ({"scope": "all"}, True)])
+def test_only_everything_needs_no_name(system: System, erin: User, query: dict[str, str], may_be_empty: bool) -> None:
+    shown = page(sign_in(erin), **query)
+    [label] = re.findall(r'<label class="form-label" for="id_what">(.*?)</label>', shown)
+    assert ("optional" in label) is may_be_empty
+    [typed] = re.findall(r'<input[^>]* name="what"[^>]*>', shown)
+    assert " required" not in typed  # the scope may change after the page was drawn
 
 
 def test_an_order_needs_a_fresh_passkey_and_keeps_what_was_typed(
@@ -149,8 +162,10 @@ def test_the_page_shows_in_red_what_is_not_read_back(system: System, erin: User)
     assert "Not yet" in client.get(stop.get_absolute_url()).content.decode()
     system.world.script("enforce", throttled())
     provisioning.write_stop(row.pk)
-    assert "slow down" in client.get(stop.get_absolute_url()).content.decode()
+    shown = client.get(stop.get_absolute_url()).content.decode()
+    assert "slow down" in shown and "Next try in " in text_of(shown)
     stop.writes.update(next_try_at=timezone.now())
+    assert "Next try now." in client.get(stop.get_absolute_url()).content.decode()
     provisioning.write_stop(row.pk)
     shown = client.get(stop.get_absolute_url()).content.decode()
     assert "Not yet" not in shown

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.db.models import Count, F, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.core import paging
@@ -94,6 +95,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     foreseen = stops.foresee(scope=Scope(stop.scope), subject=stop.subject)
     context = {
         "stop": stop,
+        "now": timezone.now(),
         "writes": writes,
         "total": stop.writes.count(),
         "read": stop.writes.exclude(read_at=None).count(),
