@@ -48,6 +48,12 @@ def test_where_nothing_differs_the_page_says_so_and_when_it_was_compared(compare
     said = page(erin)
     assert "AWS shows what was decided" in said
     assert compared.connection.name in said and "Complete" in said
+    assert "compared with AWS every 15 min." in said
+
+
+def test_it_says_how_often_this_deployment_compares(compared: System, erin: User, settings) -> None:
+    settings.RECONCILE_EVERY_MINUTES = 120
+    assert "compared with AWS every 2 h." in page(erin)
 
 
 def test_each_difference_is_told_with_its_evidence_and_what_was_done(compared: System, erin: User, clock) -> None:

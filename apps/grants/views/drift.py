@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
 from django.contrib import messages
 from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
@@ -47,6 +48,7 @@ def every(request: HttpRequest) -> HttpResponse:
     context = {
         "page": paging.page(rows, request.GET, order=order),
         "kinds": Drift.Kind.choices,
+        "every": timedelta(minutes=settings.RECONCILE_EVERY_MINUTES),
         "empty_title": "Nothing else differs" if held or kind else "AWS shows what was decided",
         "shows": [("closed", "Gone")],
         "critical": Drift.objects.open().critical().unaccepted(timezone.now()).count(),
