@@ -11,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.grants import paths, provisioning, services
 from apps.grants.models import EndReason, Grant
-from apps.grants.provisioning import ending
 from apps.inventory import paths as ways_in
 from apps.inventory import tracing
 from apps.inventory.models import Entitlement
@@ -193,4 +192,19 @@ def test_the_receipt_of_a_membership_lists_them(joined: Grant, system: System, c
     grant.refresh_from_db()
     assert grant.paths_left is not None
     assert grant.paths_left["paths"] == ["Read, held directly in production"]
-    assert "Other ways into accounts of this group were left" in page()
+    assert "Other ways into accounts of this group when it ended" in page()
+
+
+def test_what_a_membership_leaves_is_shown_only_to_those_who_may_see_what_the_holder_has(
+    joined: Grant, system: System, client: Client
+) -> None:
+    grant = system.active(what=system.permission_set("Logs", "read"), who=system.bob)
+    owner = system.person("olga").identity
+    Entitlement.objects.filter(pk=joined.entitlement.pk).update(owner=owner)
+    Grant.objects.filter(pk=grant.pk).update(
+        entitlement=joined.entitlement, identity=joined.identity, principal=joined.principal
+    )
+    for user, shows in {system.alice.identity.user: True, owner.user: False}.items():
+        client.force_login(user)
+        page = client.get(grant.get_absolute_url()).content.decode()
+        assert ("Paths that remain" in page) == ("Other paths there" in page) == shows, user
