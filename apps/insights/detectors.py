@@ -47,6 +47,9 @@ def _here(column: str) -> str:
 _OWNER = f"COALESCE({_here('i.owner_id')}, {_here('i.successor_id')})"
 _ANSWERS = f"COALESCE({_OWNER}, {_here('r.owner_id')})"
 
+# Which principal it is: whoever carries its name later is somebody else.
+_WHOSE = "'unique id', p.attributes ->> 'unique_id'"
+
 _HOLDS_PRIVILEGED = """EXISTS (
     SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
     WHERE a.principal_id = p.id AND upper_inf(a.period) AND e.privilege IN ('admin', 'privileged', 'unknown'))"""
@@ -72,7 +75,7 @@ def _credential(kind: Finding.Kind, severity: str, what: str, where: str) -> str
     return f"""
         SELECT '{kind}', 'credential:' || c.id, {severity}, p.resource_id, p.identity_id, NULL::bigint, c.id,
             NULL::bigint, {_ANSWERS}, p.name, {what},
-            jsonb_build_object('created', c.created_at, 'last used', c.last_used_at, 'id', c.external_id)
+            jsonb_build_object('created', c.created_at, 'last used', c.last_used_at, 'id', c.external_id, {_WHOSE})
         FROM inventory_credential c
         JOIN inventory_principal p ON p.id = c.principal_id AND p.ended_at IS NULL
         LEFT JOIN inventory_identity i ON i.id = p.identity_id
@@ -109,7 +112,7 @@ DETECTORS = (
             NULL::bigint, NULL::bigint, {_ANSWERS}, p.name,
             'One login for a person and a program: nobody can tell who acted.',
             jsonb_build_object('password last used', password.last_used_at, 'active access keys', keys.number,
-                'key last used', keys.last_used_at)
+                'key last used', keys.last_used_at, {_WHOSE})
         FROM inventory_credential password
         JOIN inventory_principal p ON p.id = password.principal_id AND p.kind = 'iam_user' AND p.ended_at IS NULL
         CROSS JOIN LATERAL (

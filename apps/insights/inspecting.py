@@ -39,12 +39,13 @@ _OPEN = f"""
     RETURNING id
 """
 # What was accepted was this, and no worse: something else under the same name comes back. A statement that is said now,
-# of what was accepted before statements were kept, is nothing else.
+# of what was accepted before statements were kept, is nothing else. Somebody made anew under an old name is.
 _TAKE_BACK = """
     UPDATE insights_finding f SET accepted_until = NULL
     FROM insights_seen s
     WHERE f.connection_id = %(connection)s AND f.closed_at IS NULL AND f.kind = s.kind AND f.key = s.key
-      AND f.accepted_until IS NOT NULL AND (s.severity > f.severity OR (
+      AND f.accepted_until IS NOT NULL AND (s.severity > f.severity
+        OR s.evidence ->> 'unique id' <> f.evidence ->> 'unique id' OR (
         f.kind = ANY(%(of_one_fact)s) AND (s.what, CASE WHEN f.evidence ? 'statement' THEN s.evidence
             ELSE s.evidence - '{policy,statement}'::text[] END) IS DISTINCT FROM (f.what, f.evidence)))
     RETURNING f.id

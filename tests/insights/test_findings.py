@@ -467,6 +467,31 @@ def test_what_was_accepted_comes_back_when_it_is_worse(estate: Estate, finding: 
     assert Finding.objects.to_do(now).exists()
 
 
+@pytest.mark.parametrize(("has_key", "kind"), [(False, Kind.NO_MFA), (True, Kind.MIXED_USE)])
+def test_an_acceptance_is_of_one_user_and_not_of_the_next_of_that_name(
+    estate: Estate, has_key: bool, kind: Finding.Kind
+) -> None:
+    user = estate.user()
+    password = key(user, kind="password", external_id="password")
+    if has_key:
+        key(user)
+        key(user, kind="mfa", external_id="mfa")
+
+    def made(unique_id: str | None) -> None:
+        Principal.objects.filter(pk=user.pk).update(attributes={"unique_id": unique_id} if unique_id else {})
+        assert estate.look() == [kind]
+
+    now = timezone.now()
+    made(None)  # as it was before its unique id was kept
+    services.accept(Finding.objects.get(), by=UserFactory(), until=now + timedelta(days=30), reason="On its way out.")
+    made("AIDA1")
+    Credential.objects.filter(pk=password.pk).update(created_at=now, last_used_at=now)  # changed, and used
+    made("AIDA1")
+    assert Finding.objects.get().is_accepted
+    made("AIDA2")
+    assert not Finding.objects.get().is_accepted
+
+
 def test_an_acceptance_is_of_one_fact(estate: Estate) -> None:
     def trusts(evidence: str) -> None:
         signs = [{"evidence": evidence, "statement": "1", "concerns": ["no_external_id"]}]
