@@ -99,6 +99,7 @@ PHRASES = {
     "inventory.identity.corrected": "said what {} is",
     "inventory.identity.correction_taken_back": "took back what was said about {}",
     "inventory.identity.described": "wrote down what {} is for",
+    "inventory.identity.renamed": "kept what was said about {} when it got this name",
     "inventory.identity.successor_set": "named who comes after the owner of {}",
     "inventory.principal.linked": "said whose login {} is",
     "inventory.principal.unlinked": "said that {} is not this person's login",

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from types import SimpleNamespace
+
 import pytest
 from django.utils import timezone
 
+from apps.audit import services as audit
 from apps.audit.models import AuditEvent
 from apps.connectors.base import CredentialRecord
 from apps.inventory import services
-from apps.inventory.models import Assignment, Correlation, Identity, Principal
+from apps.inventory.models import Assignment, ChangeMark, Correlation, Identity, Principal
+from apps.inventory.models.holders import Classification
+from apps.inventory.services.handing_over import hand_over
+from apps.inventory.sync import reading as sync_reading
+from apps.inventory.sync import renames
 from tests.inventory.conftest import PROD, SANDBOX
+from tests.inventory.test_following import follow, tell
 
 pytestmark = pytest.mark.django_db
 
@@ -84,14 +93,36 @@ def test_it_is_theirs_while_the_old_name_cannot_end_yet(bobs, read, user, world)
     assert whose("new") == "bob"
 
 
-def test_what_is_said_under_the_new_name_holds_when_the_old_one_is_back(bobs, read, user, erin):
+def test_it_is_theirs_as_soon_as_the_account_is_read_again(bobs, org, world, user, monkeypatch):
+    monkeypatch.setattr(ChangeMark, "SETTLES_FOR", timedelta(0))
+    org.options["change_queue"] = "gatehouse-changes"
+    org.save()
+    user("new", was="old")
+    tell(world, ("account", PROD, ""))
+    follow(org)
+    assert whose("new") == "bob"
+
+
+def test_it_is_theirs_before_the_rest_of_the_organization_was_read(bobs, read, user, monkeypatch):
+    seen = []
+    finish = sync_reading._Run.finish
+    at_the_end = SimpleNamespace(correlate=lambda *_args, **_more: None)
+    monkeypatch.setattr(sync_reading, "correlation", at_the_end)
+    monkeypatch.setattr(sync_reading._Run, "finish", lambda run: seen.append(whose("new")) or finish(run))
+    user("new", was="old")
+    read()
+    assert seen == ["bob"]
+
+
+@pytest.mark.parametrize("next_name", ["old", "third"])
+def test_what_was_said_last_holds_under_the_next_name(bobs, read, user, erin, next_name):
     user("new", was="old")
     read()
     services.say_machine(principal("new"), by=erin, reason="A robot has the keys now.")
     read()
-    user("old", was="new")
+    user(next_name, was="new")
     read()
-    assert (whose("old"), principal("old").correlation.decision) == ("machine", "machine")
+    assert (whose(next_name), principal(next_name).correlation.decision) == ("machine", "machine")
 
 
 def test_two_users_that_swap_names_keep_their_answers(bobs, read, user, erin, world):
@@ -153,3 +184,112 @@ def test_what_a_person_said_counts_before_what_a_rule_says_of_the_new_name(read,
     )
     read()
     assert whose("alice@example.com") == "machine"
+
+
+# ---- what was said about a machine
+
+
+@pytest.fixture
+def described(read, user, erin):
+    user("old", tags={"owner": "alice@example.com"})
+    read()
+    old = machine("old")
+    services.set_owner(old, person("bob"), by=erin)
+    services.set_successor(old, person("alice"), by=erin)
+    services.describe(old, purpose="Nightly exports.", consumers="Finance.", by=erin)
+    services.correct(old, classification=Classification.SERVICE, reason="A batch job.", by=erin)
+
+
+def about(one):
+    return (
+        one.owner and one.owner.external_id,
+        one.successor and one.successor.external_id,
+        one.purpose,
+        one.consumers,
+    )
+
+
+def test_what_was_said_about_a_machine_moves_to_its_new_name(described, read, user):
+    user("new", was="old", tags={"owner": "alice@example.com"})
+    read()
+    new, old = machine("new"), machine("old")
+    assert about(new) == ("bob", "alice", "Nightly exports.", "Finance.")
+    assert (new.owner_source, new.successor_source) == ("set by Erin", "set by Erin")
+    assert (new.what, new.said.reason) == ("AWS service", "A batch job.")
+    assert (about(old), old.owner_source, old.said) == ((None, None, "", ""), "", None)
+    event = AuditEvent.objects.get(event="inventory.identity.renamed")
+    assert event.data["kept"] == ["owner", "successor", "purpose", "consumers", "correction"]
+    assert event.subject_name == "new"
+    read()
+    assert about(machine("new")) == ("bob", "alice", "Nightly exports.", "Finance.")
+    assert AuditEvent.objects.filter(event="inventory.identity.renamed").count() == 1
+
+
+def test_what_is_taken_back_under_the_new_name_does_not_return(described, read, user, erin):
+    user("new", was="old")
+    read()
+    services.set_owner(machine("new"), None, by=erin)
+    services.take_correction_back(machine("new"), by=erin)
+    user("third", "AIDA3")  # so that something changes in the account
+    read()
+    assert (machine("new").owner, machine("new").said) == (None, None)
+
+
+@pytest.mark.parametrize("next_name", ["old", "third"])
+def test_it_moves_on_with_the_next_name(described, read, user, erin, next_name):
+    user("new", was="old")
+    read()
+    services.describe(machine("new"), purpose="Hourly exports.", consumers="", by=erin)
+    user(next_name, was="new")
+    read()
+    assert about(machine(next_name)) == ("bob", "alice", "Hourly exports.", "")
+    assert machine(next_name).said
+
+
+def test_what_was_said_of_the_new_name_stays(described, read, user, erin, world):
+    user("new", was="old")
+    world.scan_problems[PROD].append("Page 2 could not be read.")  # so the old name is not known to be gone
+    read()
+    new = machine("new")
+    services.set_owner(new, person("alice"), by=erin)
+    services.describe(new, purpose="", consumers="Sales.", by=erin)
+    services.correct(new, classification=Classification.SAML, reason="I looked.", by=erin)
+    world.scan_problems.clear()
+    read()
+    assert about(machine("new")) == ("alice", "alice", "Nightly exports.", "Sales.")
+    assert machine("new").said.reason == "I looked."
+    assert machine("old").said.reason == "A batch job."
+
+
+def test_what_sync_worked_out_about_the_old_name_does_not_move(read, user):
+    user("old", tags={"owner": "alice@example.com"})
+    read()
+    user("new", was="old")
+    read()
+    assert machine("new").owner is None
+    assert machine("old").owner == person("alice")
+    assert not AuditEvent.objects.filter(event="inventory.identity.renamed").exists()
+
+
+def test_nothing_is_looked_for_where_no_principal_changed(described, read, user, monkeypatch):
+    asked = []
+    monkeypatch.setattr(renames, "_follow", lambda account, _changes, _by: asked.append(account.external_id))
+    read()
+    assert asked == []
+    user("new", was="old")
+    read()
+    assert asked == [PROD]
+
+
+def test_who_got_a_leavers_machine_keeps_it_unless_the_new_name_is_tagged_with_somebody_else(read, user, world):
+    user("old", tags={"owner": "bob@example.com"})
+    read()
+    hand_over(person("bob"), person("alice"), by=audit.CLOCK)
+    world.add_user("bob", attributes={"status": "disabled"})
+    user("new", was="old", tags={"owner": "bob@example.com"})
+    read()
+    assert machine("new").owner == person("alice")
+    world.add_user("carol", email="carol@example.com")
+    user("newer", was="new", tags={"owner": "carol@example.com"})
+    read()
+    assert machine("newer").owner == person("carol")

@@ -32,7 +32,7 @@ from apps.inventory.models import (
     ScopeScan,
     SyncRun,
 )
-from apps.inventory.sync import assignments, claims, correlation, groups, staging, writing
+from apps.inventory.sync import assignments, claims, groups, renames, staging, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.upserts import Changes
 
@@ -264,8 +264,7 @@ class _Again:
             _still_alone(self.connection, read_from)
             scope = writing.Scope(self.connection, resource, read_from, ours, ids)
             outcome = writing.write(scope, scan, timezone.now(), {})
-            if outcome.has_reborn:
-                correlation.correlate(self.connection, by=audit.WORKER, with_rules=False)
+            renames.settle(scope, outcome, by=audit.WORKER)
         self.changes.merge(outcome.changes)
         return outcome.state == ScopeScan.State.COMPLETE
 

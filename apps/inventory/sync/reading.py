@@ -28,7 +28,7 @@ from apps.connectors.errors import ConnectorError
 from apps.core.lifecycle import Conflict, move
 from apps.inventory.models import Connection, Resource, ScopeScan, SyncRun
 from apps.inventory.models.resources import ORGANIZATION
-from apps.inventory.sync import claims, correlation, oddities, staging, threads, writing
+from apps.inventory.sync import claims, correlation, oddities, renames, staging, threads, writing
 from apps.inventory.sync import rows as as_rows
 from apps.inventory.sync.assignments import is_drop
 from apps.inventory.sync.upserts import Changes, end, known, upsert
@@ -253,8 +253,7 @@ class _Run:
                 scope = self.scope(read.resource, read.started_at)
                 confirmed = self.confirmed.get(read.resource.pk, {})
                 outcome = writing.write(scope, read.scan, read.finished_at, confirmed)
-                if outcome.has_reborn:
-                    correlation.correlate(self.connection, by=self.by, with_rules=False)
+                renames.settle(scope, outcome, by=self.by)
                 self.save_scan(read.resource, read.started_at, read.finished_at, outcome, read.spent)
         except claims.Superseded:
             raise
