@@ -43,7 +43,10 @@ class Shell:
         return [Link(place, urls[place], count, urls[place] == current) for place, count in counts.items()]
 
     def _nearest(self, urls: list[str]) -> str:
-        """The place this page belongs to: the longest url that its path starts with; / only matches itself."""
+        """The place this page belongs to: what it says itself; else the longest url that its path starts with, where /
+        only matches itself."""
+        if said := navigation.said_place(self._request):
+            return reverse(said)
         path = self._request.path
         return max((url for url in urls if path == url or (url != "/" and path.startswith(url))), key=len, default="")
 

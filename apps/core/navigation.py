@@ -44,6 +44,17 @@ class Place:
 
 
 _places: dict[str, Place] = {}
+_SAID = "gatehouse.place"  # in a request's META
+
+
+def belongs_to(request: HttpRequest, url_name: str) -> None:
+    """Says to which place this page belongs, where its address says another: somebody else's grant is not one of mine."""
+    request.META[_SAID] = url_name
+
+
+def said_place(request: HttpRequest) -> str:
+    """The url_name that `belongs_to` was given; empty where the address says it."""
+    return str(request.META.get(_SAID, ""))
 
 
 def register(*places: Place) -> None:

@@ -80,6 +80,18 @@ def test_the_nearest_place_is_marked(path: str, current: str) -> None:
     assert [link.place.label for link in links if link.current] == ([current] if current else [])
 
 
+@pytest.mark.parametrize(("said", "current"), [("mfa_activate_totp", ["App"]), ("usersessions_list", [])])
+def test_a_page_can_say_where_it_belongs(said: str, current: list[str]) -> None:
+    navigation.register(
+        Place(label="Passkeys", icon="fingerprint", url_name="mfa_index"),
+        Place(label="App", icon="lock", url_name="mfa_activate_totp"),
+        Place(label="Sessions", icon="lock", url_name="usersessions_list", visible=lambda _: False),
+    )
+    request = visit("/accounts/2fa/")
+    navigation.belongs_to(request, said)
+    assert [link.place.label for link in shell(request)["shell"].links if link.current] == current
+
+
 def test_a_phone_shows_five_places() -> None:
     names = [
         "mfa_index",

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from apps.core import paging
+from apps.core import navigation, paging
 from apps.core.lifecycle import Conflict
 from apps.grants import paths, permissions, services, story
 from apps.grants.models import LIVE, EndReason, Grant, State
@@ -57,6 +57,7 @@ def of_identity(request: HttpRequest, pk: int) -> HttpResponse:
     identity = Identity.objects.filter(pk=pk).first()
     if identity is None or not inventory.can_view_identity(_user(request), identity):
         raise Http404
+    navigation.belongs_to(request, "inventory:identities")
     grants = Grant.objects.filter(identity=identity).with_names()
     context = {
         "identity": identity,
@@ -72,17 +73,19 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One grant: what, for whom, until when, its whole story and, once it ended, its receipt."""
     grant = _load(request, pk)
     user = _user(request)
+    is_holder = permissions.is_holder(user, grant)
+    navigation.belongs_to(request, "grants:mine" if is_holder else "grants:every")
     context = {
         "grant": grant,
         "steps": story.of(grant),
         "can_extend": user.pk == grant.requested_by_id and services.can_extend(grant),
         "can_end": permissions.can_end(user, grant),
         "can_ask_for_session": permissions.can_ask_for_session(user, grant),
-        "ways_in": services.ways_in(grant) if permissions.is_holder(user, grant) else (),
+        "ways_in": services.ways_in(grant) if is_holder else (),
         "ends_by": services.how_it_ends(grant),
         "remaining": _paths_left(user, grant),
         "look_again": _LOOK_AGAIN.get(State(grant.state)),
-        "is_holder": permissions.is_holder(user, grant),
+        "is_holder": is_holder,
     }
     return render(request, "grants/detail.html#live" if request.htmx else "grants/detail.html", context)  # type: ignore[attr-defined]
 

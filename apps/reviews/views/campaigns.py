@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from apps.core import paging
+from apps.core import navigation, paging
 from apps.inventory import extensions
 from apps.inventory.models import Identity
 from apps.inventory.models.access import Privilege
@@ -155,6 +155,7 @@ def of_identity(request: HttpRequest, pk: int) -> HttpResponse:
     user = request.user
     if identity is None or not isinstance(user, User) or not permissions.can_see_reviews_of(user, identity):
         raise Http404
+    navigation.belongs_to(request, "inventory:identities")
     rows = ReviewItem.objects.filter(identity=identity).with_names().select_related("campaign")
     context = {
         "identity": identity,
