@@ -159,7 +159,7 @@ DETECTORS = (
             NULL::bigint, NULL::bigint, {_ANSWERS}, p.name,
             format('No single policy of %%s does, but together they let it become an administrator.', p.name),
             jsonb_strip_nulls(jsonb_build_object('how', t.privilege_reason, 'policy', t.privilege_statement ->> 'policy',
-                'statement', t.privilege_statement ->> 'statement'))
+                'statement', t.privilege_statement ->> 'statement', {_WHOSE}))
         FROM inventory_trust t
         JOIN inventory_principal p ON p.id = t.principal_id AND p.ended_at IS NULL
         LEFT JOIN inventory_identity i ON i.id = p.identity_id
@@ -180,7 +180,7 @@ DETECTORS = (
             'way:' || COALESCE('principal:' || w.principal_id, 'entitlement:' || w.entitlement_id),
             CASE WHEN w.is_conditional THEN {MEDIUM} ELSE {HIGH} END, w.resource_id, p.identity_id, w.entitlement_id,
             NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_ANSWERS}), COALESCE(p.name, e.name), w.reason,
-            jsonb_build_object('steps', w.steps, 'becomes first', t.name, 'statement', w.statement::text)
+            jsonb_build_object('steps', w.steps, 'becomes first', t.name, 'statement', w.statement::text, {_WHOSE})
         FROM inventory_escalation w
         JOIN inventory_principal t ON t.id = w.target_id
         LEFT JOIN inventory_principal p ON p.id = w.principal_id

@@ -47,7 +47,8 @@ _TAKE_BACK = """
       AND f.accepted_until IS NOT NULL AND (s.severity > f.severity
         OR s.evidence ->> 'unique id' <> f.evidence ->> 'unique id' OR (
         f.kind = ANY(%(of_one_fact)s) AND (s.what, CASE WHEN f.evidence ? 'statement' THEN s.evidence
-            ELSE s.evidence - '{policy,statement}'::text[] END) IS DISTINCT FROM (f.what, f.evidence)))
+            ELSE s.evidence - '{policy,statement}'::text[] END - 'unique id')
+          IS DISTINCT FROM (f.what, f.evidence - 'unique id')))
     RETURNING f.id
 """
 _CHANGE = f"""

@@ -467,15 +467,39 @@ def test_what_was_accepted_comes_back_when_it_is_worse(estate: Estate, finding: 
     assert Finding.objects.to_do(now).exists()
 
 
-@pytest.mark.parametrize(("has_key", "kind"), [(False, Kind.NO_MFA), (True, Kind.MIXED_USE)])
+def signs_in(estate: Estate, user: Principal) -> None:
+    key(user, kind="password", external_id="password")
+
+
+def signs_in_and_runs(estate: Estate, user: Principal) -> None:
+    for kind in ("password", "mfa", "access_key"):
+        key(user, kind=kind, external_id=kind)
+
+
+def becomes_admin(estate: Estate, user: Principal) -> None:
+    values = {"way": Escalation.Way.ASSUME, "target": estate.role, "steps": 1, "reason": "deploy can assume etl."}
+    Escalation.objects.create(connection=estate.connection, resource=estate.account, principal=user, **values)
+
+
+def adds_up(estate: Estate, user: Principal) -> None:
+    weighed = {"holds": "x", "weighed": "x", "privilege": "privileged", "can_escalate": True}
+    Trust.objects.create(principal=user, resource=estate.account, **weighed)
+
+
+@pytest.mark.parametrize(
+    ("does", "kind"),
+    [
+        (signs_in, Kind.NO_MFA),
+        (signs_in_and_runs, Kind.MIXED_USE),
+        (becomes_admin, Kind.ESCALATION),
+        (adds_up, Kind.ESCALATION),
+    ],
+)
 def test_an_acceptance_is_of_one_user_and_not_of_the_next_of_that_name(
-    estate: Estate, has_key: bool, kind: Finding.Kind
+    estate: Estate, does: Callable[[Estate, Principal], None], kind: Finding.Kind
 ) -> None:
     user = estate.user()
-    password = key(user, kind="password", external_id="password")
-    if has_key:
-        key(user)
-        key(user, kind="mfa", external_id="mfa")
+    does(estate, user)
 
     def made(unique_id: str | None) -> None:
         Principal.objects.filter(pk=user.pk).update(attributes={"unique_id": unique_id} if unique_id else {})
@@ -485,7 +509,7 @@ def test_an_acceptance_is_of_one_user_and_not_of_the_next_of_that_name(
     made(None)  # as it was before its unique id was kept
     services.accept(Finding.objects.get(), by=UserFactory(), until=now + timedelta(days=30), reason="On its way out.")
     made("AIDA1")
-    Credential.objects.filter(pk=password.pk).update(created_at=now, last_used_at=now)  # changed, and used
+    Credential.objects.filter(kind="password").update(created_at=now, last_used_at=now)  # changed, and used
     made("AIDA1")
     assert Finding.objects.get().is_accepted
     made("AIDA2")
