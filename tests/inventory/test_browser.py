@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from apps.audit import services as audit
+from apps.connectors.base import Finding
+from apps.connectors.fake_world import World
 from apps.inventory import services, sync
 from apps.inventory.models import Connection, ConnectionTest, Entitlement, Identity, Resource, SyncRun
 from apps.inventory.sync import testing
@@ -24,8 +26,10 @@ WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "w
 
 
 @pytest.fixture
-def erin_at(page: Page, live_server: LiveServer, transactional_db: None, org: Connection, world: object) -> Page:
-    """Erin is signed in, in front of an organization that was read and baselined."""
+def erin_at(page: Page, live_server: LiveServer, transactional_db: None, org: Connection, world: World) -> Page:
+    """Erin is signed in, in front of an organization that was read, tested and baselined."""
+    longest = "sso:ListCustomerManagedPolicyReferencesInPermissionSet"
+    world.findings = [Finding(PROD, "prod", longest, "missing", "The role lacks the right.", "Update the stack.")]
     sync.run(org.pk, by=audit.WORKER)
     erin = UserFactory(name="Erin", administrator=True)
     services.baseline(org, by=erin)
