@@ -24,7 +24,7 @@ class SourceForm(forms.Form):
     subject_is_external_id = forms.BooleanField(
         required=False,
         label="Its external ids are the subjects that people sign in with",
-        help_text="So with Okta: both are the user id. Who leaves is then out of the portal even before they are linked.",
+        help_text="So with Okta: both are the user id. Whoever signs in with one is then linked by it too.",
     )
 
 

@@ -82,8 +82,8 @@ class ScimUserQuerySet(models.QuerySet["ScimUser"]):
 
 class ScimUser(models.Model):
     """A user as an identity provider says it. It means something only for the identity that it is linked to: by a rule
-    (Identity Center's external id of somebody is this row's external id), or because an administrator said so; never by
-    an e-mail address."""
+    (Identity Center's external id of somebody is this row's external id, or they sign in with it), or because an
+    administrator said so; never by an e-mail address."""
 
     source = models.ForeignKey(Source, models.CASCADE, related_name="scim_users")
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False, help_text="What SCIM calls its id.")

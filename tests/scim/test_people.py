@@ -10,10 +10,11 @@ from django.test import override_settings
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
+from apps.grants.models import Leaving
 from apps.inventory.models import Departure, Identity, Principal
 from apps.scim import periodic
 from apps.scim.models import ScimUser
-from apps.scim.services import people
+from apps.scim.services import linking, people
 from apps.scim.services.sources import NotPossible
 from apps.users import oidc
 from apps.users import services as users
@@ -49,7 +50,7 @@ def test_the_external_id_of_identity_center_links_and_an_e_mail_address_does_not
     assert ScimUser.objects.get().identity is None
     add(okta, "alice")
     row = ScimUser.objects.get(external_id="00u-alice")
-    assert (row.identity, row.identity_source) == (alice, people.RULE)
+    assert (row.identity, row.identity_source) == (alice, linking.RULE)
 
 
 def test_an_external_id_that_two_people_have_is_nobodys(okta: Provider) -> None:
@@ -428,6 +429,60 @@ def test_where_external_ids_are_subjects_who_leaves_is_out_before_anybody_linked
         okta.active(user, False)
     portal_user.refresh_from_db()
     assert not portal_user.is_active
+
+
+@pytest.mark.parametrize(
+    "how", ["leaves", "deleted", "leaves without id", "not subjects", "elsewhere", "another user's"]
+)
+def test_who_leaves_by_their_subject_leaves_as_a_person_too(okta: Provider, settings: Any, how: str) -> None:
+    settings.OIDC_ISSUER = "https://sso.example.com"
+    okta.source.subject_is_external_id = how != "not subjects"
+    okta.source.save()
+    where = ConnectionFactory() if how == "elsewhere" else okta.source.connection
+    alice = PrincipalFactory(connection=where, attributes={"status": "enabled"}).identity
+    login = UserFactory()
+    SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid="00u-alice")
+    user = add(okta, "alice")
+    Identity.objects.filter(pk=alice.pk).update(user=login)
+    if how == "another user's":
+        ScimUser.objects.create(source=okta.source, user_name_key="other", payload={}, identity=alice)
+    if how == "deleted":
+        okta.call("DELETE", f"/Users/{user['id']}")
+    else:
+        said = LEAVES | (named("") if how == "leaves without id" else {})
+        okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
+    login.refresh_from_db()
+    is_theirs = how in ("leaves", "deleted", "leaves without id")
+    assert (bool(again(alice).ended_at), Leaving.objects.filter(identity=alice).exists()) == (is_theirs, is_theirs)
+    assert login.is_active == (how == "not subjects")
+    if how != "deleted":
+        assert ScimUser.objects.get(user_name="alice@example.com").identity == (alice if is_theirs else None)
+    if how == "leaves":
+        assert ScimUser.objects.get().identity_source == linking.BY_SUBJECT
+        okta.active(user, True)
+        login.refresh_from_db()
+        assert (again(alice).ended_at, login.is_active) == (None, True)
+
+
+def test_identity_center_comes_before_the_subject_and_an_administrator_before_both(
+    okta: Provider, settings: Any, erin: Any
+) -> None:
+    settings.OIDC_ISSUER = "https://sso.example.com"
+    okta.source.subject_is_external_id = True
+    okta.source.save()
+    alice, login = PrincipalFactory(connection=okta.source.connection, attributes={}).identity, UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=login)
+    SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid="00u-alice")
+    user = add(okta, "alice")
+    assert ScimUser.objects.get().identity == alice
+    known = person(okta, "alice")
+    periodic.link_waiting()
+    row = ScimUser.objects.get()
+    assert (row.identity, row.identity_source) == (known, linking.RULE)
+    people.unlink(row, by=erin)
+    okta.active(user, False)
+    assert ScimUser.objects.get().identity is None
+    assert not Identity.objects.exclude(ended_at=None).exists()
 
 
 def test_one_call_is_one_event_with_the_token_that_was_shown(okta: Provider) -> None:

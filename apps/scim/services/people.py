@@ -11,10 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allauth.socialaccount.models import SocialAccount
-from django.conf import settings
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Q, QuerySet
+from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 from scim2_models import NotFoundException, PreconditionFailedException, UniquenessException
 
@@ -22,17 +20,16 @@ from apps.audit import services as audit
 from apps.audit.models import AuditEvent, ref
 from apps.core.refusals import NotPossible
 from apps.grants.services import leaving
-from apps.inventory.models import Departure, Identity, Principal
+from apps.inventory.models import Departure, Identity
 from apps.inventory.services import said
 from apps.inventory.services.said import Said, Taken
 from apps.inventory.sync import said as directory
 from apps.scim.models import ScimUser, Source
+from apps.scim.services import linking
 from apps.scim.services.sources import actor_of
-from apps.users import oidc
 from apps.users import services as users
 from apps.users.models import User
 
-RULE = "Identity Center's external id"
 Values = Mapping[str, Any]
 SHOWN = ("user_name", "external_id", "active", "title", "department", "manager_key")  # said word for word in the log
 
@@ -48,7 +45,7 @@ def create(source: Source, values: Values, *, token: str) -> ScimUser:
     hold(source)
     row = ScimUser(source=source, **values)
     row.active = values["active"] is not False
-    _link_by_rule(row)
+    linking.link_by_rule(row, row.external_id)
     _save(row)
     taken = _make_true(row, before=None)
     _follow_sign_in(row, None, taken)
@@ -67,7 +64,7 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
         setattr(row, name, value)
     row.active = bool(before["active"] if values["active"] is None else values["active"])
     row.version, row.modified_at = row.version + 1, timezone.now()
-    _link_again(row, before)
+    linking.link_again(row, before)
     _save(row)
     taken = _make_true(row, before)
     _follow_sign_in(row, before, taken)
@@ -82,6 +79,7 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
     hold(source)
     row = _locked(source, key, expected_version)
     before, row.active = _as_was(row), False
+    linking.link_again(row, before)
     taken = _make_true(row, before)
     _follow_sign_in(row, before, taken)
     _record("scim.user.deleted", row, taken, token, {})
@@ -137,11 +135,11 @@ def link_waiting(source: Source, *, most: int = 500) -> int:
     many. The rest waits for the next time."""
     with transaction.atomic():
         hold(source)
-        found = _waiting(source, most)
+        found = linking.waiting(source, most)
         rows = ScimUser.objects.select_for_update(of=("self",)).select_related("source").in_bulk([*found])
         for pk, identity in found.items():
             row = rows[pk]
-            row.identity_id, row.identity_source, row.kept_out = identity, RULE, None
+            row.identity_id, row.identity_source, row.kept_out = identity, linking.RULE, None
             row.save(update_fields=["identity", "identity_source", "kept_out"])
             _record("scim.user.linked", row, _make_true(row, before=None), "", {"by_hand": False})
     return len(found)
@@ -227,78 +225,6 @@ def _named(source: Source, name: str) -> ScimUser | None:
     return by_key or rows.filter(external_id=name).first() or rows.filter(user_name=name).first()
 
 
-def _link_again(row: ScimUser, before: Values) -> None:
-    """Who this is by the rule, after a call. Only an active user's other external id moves a link, to whom it is. One that
-    was not sent, that is nobody's yet, or that comes with the word that they left leaves it where it is: that word is about
-    who they were. Whoever comes back by an id that is not theirs is nobody, until it is somebody's."""
-    if row.identity_source not in ("", RULE):
-        return
-    was, is_back = row.identity_id, row.active and not before["active"]
-    if was is None:
-        _link_by_rule(row)
-    elif row.active and row.external_id and (is_back or before["external_id"] != row.external_id):
-        is_known = _link_by_rule(row) or _known_by(row).filter(identity=was).exists()
-        if is_back and not is_known:
-            row.identity, row.identity_source = None, ""
-    if row.identity_id != was:
-        row.kept_out = None  # that was about somebody else
-
-
-def _link_by_rule(row: ScimUser) -> bool:
-    """Link the one person whom Identity Center knows by this row's external id; whom it knew, only where it knows nobody by
-    it now. Two are nobody: it would be a guess. Whether there is one."""
-    known = _known_by(row).order_by().values_list("identity_id", flat=True).distinct()
-    found = list(known.filter(ended_at=None)[:2]) or list(known[:2])
-    if len(found) != 1 or ScimUser.objects.filter(identity=found[0]).exclude(pk=row.pk).exists():
-        return False
-    row.identity_id, row.identity_source = found[0], RULE
-    return True
-
-
-def _known_by(row: ScimUser) -> QuerySet[Principal]:
-    """The users of Identity Center, those who are gone too, who have this row's external id."""
-    if not row.external_id:
-        return Principal.objects.none()
-    return Principal.objects.filter(
-        connection=row.source.connection_id,
-        kind=Principal.Kind.IDC_USER,
-        attributes__external_ids__contains=[row.external_id],
-    ).exclude(identity=None)
-
-
-def _waiting(source: Source, most: int) -> dict[int, int]:
-    """Rows whose external id exactly one Identity Center user has who is nobody's row yet: one who is there, or where none
-    is, one who was. Only for rows that are linked to nobody; or by the rule to somebody who has ended, or to somebody whom
-    Identity Center does not know by it: for these only one who is there, and in the latter case only for active ones, since
-    who left was who they were. One statement, hashed: it reads each table once."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT u.id, coalesce(min(p.identity_id) FILTER (WHERE p.is_present), min(p.identity_id))
-            FROM scim_scimuser u LEFT JOIN inventory_identity old ON old.id = u.identity_id
-            JOIN (SELECT p.identity_id, p.ended_at IS NULL AS is_present,
-                         jsonb_array_elements_text(p.attributes->'external_ids') AS external_id
-                  FROM inventory_principal p
-                  WHERE p.connection_id = %s AND p.kind = 'idc_user' AND p.identity_id IS NOT NULL
-                    AND jsonb_typeof(p.attributes->'external_ids') = 'array') p ON p.external_id = u.external_id
-            WHERE u.source_id = %s AND u.external_id <> ''
-              AND (u.identity_id IS NULL AND u.identity_source = ''
-                   OR u.identity_source = %s AND (u.active OR old.ended_at IS NOT NULL))
-              AND NOT EXISTS (SELECT FROM scim_scimuser other WHERE other.identity_id = p.identity_id AND other.id <> u.id)
-            GROUP BY u.id, old.id
-            HAVING count(DISTINCT p.identity_id) FILTER (WHERE p.is_present) = 1
-                   AND min(p.identity_id) FILTER (WHERE p.is_present) IS DISTINCT FROM u.identity_id
-                   AND (u.identity_id IS NULL
-                        OR CASE WHEN bool_or(p.identity_id = u.identity_id) THEN old.ended_at IS NOT NULL ELSE u.active END)
-                OR u.identity_id IS NULL AND count(*) FILTER (WHERE p.is_present) = 0
-                   AND count(DISTINCT p.identity_id) = 1
-            ORDER BY u.id LIMIT %s
-            """,
-            [source.connection_id, source.pk, RULE, most],
-        )
-        return dict(cursor.fetchall())
-
-
 def _follow_sign_in(row: ScimUser, before: Values | None, taken: Taken) -> None:
     """Who may sign in. Only calls do this: a worker neither knows the subjects of sign-ins nor lets anybody in."""
     _shut_out_by_subject(row, before, taken)
@@ -308,18 +234,15 @@ def _follow_sign_in(row: ScimUser, before: Values | None, taken: Taken) -> None:
 def _shut_out_by_subject(row: ScimUser, before: Values | None, taken: Taken) -> None:
     """Where the external id is the subject that people sign in with, who left is out even before anybody linked them. It
     is the subject until the call that says so: another one in the same call is not theirs."""
-    if row.active or not row.source.subject_is_external_id or not settings.OIDC_ISSUER:
+    if row.active:
         return
     if before and before["external_id"]:
         subject = before["external_id"] if before["active"] else ""  # or they are out already
     else:
         subject = "" if before and before["identity_id"] else row.external_id
-    provider = oidc.provider_id(settings.OIDC_ISSUER)
-    account = (
-        SocialAccount.objects.filter(provider=provider, uid=subject).exclude(uid="").select_related("user").first()
-    )
-    if account and users.shut_out_leavers([account.user], by=actor_of(row.source)):
-        taken.kept_out.append(account.user)
+    login = linking.login_of(row.source, subject)
+    if login and users.shut_out_leavers([login], by=actor_of(row.source)):
+        taken.kept_out.append(login)
         _remember_kept_out(row, taken)
 
 
