@@ -75,6 +75,15 @@ def _day(local: datetime, today: datetime) -> str:
     return f"{local.day} {local:%b}" if local.year == today.year else f"{local.day} {local:%b %Y}"
 
 
+def shortened(text: str, most: int = 160) -> str:
+    """At most so many characters of a sentence, cut at a word's end; within a word only where that is half of it."""
+    if len(text) <= most:
+        return text
+    kept = text[: most - 1]
+    whole = text[:most].rpartition(" ")[0]
+    return f"{(whole if len(whole) > most // 2 else kept).rstrip(' ,;:')}…"
+
+
 def account_id(value: str) -> str:
     """An AWS account id in groups of four: 4412-0937-5518. Anything else stays as it is."""
     if len(value) == 12 and value.isascii() and value.isdigit():

@@ -130,6 +130,22 @@ def test_an_unknown_tier_fails() -> None:
         render('{% tier "manager" %}')
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("It has a key.", "It has a key."),
+        ("in another of our accounts", "in another of our…"),
+        ("in another, of our own accounts", "in another, of our…"),
+        ("in another place, accounts", "in another place…"),
+        ("It arn:aws:iam::123456789012:root", "It arn:aws:iam::123…"),
+        ("", ""),
+        (HOSTILE, "&quot;&gt;&lt;script&gt;alert(&#x27;x&#x27;…"),
+    ],
+)
+def test_a_long_sentence_is_cut_at_a_words_end(text: str, said: str) -> None:
+    assert render("{{ text|shortened:20 }}", text=text) == said
+
+
 # Hostile input
 
 

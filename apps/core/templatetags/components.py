@@ -22,6 +22,7 @@ from apps.core import words
 from apps.core.paging import CURSOR, Page
 
 register = template.Library()
+register.filter("shortened", words.shortened)
 
 ICONS = frozenset((Path(__file__).resolve().parents[3] / "static" / "icons.txt").read_text().split())
 
