@@ -500,6 +500,7 @@ def test_a_held_drop_shows_what_would_end_and_is_confirmed(cast, world, read):
     client = signed_in(cast["erin"])
     page = client.get(PAGES["connection"]()).content.decode()
     assert "This would end" in page and "User 0" in page and "User 4" not in page
+    assert page.index("It is really gone") < page.index('aria-label="What would end"')  # which may be 200 rows long
     client.post(reverse("inventory:confirm_drop", args=[run.connection.name, run.pk]))
     run.refresh_from_db()
     assert run.confirmed_drops
