@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, time, timedelta
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from apps.inventory.models import (
     Usage,
 )
 from apps.inventory.sync import last_accessed
+from apps.inventory.views import usage as pages
 from tests.factories.inventory import (
     AssignmentFactory,
     ConnectionFactory,
@@ -316,6 +317,19 @@ def test_the_trails_page_says_what_was_skipped_and_where_nothing_is_known(deploy
     assert "ends in the middle" in text
     assert "dark-account" in text
     assert words.account_id(ACCOUNT) in text
+    assert "the inventory does not know" not in text
+
+
+def test_the_trails_page_names_actors_that_are_not_known(deployer: Deployer, dan: Client, monkeypatch: Any) -> None:
+    monkeypatch.setattr(pages, "MOST_STRANGERS", 2)
+    arns = [f"arn:aws:iam::{ACCOUNT}:role/<b>{name}" for name in ("gone", "older", "oldest")]
+    of, at = deployer.connection, timezone.now()
+    for n, arn in enumerate(arns):
+        Actor.objects.create(connection=of, external_id=f"AROA{n}", arn=arn, first_at=at, last_at=at)
+    text = dan.get(reverse("inventory:trail", args=[deployer.connection.name])).content.decode()
+    assert 'the inventory does not know <b class="gh-num">3</b>' in text
+    assert [escape(arn) in text for arn in arns] == [True, True, False]
+    assert "And 1 more." in text and "<b>gone" not in text
 
 
 # ---- AWS's own reports

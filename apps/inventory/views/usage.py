@@ -25,6 +25,7 @@ MOST_ACTIONS = 200
 MOST_SERVICES = 60
 MOST_ACCOUNTS = 100
 MOST_RUNS = 10
+MOST_STRANGERS = 20
 SHOWN_DAYS = 30
 
 ONLY = [("denied", "Denied"), ("services", "By AWS services"), ("data", "Data events"), ("unmapped", "Unmapped")]
@@ -150,6 +151,8 @@ def trail(request: HttpRequest, name: str) -> HttpResponse:
     ]
     unread = connection.resources.present().exclude(external_id__in=days.values("account_id"))
     unread_count = unread.count()
+    strangers = Actor.objects.filter(connection=connection, principal=None)
+    stranger_count = strangers.count()
     context = {
         "connection": connection,
         "bucket": connection.options.get("trail_bucket", ""),
@@ -158,7 +161,9 @@ def trail(request: HttpRequest, name: str) -> HttpResponse:
         "unread": list(unread.order_by("name", "pk")[:MOST_ACCOUNTS]),
         "unread_count": unread_count,
         "unread_more": max(0, unread_count - MOST_ACCOUNTS),
-        "strangers": Actor.objects.filter(connection=connection, principal=None).count(),
+        "strangers": list(strangers.order_by("arn", "pk")[:MOST_STRANGERS]),
+        "stranger_count": stranger_count,
+        "strangers_more": max(0, stranger_count - MOST_STRANGERS),
         "shown_days": SHOWN_DAYS,
     }
     return render(request, "inventory/usage_trail.html", context)
