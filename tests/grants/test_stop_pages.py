@@ -103,7 +103,9 @@ def test_nonsense_stops_nothing(system: System, erin: User, query: dict[str, Any
     assert "Stop it now" not in page(sign_in(erin), **query)
 
 
-@pytest.mark.parametrize(("query", "may_be_empty"), [({}, False), ({"scope": "account"}, False), ({"scope": "all"}, True)])
+@pytest.mark.parametrize(
+    ("query", "may_be_empty"), [({}, False), ({"scope": "account"}, False), ({"scope": "all"}, True)]
+)
 def test_only_everything_needs_no_name(system: System, erin: User, query: dict[str, str], may_be_empty: bool) -> None:
     shown = page(sign_in(erin), **query)
     [label] = re.findall(r'<label class="form-label" for="id_what">(.*?)</label>', shown)
