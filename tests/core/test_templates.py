@@ -42,6 +42,15 @@ def test_a_template_names_only_files_that_are_served(path: Path) -> None:
     assert [file for file in STATIC_FILE.findall(path.read_text()) if not finders.find(file)] == []
 
 
+@pytest.mark.parametrize("path", TEMPLATES, ids=name)
+def test_a_region_is_not_named_like_the_section_around_it(path: Path) -> None:
+    source = path.read_text()
+    sections = set(re.findall(r'<section[^>]* aria-labelledby="([^"]+)"', source))
+    titles = set(re.findall(r"<h2[^>]*>([^<]+)</h2>", source))
+    regions = re.findall(r'role="region"[^>]* (aria-label(?:ledby)?)="([^"]+)"', source)
+    assert [text for how, text in regions if text in (titles if how == "aria-label" else sections)] == []
+
+
 @pytest.mark.parametrize("status", ["400", "403", "403_csrf", "404", "429", "500"])
 def test_an_error_page_needs_no_request_and_says_what_to_do(status: str) -> None:
     html = render_to_string(f"{status}.html")
