@@ -109,7 +109,7 @@ class Writer:
         self.gone: dict[type[Model], list[int]] = {}
         self.marks = 0
         self.parts = 0
-        self.inside: list[PrincipalRecord] = []  # of an account; the directory's are too many to keep
+        self.inside: Sequence[PrincipalRecord] = []  # of an account; the directory's are too many to keep
         self.faces: Mapping[str, people.Face] = {}  # the same
         self.elsewhere: set[str] = set()  # ids of what another account has; what is read here under them is nobody
         self.has_groups = scope.resource is None
@@ -124,7 +124,7 @@ class Writer:
         self.outcome.totals += part.totals
         self.outcome.problems += part.problems
         self.outcome.notes += part.notes
-        principals = self.odd.kept(part.principals, Principal, Principal.Kind.values)
+        principals: Sequence[PrincipalRecord] = self.odd.kept(part.principals, Principal, Principal.Kind.values)
         credentials = self.odd.kept(part.credentials, Credential, Credential.Kind.values)
         self.odd.look_at_dates([*principals, *credentials], at)
         if self.scope.resource or principals:
@@ -346,9 +346,11 @@ class Writer:
 
     def mine(self, model: type[Model], before: Mapping[Any, Known], records: Sequence[R]) -> Sequence[R]:
         """Those whose id is not that of something in another account: a row is never taken from where it is."""
-        new = [record.external_id for record in records if record.external_id not in before]
-        here = model._default_manager.filter(connection=self.scope.connection, ended_at=None)
-        others = {*one_of(here, new).values_list("external_id", flat=True)} if new else set()
+        new: list[str] = [record.external_id for record in records if record.external_id not in before]
+        if not new:
+            return records
+        present: QuerySet[Any] = model._default_manager.filter(connection=self.scope.connection, ended_at=None)
+        others = {str(key) for key in one_of(present, new).values_list("external_id", flat=True)}
         if not others:
             return records
         self.odd.came_elsewhere[_name(model)] += len(others)
