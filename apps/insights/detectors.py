@@ -50,6 +50,9 @@ _ANSWERS = f"COALESCE({_OWNER}, {_here('r.owner_id')})"
 # Which principal it is: whoever carries its name later is somebody else.
 _WHOSE = "'unique id', p.attributes ->> 'unique_id'"
 
+# Many inline policies have the same name: then it is also whose. Not in the sentence, which is what was accepted.
+_POLICY = "e.name || COALESCE(' of ' || substring(e.attributes ->> 'holder_arn' FROM '[^/]+$'), '')"
+
 _HOLDS_PRIVILEGED = """EXISTS (
     SELECT FROM inventory_assignment a JOIN inventory_entitlement e ON e.id = a.entitlement_id
     WHERE a.principal_id = p.id AND upper_inf(a.period) AND e.privilege IN ('admin', 'privileged', 'unknown'))"""
@@ -143,7 +146,7 @@ DETECTORS = (
             AND NOT p.attributes @> '{{"is_portal": true}}'::jsonb""",
     f"""
         SELECT '{Finding.Kind.ESCALATION}', 'entitlement:' || e.id, {HIGH}, e.resource_id, NULL::bigint, e.id,
-            NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_here("r.owner_id")}), e.name,
+            NULL::bigint, NULL::bigint, COALESCE({_here("e.owner_id")}, {_here("r.owner_id")}), {_POLICY},
             format('%%s is not an administrator''s, but lets its holders become one.', e.name),
             jsonb_strip_nulls(jsonb_build_object('how', e.privilege_reason, 'statement', e.privilege_statement::text))
         FROM inventory_entitlement e
