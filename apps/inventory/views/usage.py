@@ -25,7 +25,7 @@ MOST_ACTIONS = 200
 MOST_SERVICES = 60
 MOST_ACCOUNTS = 100
 MOST_RUNS = 10
-MOST_STRANGERS = 20
+MOST_STRANGERS = 10
 SHOWN_DAYS = 30
 
 ONLY = [("denied", "Denied"), ("services", "By AWS services"), ("data", "Data events"), ("unmapped", "Unmapped")]
