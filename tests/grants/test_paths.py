@@ -208,3 +208,20 @@ def test_what_a_membership_leaves_is_shown_only_to_those_who_may_see_what_the_ho
         client.force_login(user)
         page = client.get(grant.get_absolute_url()).content.decode()
         assert ("Paths that remain" in page) == ("Other paths there" in page) == shows, user
+
+
+def test_the_receipt_says_what_is_left_only_to_those_who_may_see_what_the_holder_has(
+    joined: Grant, system: System, client: Client
+) -> None:
+    system.alice.assignments.get(entitlement=joined.entitlement).delete()
+    system.world.assignments.pop((system.alice.external_id, joined.entitlement.external_id))
+    grant = system.active(what=joined.entitlement, provisioner="group_membership")
+    services.end(grant, by=system.alice.identity.user, reason=EndReason.DONE)
+    provisioning.deprovision(grant.pk)
+    owner = system.person("olga").identity
+    Entitlement.objects.filter(pk=grant.entitlement.pk).update(owner=owner)
+    for user, shows in {system.alice.identity.user: True, owner.user: False}.items():
+        client.force_login(user)
+        page = client.get(grant.get_absolute_url()).content.decode()
+        assert "Receipt" in page
+        assert ("Other ways into accounts of this group" in page) == ("Read, held directly in" in page) == shows, user

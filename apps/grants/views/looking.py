@@ -75,6 +75,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     user = _user(request)
     is_holder = permissions.is_holder(user, grant)
     navigation.belongs_to(request, "grants:mine" if is_holder else "grants:every")
+    sees_ways = _may_see_ways(user, grant)
     context = {
         "grant": grant,
         "steps": story.of(grant),
@@ -83,7 +84,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "can_ask_for_session": permissions.can_ask_for_session(user, grant),
         "ways_in": services.ways_in(grant) if is_holder else (),
         "ends_by": services.how_it_ends(grant),
-        "remaining": _paths_left(user, grant),
+        "remaining": paths.others(grant) if sees_ways else None,
+        "left": grant.paths_left if sees_ways else None,
         "look_again": _LOOK_AGAIN.get(State(grant.state)),
         "is_holder": is_holder,
     }
@@ -114,15 +116,15 @@ def _load(request: HttpRequest, pk: int) -> Grant:
     return grant
 
 
-def _paths_left(user: User, grant: Grant) -> paths.Left | None:
-    """What else the holder has in the same account, or in those of a group, that this grant's end leaves standing. None for
-    those who may see this grant but neither all that its holder has nor all that there is in the account."""
+def _may_see_ways(user: User, grant: Grant) -> bool:
+    """Whether they may see what else the holder has where this grant leads: all that the holder has, or all that there is
+    in its one account. To see the grant is not enough."""
     identity, account = grant.identity, grant.entitlement.resource
     if identity is None:
-        return None
-    if not (inventory.can_view_identity(user, identity) or (account and inventory.can_view_contents(user, account))):
-        return None
-    return paths.others(grant)
+        return False
+    return inventory.can_view_identity(user, identity) or (
+        account is not None and inventory.can_view_contents(user, account)
+    )
 
 
 def _user(request: HttpRequest) -> User:
