@@ -235,6 +235,41 @@ def test_what_is_taken_back_under_the_new_name_does_not_return(described, read, 
     assert (machine("new").owner, machine("new").said) == (None, None)
 
 
+def test_what_is_taken_back_does_not_return_from_what_was_left_with_the_old_name(described, read, user, erin, world):
+    user("new", was="old")
+    world.scan_problems[PROD].append("Page 2 could not be read.")
+    read()
+    services.set_owner(machine("new"), person("alice"), by=erin)
+    services.correct(machine("new"), classification=Classification.SAML, reason="I looked.", by=erin)
+    world.scan_problems.clear()
+    read()
+    services.set_owner(machine("new"), None, by=erin)
+    services.take_correction_back(machine("new"), by=erin)
+    user("third", "AIDA3")
+    read()
+    assert (machine("new").owner, machine("new").said) == (None, None)
+
+
+def test_a_rename_is_followed_once(described, read, user, monkeypatch):
+    user("new", was="old")
+    read()
+    asked = []
+    monkeypatch.setattr(renames.correlation, "correlate", lambda *_args, **more: asked.append(more))
+    user("third", "AIDA3")
+    read()
+    assert [more["with_rules"] for more in asked] == [True], "only at the end of the reading"
+
+
+def test_a_new_name_that_comes_after_the_old_one_ended_is_followed(described, read, user, world):
+    del world.principals["old"]
+    world.unassign("old", "deploy")
+    read()
+    assert principal("old").ended_at
+    user("new")
+    read()
+    assert about(machine("new")) == ("bob", "alice", "Nightly exports.", "Finance.")
+
+
 @pytest.mark.parametrize("next_name", ["old", "third"])
 def test_it_moves_on_with_the_next_name(described, read, user, erin, next_name):
     user("new", was="old")
@@ -271,9 +306,9 @@ def test_what_sync_worked_out_about_the_old_name_does_not_move(read, user):
     assert not AuditEvent.objects.filter(event="inventory.identity.renamed").exists()
 
 
-def test_nothing_is_looked_for_where_no_principal_changed(described, read, user, monkeypatch):
+def test_nothing_is_looked_for_where_no_principal_came_or_went(described, read, user, monkeypatch):
     asked = []
-    monkeypatch.setattr(renames, "_follow", lambda account, _changes, _by: asked.append(account.external_id))
+    monkeypatch.setattr(renames, "_follow", lambda account, _outcome, _by: asked.append(account.external_id))
     read()
     assert asked == []
     user("new", was="old")

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection as database
 
 from apps.audit import services as audit
-from apps.inventory.models import Correction, Identity, Principal, Resource
+from apps.inventory.models import Correction, Identity, Resource
 from apps.inventory.sync import correlation
 from apps.inventory.sync.upserts import Changes, is_derived, yields
 from apps.inventory.sync.writing import Outcome, Scope
@@ -25,7 +25,8 @@ SAID = {
 }
 
 # One look into the index of unique ids for each IAM user of the account: fenced off (OFFSET 0), since during a first sync
-# the planner knows nothing yet, and would read all IAM users there are. The name that ended last comes last.
+# the planner knows nothing yet, and would read all IAM users there are. The name that ended last comes last. Followed once:
+# when the old name ends or the new one comes, or what is taken back later would come back from the old name.
 _RENAMED = """
     SELECT new.id, old.id, was.ended_at IS NOT NULL
     FROM inventory_principal was
@@ -35,29 +36,29 @@ _RENAMED = """
     ) now
     LEFT JOIN inventory_identity new ON new.connection_id = now.connection_id AND new.external_id = now.external_id
     LEFT JOIN inventory_identity old ON old.connection_id = was.connection_id AND old.external_id = was.external_id
-    WHERE was.resource_id = %s AND was.kind = 'iam_user' AND (was.attributes ->> 'unique_id') <> ''
+    WHERE was.resource_id = %(resource)s AND was.kind = 'iam_user' AND (was.attributes ->> 'unique_id') <> ''
       AND now.id <> was.id AND now.kind = was.kind AND now.resource_id = was.resource_id AND now.ended_at IS NULL
-    ORDER BY was.ended_at
+      AND (now.external_id = ANY(%(news)s) OR was.ended_at IS NOT NULL AND was.external_id = ANY(%(news)s))
+    ORDER BY was.ended_at, was.id
 """
 
 
 def settle(scope: Scope, outcome: Outcome, *, by: Any) -> None:
     """Let what people said follow an account's IAM users to their new names, and ask anew where an old name is somebody
-    else's. Inside the transaction that wrote the account. Nothing is looked for where no principal changed."""
-    has_changed = str(Principal._meta.model_name) in outcome.changes.counts
-    is_renamed = has_changed and scope.resource is not None and _follow(scope.resource, outcome.changes, by)
+    else's. Inside the transaction that wrote the account. Nothing is looked for where no principal came or went."""
+    is_renamed = scope.resource is not None and bool(outcome.news) and _follow(scope.resource, outcome, by)
     if outcome.has_reborn or is_renamed:
         correlation.correlate(scope.connection, by=by, with_rules=False)
 
 
-def _follow(resource: Resource, changes: Changes, by: Any) -> bool:
-    """Whether any IAM user of the account has, or had, another name. What was said about a machine whose name ended is
+def _follow(resource: Resource, outcome: Outcome, by: Any) -> bool:
+    """Whether any IAM user of the account got another name just now. What was said about a machine whose name ended is
     moved to the present one, with an event each."""
     with database.cursor() as cursor:
-        cursor.execute(_RENAMED, [resource.pk])
+        cursor.execute(_RENAMED, {"resource": resource.pk, "news": sorted(outcome.news)})
         rows = cursor.fetchall()
     if old_of := {now: was for now, was, has_ended in rows if has_ended}:
-        _move(old_of, changes, by)
+        _move(old_of, outcome.changes, by)
     return bool(rows)
 
 

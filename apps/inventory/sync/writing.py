@@ -80,6 +80,9 @@ class Outcome:
     totals: list[ControlTotal] = field(default_factory=list)
     held: dict[str, list[int]] = field(default_factory=dict)
     digest: str = ""
+    news: set[str] = field(
+        default_factory=set
+    )  # principals of an account that came, are back, or are not there any more
     has_reborn: bool = False  # by an old name somebody else is there now: whose login that was says nothing any more
 
     @property
@@ -156,6 +159,8 @@ class Writer:
         reborn = self.reborn(changed, records) if changed else []
         self.put(Principal, before, rows, digests)
         self.look_again(before, rows)
+        if self.scope.resource:
+            self.outcome.news = rows.keys() ^ {key for key, old in before.items() if old.ended_at is None}
         if reborn:
             self.outcome.has_reborn = True
             assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
