@@ -334,7 +334,14 @@ def test_who_left_here_and_is_new_in_identity_center_by_the_same_id_has_left(okt
 
 @pytest.mark.parametrize("is_linked", [True, False])
 @pytest.mark.parametrize(
-    "calls", [[LEAVES | named("bob")], [LEAVES | named("bob"), {"title": "x"}], [LEAVES | named("")]]
+    "calls",
+    [
+        [LEAVES | named("bob")],
+        [LEAVES | named("bob"), {"title": "x"}],
+        [LEAVES, named("bob")],
+        [LEAVES | named("")],
+        [LEAVES | named(""), named("bob")],
+    ],
 )
 def test_whoever_leaves_by_anothers_subject_is_out_and_the_other_is_not(
     okta: Provider, settings: Any, calls: list[dict[str, Any]], is_linked: bool
@@ -344,15 +351,19 @@ def test_whoever_leaves_by_anothers_subject_is_out_and_the_other_is_not(
     okta.source.save()
     if is_linked:
         person(okta, "alice")
-    logins = [UserFactory(), UserFactory()]
+    bob, logins = person(okta, "bob"), [UserFactory(), UserFactory()]
+    Identity.objects.filter(pk=bob.pk).update(user=logins[1])
     for login, name in zip(logins, ("alice", "bob"), strict=True):
         SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid=f"00u-{name}")
     user = add(okta, "alice")
     for said in calls:
         okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
+    periodic.link_waiting()
     for login in logins:
         login.refresh_from_db()
-    assert [login.is_active for login in logins] == [False, True]
+    assert ([login.is_active for login in logins], again(bob).ended_at) == ([False, True], None)
+    okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": BACK | named("bob")})
+    assert ScimUser.objects.get().identity == bob, "who is active is whose id it is"
 
 
 def test_whoever_left_by_a_link_that_was_wrong_is_here_again(okta: Provider, erin: Any) -> None:

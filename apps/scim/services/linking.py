@@ -21,23 +21,28 @@ from apps.users.models import User
 
 RULE = "Identity Center's external id"
 BY_SUBJECT = "the subject they sign in with"
-RULES = (RULE, BY_SUBJECT)
+LEFT = "known by another external id when they left"  # linked or not: the present one is not theirs
+RULES = (RULE, BY_SUBJECT, LEFT)
 
 
 def link_again(row: ScimUser, before: Mapping[str, Any]) -> None:
     """Who this is by the rule, after a call. Only an active user's other external id moves a link, to whom it is. One that
-    was not sent, that is nobody's yet, or that comes with the word that they left leaves it where it is: that word is about
-    who they were. Whoever comes back by an id that is not theirs is nobody, until it is somebody's."""
+    was not sent, that is nobody's yet, or that comes with or after the word that they left leaves it where it is: that word
+    is about who they were, also where that was nobody yet. Whoever comes back by an id that is not theirs is nobody, until
+    it is somebody's."""
     if row.identity_source not in ("", *RULES):
         return
     was, is_back = row.identity_id, row.active and not before["active"]
-    if was is None:
-        known_as = [row.external_id] if row.active else [before["external_id"], row.external_id]
-        any(link_by_rule(row, name) for name in known_as)
-    elif row.active and row.external_id and (is_back or before["external_id"] != row.external_id):
+    if row.active and row.identity_source == LEFT:
+        row.identity_source = RULE if was else ""
+    if was is None and row.identity_source != LEFT:
+        link_by_rule(row, row.external_id if row.active else before["external_id"] or row.external_id)
+    elif was and row.active and row.external_id and (is_back or before["external_id"] != row.external_id):
         is_known = link_by_rule(row, row.external_id) or _known_by(row, row.external_id).filter(identity=was).exists()
         if is_back and not is_known:
             row.identity, row.identity_source = None, ""
+    if not row.active and before["external_id"] != row.external_id and (was or before["external_id"]):
+        row.identity_source = LEFT
     if row.identity_id != was:
         row.kept_out = None  # that was about somebody else
 

@@ -239,7 +239,8 @@ def _shut_out_by_subject(row: ScimUser, before: Values | None, taken: Taken) -> 
     if before and before["external_id"]:
         subject = before["external_id"] if before["active"] else ""  # or they are out already
     else:
-        subject = "" if before and before["identity_id"] else row.external_id
+        is_anothers = before and (before["identity_id"] or row.identity_source == linking.LEFT)
+        subject = "" if is_anothers else row.external_id
     login = linking.login_of(row.source, subject)
     if login and users.shut_out_leavers([login], by=actor_of(row.source)):
         taken.kept_out.append(login)
