@@ -23,6 +23,8 @@ def test_evidence_is_what_is_wrong_first_and_instants_in_words(client: Client) -
         "and also": "It lets Acme in.",
         "last used": None,
         "Tried": "THE 99T99",
+        "policy": "20260101T000000",  # whoever makes a policy may call it so
+        "seen in": "2026-01-01T00:00:00+00:00",
         "what is wrong": "Anybody may assume it.",
     }
     finding = Finding.objects.create(
@@ -40,6 +42,7 @@ def test_evidence_is_what_is_wrong_first_and_instants_in_words(client: Client) -
     assert "open-to-all: Its trust policy lets anybody assume it." in page
     assert "22 November 2026, 22:29</time> UTC" in page
     assert "T22:29:57.3" not in page
+    assert "20260101T000000" in page and "2026-01-01T00:00:00+00:00" in page
     assert "Last used" not in page
     assert page.index("Anybody may assume it.") < page.index("THE 99T99") < page.index("It lets Acme in.")
 

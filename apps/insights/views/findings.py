@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -26,6 +26,7 @@ from apps.inventory.permissions import can_look_up, can_see_everything, can_view
 from apps.inventory.views.common import connections_of, freshness
 from apps.users.models import User
 
+INSTANTS = {"created", "last used", "password last used", "key last used", "made", "since"}  # of what detectors say
 SHOWS = [("accepted", "Accepted"), ("resolved", "Said to be done"), ("closed", "Gone")]
 
 
@@ -147,16 +148,9 @@ def _page(request: HttpRequest, row: Finding, status: int = 200, **forms: Any) -
 
 def _facts(evidence: dict[str, Any]) -> list[tuple[str, Any]]:
     """What the evidence says, instants as such and what is wrong before its details: JSON keeps neither."""
-    said = [(name, _instant(fact) or fact) for name, fact in evidence.items() if fact is not None and fact != ""]
-    return sorted(said, key=lambda one: (one[0] != "what is wrong", one[0] == "and also"))
-
-
-def _instant(fact: object) -> datetime | None:
-    """The time that PostgreSQL wrote so, if this is one."""
-    try:
-        return parse_datetime(fact) if isinstance(fact, str) and "T" in fact else None
-    except ValueError:
-        return None
+    said = {name: fact for name, fact in evidence.items() if fact is not None and fact != ""}
+    said |= {name: parse_datetime(said[name]) or said[name] for name in INSTANTS & said.keys()}
+    return sorted(said.items(), key=lambda one: (one[0] != "what is wrong", one[0] == "and also"))
 
 
 def _load(request: HttpRequest, pk: int) -> Finding:
