@@ -148,6 +148,17 @@ def test_who_left_since_the_look_counts_for_the_brake(org, people, erin, setting
     assert Identity.objects.exclude(ended_at=None).count() == 7
 
 
+@pytest.mark.parametrize("how", ["no address", "gone"])
+def test_a_circle_through_somebody_of_whom_no_file_can_speak_stops_none(org, people, erin, how):
+    bob = Identity.objects.filter(pk=people["bob"].pk)
+    bob.update(manager=people["alice"], **({"email": ""} if how == "no address" else {"ended_at": timezone.now()}))
+    if how == "gone":
+        make.IdentityFactory(connection=org, external_id="bob again", email="bob@example.com")
+    Identity.objects.filter(pk=people["carol"].pk).update(manager=people["bob"])
+    file = look(org, erin, "email,manager", "alice@example.com,carol@example.com")
+    assert hr_files.apply(file, by=erin).applied_at
+
+
 @pytest.mark.parametrize("source", ["hr", "scim"])
 def test_a_manager_named_since_the_look_closes_no_circle(org, people, erin, source):
     lines = "email,manager", "alice@example.com,bob@example.com"

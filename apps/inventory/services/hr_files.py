@@ -232,9 +232,7 @@ def _is_as_seen(connection: Connection, changes: list[dict[str, Any]]) -> bool:
 def _closes_a_circle(connection: Connection, changes: Iterable[Said]) -> bool:
     """Whether the managers that a file names close a circle among those whom everybody has by now."""
     wanted = {one.identity_id: one.manager_id for one in changes if one.says_manager}
-    everybody = Identity.objects.human().filter(connection=connection) if wanted else Identity.objects.none()
-    managers = dict(everybody.exclude(manager=None).values_list("pk", "manager_id").iterator())
-    return any(org_chart.circles(managers, wanted))
+    return bool(wanted) and any(org_chart.circles(org_chart.managers(connection), wanted))
 
 
 def _present(connection: Connection) -> int:

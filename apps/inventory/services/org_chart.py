@@ -273,11 +273,19 @@ def _closed(
     people: Mapping[str, list[Identity]], wanted: Mapping[int, int | None], rows: Mapping[int, _Row]
 ) -> Iterator[str]:
     """A sentence for each circle that the file closes."""
-    everybody = [one for same in people.values() for one in same]
-    names = {one.pk: one.email for one in everybody}
-    for start, circle in circles({one.pk: one.manager_id for one in everybody}, wanted):
+    names = {one.pk: one.email for same in people.values() for one in same}
+    for start, circle in circles(_managers(people), wanted):
         said = " → ".join(names.get(pk, "somebody") for pk in [*circle, circle[0]])
         yield f"Line {rows[start].line}: this closes a circle: {said}."
+
+
+def managers(connection: Connection) -> dict[int, int | None]:
+    """Whom everybody has as their manager whom a file could speak of."""
+    return _managers(_people(connection))
+
+
+def _managers(people: Mapping[str, list[Identity]]) -> dict[int, int | None]:
+    return {one.pk: one.manager_id for same in people.values() for one in same}
 
 
 def circles(managers: Mapping[int, int | None], wanted: Mapping[int, int | None]) -> Iterator[tuple[int, list[int]]]:
