@@ -165,7 +165,7 @@ class _Escalations:
         row = self.before.get(node)
         return row is not None and (
             not was_compared
-            or row.target_id in self.unreadable
+            or (row.target_id in self.unreadable and row.way in (ASSUME, PASS))
             or (row.steps == 2 and ("principal", row.target_id) in self.unknown)
         )
 

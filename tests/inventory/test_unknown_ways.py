@@ -77,6 +77,16 @@ def test_a_way_stays_while_it_cannot_be_read_whom_a_role_on_it_lets_in(two_steps
     assert ways(two_steps) == ({"second": 1} if name == "second" else {})
 
 
+def test_a_way_that_asks_nothing_of_a_trust_policy_goes_though_that_cannot_be_read(company):
+    company.role("admin", trust(company.root()), may=[EVERYTHING])
+    company.role("deploy", may=[allow("iam:UpdateAssumeRolePolicy", company.arn("admin"))])
+    assert ways(company) == {"deploy": 1}
+    let_in(company, "admin", "{")
+    assert ways(company) == {"deploy": 1}
+    say("deploy", policy(allow("s3:GetObject")), "read")
+    assert ways(company) == {}
+
+
 def test_whom_a_role_lets_in_may_be_unknown_of_one_that_is_gone(two_steps):
     let_in(two_steps, "admin", "{")
     Principal.objects.filter(name="admin").update(ended_at=timezone.now())
