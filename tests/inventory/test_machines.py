@@ -323,6 +323,29 @@ THEIR_ROLES = f"arn:aws:iam::{THEIRS}:role/*"
             {"Principal": "*", "Condition": {**OURS, "ArnNotLike": {"aws:PrincipalArn": THEIR_ROLES}}},
         ),
         (f"arn:aws:iam::{THEIRS}:root", {}, {"NotPrincipal": {"AWS": [PROD, f"arn:aws:iam::{THEIRS}:root"]}}),
+        # a denial that spares a network too lets them in from there, whomever else it names
+        (
+            THEIRS,
+            {"StringEquals": {"aws:PrincipalAccount": THEIRS}},
+            {
+                "Principal": "*",
+                "Condition": {
+                    "StringNotEquals": {"aws:PrincipalAccount": PROD},
+                    "NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"},
+                },
+            },
+        ),
+        (
+            THEIRS,
+            {},
+            {
+                "Principal": "*",
+                "Condition": {
+                    "StringNotEquals": {"aws:PrincipalAccount": [PROD, THEIRS]},
+                    "NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"},
+                },
+            },
+        ),
     ],
 )
 def test_a_stranger_named_by_a_condition_is_a_third_party_as_one_named_by_the_principal(named, condition, denial):

@@ -86,18 +86,31 @@ WAYS_IN = ("sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIde
 
 def keeping_strangers_out(statement: Statement, denials: Iterable[Statement] = ()) -> list[Limit]:
     """What surely limits who may come in to an organization, an account, a principal or a network: conditions of the
-    statement, and denials, which forbid everybody else what it allows. Of each, the accounts and principals it names."""
+    statement, and denials, which forbid everybody else what it allows. Of each, the accounts and principals it names; a
+    denial that also spares others names them only where nothing else does."""
     asked = [action for action in WAYS_IN if statement.is_about(action)]
     narrow = [one for one in statement.conditions if _is_narrow(one, one.operator.lower().removeprefix("foranyvalue:"))]
-    return [_named_by([one]) for one in narrow] + [
-        _spared(denial.raw["NotPrincipal"]) if "NotPrincipal" in denial.raw else _named_by(denial.conditions)
-        for denial in denials
-        if _denies_strangers(denial) and all(map(denial.is_about, asked))
-    ]
+    denied = [one for one in denials if _denies_strangers(one) and all(map(one.is_about, asked))]
+    limits = [_named_by([one]) for one in narrow] + [_spared_by(one) for one in denied if _spares_only_named(one)]
+    beside = [_spared_by(one) for one in denied if not _spares_only_named(one)]
+    return limits + ([[] for _ in beside] if any(limits) else beside)
 
 
 def _named_by(conditions: Iterable[Condition]) -> Limit:
     return [value for one in conditions if one.key in NAMING_ACCOUNTS for value in one.values]
+
+
+def _spared_by(denial: Statement) -> Limit:
+    return _spared(denial.raw["NotPrincipal"]) if "NotPrincipal" in denial.raw else _named_by(denial.conditions)
+
+
+def _spares_only_named(denial: Statement) -> bool:
+    return all(one.key in NAMING_ACCOUNTS for one in _asked_of(denial))
+
+
+def _asked_of(denial: Statement) -> list[Condition]:
+    """Its conditions, but for the one that spares AWS's own services."""
+    return [one for one in denial.conditions if (one.key, one.values) != ("aws:principalisawsservice", ("false",))]
 
 
 def _denies_strangers(denial: Statement) -> bool:
@@ -107,7 +120,7 @@ def _denies_strangers(denial: Statement) -> bool:
         return not denial.conditions and bool(spared) and not any(map(has_wildcard, spared))
     named = denial.raw.get("Principal")
     listed = named.get("AWS") if isinstance(named, Mapping) else named
-    left = [one for one in denial.conditions if (one.key, one.values) != ("aws:principalisawsservice", ("false",))]
+    left = _asked_of(denial)
     is_about_all = listed == "*" or (isinstance(listed, list) and "*" in listed)
     return denial.effect == "Deny" and is_about_all and bool(left) and all(map(_is_narrow_negated, left))
 
