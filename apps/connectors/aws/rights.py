@@ -80,7 +80,7 @@ class _Trying:
 
     def listed(self) -> list[AccountRecord]:
         try:
-            return organizations.list_accounts(self.api)
+            return organizations.list_accounts(self.api, lambda *_: self.progress(0, 1, "the list of accounts"))
         except ConnectorError:  # the hub's lines say what is missing for it
             return [AccountRecord(self.hub, "Hub")]
 
