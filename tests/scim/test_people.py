@@ -496,6 +496,27 @@ def test_identity_center_comes_before_the_subject_and_an_administrator_before_bo
     assert not Identity.objects.exclude(ended_at=None).exists()
 
 
+@pytest.mark.parametrize(
+    ("calls", "has_left"),
+    [([LEAVES], True), ([LEAVES | named("bob")], False), ([named(""), LEAVES, named("bob")], False)],
+)
+def test_who_left_by_their_subject_has_left_as_whom_identity_center_knows_by_it_since_too(
+    okta: Provider, settings: Any, calls: list[dict[str, Any]], has_left: bool
+) -> None:
+    settings.OIDC_ISSUER = "https://sso.example.com"
+    okta.source.subject_is_external_id = True
+    okta.source.save()
+    alice, login = PrincipalFactory(connection=okta.source.connection, attributes={}).identity, UserFactory()
+    Identity.objects.filter(pk=alice.pk).update(user=login)
+    SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid="00u-alice")
+    user = add(okta, "alice")
+    for said in calls:
+        okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
+    known = person(okta, "alice" if has_left else "bob")
+    periodic.link_waiting()
+    assert (bool(again(alice).ended_at), bool(again(known).ended_at)) == (True, has_left)
+
+
 def test_one_call_is_one_event_with_the_token_that_was_shown(okta: Provider) -> None:
     user = add(okta, "alice")
     before = AuditEvent.objects.count()

@@ -87,7 +87,7 @@ def waiting(source: Source, most: int) -> dict[int, int]:
     """Rows whose external id exactly one Identity Center user has who is nobody's row yet: one who is there, or where none
     is, one who was. Only for rows that are linked to nobody; or by the rule to somebody who has ended, or to somebody whom
     Identity Center does not know by it: for these only one who is there, and in the latter case only for active ones, since
-    who left was who they were. One statement, hashed: it reads each table once."""
+    who left was who they were, and for those whom the subject linked, which was no word of Identity Center's. One statement, hashed: it reads each table once."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -106,11 +106,12 @@ def waiting(source: Source, most: int) -> dict[int, int]:
             HAVING count(DISTINCT p.identity_id) FILTER (WHERE p.is_present) = 1
                    AND min(p.identity_id) FILTER (WHERE p.is_present) IS DISTINCT FROM u.identity_id
                    AND (u.identity_id IS NULL
-                        OR CASE WHEN bool_or(p.identity_id = u.identity_id) THEN old.ended_at IS NOT NULL ELSE u.active END)
+                        OR CASE WHEN bool_or(p.identity_id = u.identity_id) THEN old.ended_at IS NOT NULL
+                                ELSE u.active OR u.identity_source = %s END)
                 OR u.identity_id IS NULL AND count(*) FILTER (WHERE p.is_present) = 0
                    AND count(DISTINCT p.identity_id) = 1
             ORDER BY u.id LIMIT %s
             """,
-            [source.connection_id, source.pk, [*RULES], most],
+            [source.connection_id, source.pk, [*RULES], BY_SUBJECT, most],
         )
         return dict(cursor.fetchall())
