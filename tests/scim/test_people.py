@@ -366,6 +366,32 @@ def test_whoever_leaves_by_anothers_subject_is_out_and_the_other_is_not(
     assert ScimUser.objects.get().identity == bob, "who is active is whose id it is"
 
 
+@pytest.mark.parametrize("how", ["deleted", "another word", "let in", "not theirs"])
+def test_who_signs_in_first_after_they_left_is_out_by_the_next_word_unless_let_in(
+    okta: Provider, settings: Any, erin: Any, how: str
+) -> None:
+    settings.OIDC_ISSUER = "https://sso.example.com"
+    okta.source.subject_is_external_id = True
+    okta.source.save()
+    user = add(okta, "alice")
+    if how == "not theirs":
+        people.link(ScimUser.objects.get(), person(okta, "alice"), by=erin)
+    said = LEAVES | (named("bob") if how == "not theirs" else {})
+    okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
+    login, name = UserFactory(), "bob" if how == "not theirs" else "alice"
+    SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid=f"00u-{name}")
+    if how in ("another word", "let in"):
+        okta.patch(f"/Users/{user['id']}", {"op": "add", "path": "title", "value": "Lead"})
+    if how == "let in":
+        login.refresh_from_db()
+        users.reactivate_user(user=login, by=erin)
+        okta.patch(f"/Users/{user['id']}", {"op": "add", "path": "title", "value": "Head"})
+    if how != "another word":
+        okta.call("DELETE", f"/Users/{user['id']}")
+    login.refresh_from_db()
+    assert login.is_active == (how in ("let in", "not theirs"))
+
+
 def test_whoever_left_by_a_link_that_was_wrong_is_here_again(okta: Provider, erin: Any) -> None:
     alice, portal_user = person(okta, "alice"), UserFactory()
     Identity.objects.filter(pk=alice.pk).update(user=portal_user)

@@ -23,6 +23,7 @@ RULE = "Identity Center's external id"
 BY_SUBJECT = "the subject they sign in with"
 LEFT = "known by another external id when they left"  # linked or not: the present one is not theirs
 RULES = (RULE, BY_SUBJECT, LEFT)
+BY_PRESENT_ID = ("", RULE, BY_SUBJECT)  # nobody said that they are somebody else than their external id says
 
 
 def link_again(row: ScimUser, before: Mapping[str, Any]) -> None:
@@ -87,7 +88,8 @@ def waiting(source: Source, most: int) -> dict[int, int]:
     """Rows whose external id exactly one Identity Center user has who is nobody's row yet: one who is there, or where none
     is, one who was. Only for rows that are linked to nobody; or by the rule to somebody who has ended, or to somebody whom
     Identity Center does not know by it: for these only one who is there, and in the latter case only for active ones, since
-    who left was who they were, and for those whom the subject linked, which was no word of Identity Center's. One statement, hashed: it reads each table once."""
+    who left was who they were, and for those whom the subject linked, which was no word of Identity Center's. One
+    statement, hashed: it reads each table once."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from scim2_models import NotFoundException, PreconditionFailedException, UniquenessException
 
@@ -233,16 +233,19 @@ def _follow_sign_in(row: ScimUser, before: Values | None, taken: Taken) -> None:
 
 def _shut_out_by_subject(row: ScimUser, before: Values | None, taken: Taken) -> None:
     """Where the external id is the subject that people sign in with, who left is out even before anybody linked them. It
-    is the subject until the call that says so: another one in the same call is not theirs."""
-    if row.active:
+    is the subject until the call that says so: another one, in that call or since, is not theirs. Who signed in first
+    after it is out by the next one; whoever was kept out before was let in by an administrator, who decides."""
+    has_left_before = before is not None and not before["active"]
+    if row.active or (has_left_before and row.identity_source not in linking.BY_PRESENT_ID):
         return
     if before and before["external_id"]:
-        subject = before["external_id"] if before["active"] else ""  # or they are out already
+        subject = before["external_id"]
     else:
-        is_anothers = before and (before["identity_id"] or row.identity_source == linking.LEFT)
-        subject = "" if is_anothers else row.external_id
+        subject = "" if before and before["identity_id"] else row.external_id
     login = linking.login_of(row.source, subject)
-    if login and users.shut_out_leavers([login], by=actor_of(row.source)):
+    if login is None or (has_left_before and _times_kept_out(login).exists()):
+        return
+    if users.shut_out_leavers([login], by=actor_of(row.source)):
         taken.kept_out.append(login)
         _remember_kept_out(row, taken)
 
@@ -269,9 +272,12 @@ def _let_in_again(row: ScimUser, taken: Taken) -> None:
 
 def _kept_out_last(user: User, source: Source) -> bool:
     """Whether it was this source who kept them out the last time that anybody did."""
-    events = AuditEvent.objects.about(ref(user)).filter(event="users.user.deactivated")
-    last = events.order_by("-pk").values_list("actor_id", flat=True).first()
+    last = _times_kept_out(user).order_by("-pk").values_list("actor_id", flat=True).first()
     return last == actor_of(source).id
+
+
+def _times_kept_out(user: User) -> QuerySet[AuditEvent]:
+    return AuditEvent.objects.about(ref(user)).filter(event="users.user.deactivated")
 
 
 def _locked(source: Source, key: uuid.UUID, expected_version: int | None) -> ScimUser:
