@@ -97,7 +97,7 @@ TABLES: Mapping[str, Table] = {
         ),
     },
     # What people say about machines and logins. Workers ask whose a login is, and carry the answer out.
-    "inventory.Correction": {"web": ALL, "worker": _may_set("identity_id")},  # it follows a renamed user
+    "inventory.Correction": {"web": ALL, "worker": f"{_may_set('identity_id')}, INSERT, DELETE"},  # it follows renames
     "inventory.Correlation": {
         "web": f"{ANSWER}, INSERT",
         "worker": ALL,

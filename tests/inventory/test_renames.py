@@ -270,6 +270,51 @@ def test_a_new_name_that_comes_after_the_old_one_ended_is_followed(described, re
     assert about(machine("new")) == ("bob", "alice", "Nightly exports.", "Finance.")
 
 
+def test_what_was_said_does_not_stay_for_who_takes_the_old_name(described, read, user):
+    user("new", was="old")
+    user("old", "AIDA9", tags={"owner": "alice@example.com"})
+    read()
+    new, old = machine("new"), machine("old")
+    assert about(new) == ("bob", "alice", "Nightly exports.", "Finance.")
+    assert (new.owner_source, new.said.reason) == ("set by Erin", "A batch job.")
+    assert (about(old), old.said) == ((None, None, "", ""), None)
+    event = AuditEvent.objects.get(event="inventory.identity.renamed")
+    assert (event.subject_name, event.data["from"]) == ("new", "old")
+    read()
+    assert (about(machine("new"))[0], machine("old").owner_source) == ("bob", "tag owner")
+
+
+@pytest.mark.parametrize(("first", "second"), [("old", "other"), ("third", "other")], ids=["swapped", "moved up"])
+def test_machines_that_take_each_others_names_keep_what_was_said(described, read, user, erin, world, first, second):
+    user("other", "AIDA2")
+    read()
+    services.describe(machine("other"), purpose="Reports.", consumers="", by=erin)
+    services.correct(machine("other"), classification=Classification.SAML, reason="I looked.", by=erin)
+    del world.principals["old"], world.principals["other"]
+    user(first, "AIDA2")
+    user(second, "AIDA1")
+    read()
+    assert (about(machine(first)), machine(first).said.reason) == ((None, None, "Reports.", ""), "I looked.")
+    assert about(machine(second)) == ("bob", "alice", "Nightly exports.", "Finance.")
+    assert machine(second).said.reason == "A batch job."
+
+
+def test_what_was_said_stays_with_the_name_of_a_user_that_was_made_again(described, read, user):
+    user("old", "AIDA9")
+    read()
+    assert about(machine("old")) == ("bob", "alice", "Nightly exports.", "Finance.")
+    assert machine("old").said
+
+
+def test_a_user_that_takes_the_name_of_a_deleted_one_keeps_what_was_said_about_itself(described, read, user, erin):
+    user("blue", "AIDA2")
+    read()
+    services.describe(machine("blue"), purpose="Hourly exports.", consumers="", by=erin)
+    user("old", "AIDA2", was="blue")
+    read()
+    assert machine("old").purpose == "Hourly exports."
+
+
 @pytest.mark.parametrize("next_name", ["old", "third"])
 def test_it_moves_on_with_the_next_name(described, read, user, erin, next_name):
     user("new", was="old")
@@ -308,7 +353,7 @@ def test_what_sync_worked_out_about_the_old_name_does_not_move(read, user):
 
 def test_nothing_is_looked_for_where_no_principal_came_or_went(described, read, user, monkeypatch):
     asked = []
-    monkeypatch.setattr(renames, "_follow", lambda account, _outcome, _by: asked.append(account.external_id))
+    monkeypatch.setattr(renames, "_follow", lambda account, *_more: asked.append(account.external_id))
     read()
     assert asked == []
     user("new", was="old")

@@ -80,10 +80,8 @@ class Outcome:
     totals: list[ControlTotal] = field(default_factory=list)
     held: dict[str, list[int]] = field(default_factory=dict)
     digest: str = ""
-    news: set[str] = field(
-        default_factory=set
-    )  # principals of an account that came, are back, or are not there any more
-    has_reborn: bool = False  # by an old name somebody else is there now: whose login that was says nothing any more
+    news: set[str] = field(default_factory=set)  # principals of an account that came, are back, or are not shown
+    reborn: dict[str, str] = field(default_factory=dict)  # old unique id → the name by which somebody else is there now
 
     @property
     def would_end(self) -> int:
@@ -156,26 +154,26 @@ class Writer:
         rows = {record.external_id: as_rows.principal(record, resource_id) for record in records}
         digests = self.digests(Principal, rows)
         changed = [key for key in due(before, rows, digests) if key in before]
-        reborn = self.reborn(changed, records) if changed else []
+        reborn = self.reborn(changed, records) if changed else {}
         self.put(Principal, before, rows, digests)
         self.look_again(before, rows)
         if self.scope.resource:
             self.outcome.news = rows.keys() ^ {key for key, old in before.items() if old.ended_at is None}
         if reborn:
-            self.outcome.has_reborn = True
+            self.outcome.reborn = dict(reborn.values())
             assignments.end_of_reborn(reborn, self.scope.read_from, self.changes)
             last_accessed.forget(reborn)
         return records
 
-    def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> list[int]:
-        """Principals that carry a name we know and another unique id."""
+    def reborn(self, changed: Collection[str], records: Iterable[PrincipalRecord]) -> dict[int, tuple[str, str]]:
+        """Principals that carry a name we know and another unique id: the old id, and the name."""
         found = one_of(self.scope.principals, changed).exclude(attributes__unique_id=None)
         now = {record.external_id: as_rows.plain(record.attributes.get("unique_id")) for record in records}
-        return [
-            pk
+        return {
+            pk: (unique_id, key)
             for pk, key, unique_id in found.values_list("pk", "external_id", "attributes__unique_id")
             if now[key] != unique_id
-        ]
+        }
 
     def write_identities(
         self, records: Sequence[PrincipalRecord], credentials: Sequence[CredentialRecord], at: datetime
