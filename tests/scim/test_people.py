@@ -9,7 +9,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.test import override_settings
 from django.utils import timezone
 
-from apps.audit.models import AuditEvent
+from apps.audit.models import AuditEvent, ref
 from apps.grants.models import Leaving
 from apps.inventory.models import Departure, Identity, Principal
 from apps.scim import periodic
@@ -311,6 +311,24 @@ def test_an_id_that_becomes_somebodys_later_moves_an_active_users_link_then(okta
     periodic.link_waiting()
     assert ScimUser.objects.get().identity == (bob if active else alice)
     assert (bool(again(alice).ended_at), again(bob).ended_at) == (not active, None)
+
+
+@pytest.mark.parametrize("how", ["call", "clock", "nobody"])
+def test_whose_link_moves_away_reads_so_in_their_own_log(okta: Provider, how: str) -> None:
+    alice = person(okta, "alice")
+    to = [] if how == "clock" else [person(okta, "bob")]
+    user = add(okta, "alice")
+    if how == "nobody":
+        okta.active(user, False)
+    said = BACK | named("other") if how == "nobody" else named("bob")
+    okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
+    if how == "clock":
+        assert "was" not in AuditEvent.objects.about(ref(alice)).latest("pk").data, "she is who she was"
+        to = [person(okta, "bob")]
+        periodic.link_waiting()
+    event = AuditEvent.objects.about(ref(alice)).latest("pk")
+    assert (event.data["was"], event.data["identity"]) == (alice.pk, None if how == "nobody" else to[0].pk)
+    assert how == "nobody" or event in AuditEvent.objects.about(ref(to[0]))
 
 
 def test_a_link_stays_where_identity_center_says_that_the_new_id_is_hers(okta: Provider) -> None:

@@ -69,7 +69,8 @@ def update(source: Source, key: uuid.UUID, values: Values, *, expected_version: 
     taken = _make_true(row, before)
     _follow_sign_in(row, before, taken)
     changed = {name: getattr(row, name) for name in SHOWN if getattr(row, name) != before[name]}
-    _record(_what_happened(bool(before["active"]), row.active), row, taken, token, changed)
+    what = _what_happened(bool(before["active"]), row.active)
+    _record(what, row, taken, token, changed, was=before["identity_id"])
     return row
 
 
@@ -82,7 +83,7 @@ def delete(source: Source, key: uuid.UUID, *, expected_version: int | None, toke
     linking.link_again(row, before)
     taken = _make_true(row, before)
     _follow_sign_in(row, before, taken)
-    _record("scim.user.deleted", row, taken, token, {})
+    _record("scim.user.deleted", row, taken, token, {}, was=before["identity_id"])
     row.delete()
 
 
@@ -138,10 +139,10 @@ def link_waiting(source: Source, *, most: int = 500) -> int:
         found = linking.waiting(source, most)
         rows = ScimUser.objects.select_for_update(of=("self",)).select_related("source").in_bulk([*found])
         for pk, identity in found.items():
-            row = rows[pk]
+            row, was = rows[pk], rows[pk].identity_id
             row.identity_id, row.identity_source, row.kept_out = identity, linking.RULE, None
             row.save(update_fields=["identity", "identity_source", "kept_out"])
-            _record("scim.user.linked", row, _make_true(row, before=None), "", {"by_hand": False})
+            _record("scim.user.linked", row, _make_true(row, before=None), "", {"by_hand": False}, was=was)
     return len(found)
 
 
@@ -304,16 +305,21 @@ def _what_happened(was_active: bool, is_active: bool) -> str:
     return "scim.user.reactivated" if is_active else "scim.user.deactivated"
 
 
-def _record(name: str, row: ScimUser, taken: Taken, token: str, changed: Values, *, by: Any = None) -> None:
+def _record(
+    name: str, row: ScimUser, taken: Taken, token: str, changed: Values, *, was: int | None = None, by: Any = None
+) -> None:
+    """One event, about who the user is and, where that was somebody else until now, about them too."""
+    moved_from = was if was != row.identity_id else None
     data = {
         "user_name": row.user_name,
         "changed": dict(changed),
         "identity": row.identity_id,
         "ended": taken.ended,
         "returned": taken.returned,
+        **({"was": moved_from} if moved_from else {}),
         **({"token": token} if token else {}),
     }
-    people = Identity.objects.filter(pk__in=[row.identity_id] if row.identity_id else [])
+    people = Identity.objects.filter(pk__in=[pk for pk in (row.identity_id, moved_from) if pk])
     audit.record(
         name, by=by or actor_of(row.source), subject=row, about=[row.source, *people, *taken.kept_out], data=data
     )
