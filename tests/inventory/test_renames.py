@@ -186,6 +186,17 @@ def test_what_a_person_said_counts_before_what_a_rule_says_of_the_new_name(read,
     assert whose("alice@example.com") == "machine"
 
 
+def test_what_a_rule_said_of_the_old_name_does_not_hold_for_the_new_one(read, user, world):
+    user("alice@example.com")
+    world.credentials.append(CredentialRecord("alice@example.com", "password", "password"))
+    read()
+    assert whose("alice@example.com") == "alice"
+    world.credentials.clear()
+    user("batch", was="alice@example.com")
+    read()
+    assert (whose("batch"), whose("alice@example.com")) == ("machine", "alice")
+
+
 # ---- what was said about a machine
 
 

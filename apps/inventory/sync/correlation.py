@@ -132,9 +132,10 @@ _ANSWER = (
     *("decided_at", "until", "reason"),
 )
 
-# An IAM user that was renamed is still the same one: what was last said about a unique id holds for each principal of the
-# account that has it, also for the old name, or history would give that to somebody else. One look into the index of unique
-# ids for each answer: fenced off (OFFSET 0), since all principals of the connection would be read in place of a few.
+# An IAM user that was renamed is still the same one: what a person last said about a unique id holds for each principal of
+# the account that has it, also for the old name, or history would give that to somebody else. A rule spoke of the name. One
+# look into the index of unique ids for each answer: fenced off (OFFSET 0), since all principals of the connection would be
+# read in place of a few.
 _CARRY_OVER = f"""
 INSERT INTO inventory_correlation AS c (principal_id, {", ".join(_ANSWER)})
 SELECT DISTINCT ON (p.id) p.id, {", ".join(f"s.{column}" for column in _ANSWER)}
@@ -143,7 +144,7 @@ FROM (
         SELECT id FROM inventory_principal
         WHERE connection_id = %(connection)s AND (attributes ->> 'unique_id') = s.unique_id OFFSET 0
     ) same
-    WHERE same.id <> s.principal_id AND s.unique_id <> '' AND (s.decision <> '' OR s.asked_by_id IS NOT NULL) OFFSET 0
+    WHERE same.id <> s.principal_id AND s.unique_id <> '' AND coalesce(s.decided_by_id, s.asked_by_id) IS NOT NULL OFFSET 0
 ) s
 JOIN inventory_principal q ON q.id = s.principal_id AND q.connection_id = %(connection)s
 JOIN inventory_principal p ON p.id = s.same_id AND p.resource_id = q.resource_id AND p.kind = 'iam_user'
