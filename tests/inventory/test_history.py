@@ -373,8 +373,8 @@ def test_a_day_is_answered_from_indexes_alone(firm):
             for statement in (statements.on_a_day(subject), statements.between_two(subject, STAYED)):
                 cursor.execute(f"EXPLAIN {statement}", asked)
                 plan = "\n".join(row[0] for row in cursor.fetchall())
-                # but for the rows that are shown, which are found by their key
-                visits = re.findall(r"((?:Only )?Scan)(?: using (\S+))? on inventory_assignment", plan)
-                found = {index for _, index in visits} - {"inventory_assignment_pkey"}
-                assert found <= {"assignment_history", "assignment_history_of"}, plan
-                assert all(how == "Only Scan" for how, index in visits if index in found), plan
+                visits = re.findall(r"((?:Only )?Scan)(?: using (\S+))? on inventory_assignment (\w+)", plan)
+                # the rows that are shown are found by their key, or however else a table of a few rows is read
+                assert {"a", "m"} <= {alias for *_, alias in visits}, plan
+                found = {(how, index) for how, index, alias in visits if alias not in ("a", "m")}
+                assert found <= {("Only Scan", "assignment_history"), ("Only Scan", "assignment_history_of")}, plan
