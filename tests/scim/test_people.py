@@ -519,15 +519,21 @@ def test_who_leaves_by_their_subject_leaves_as_a_person_too(okta: Provider, sett
         assert (again(alice).ended_at, login.is_active) == (None, True)
 
 
-def test_identity_center_comes_before_the_subject_and_an_administrator_before_both(
-    okta: Provider, settings: Any, erin: Any
-) -> None:
+def signs_in(okta: Provider, settings: Any) -> Identity:
+    """Alice, whom Identity Center does not know by her external id, which is the subject that she signs in with."""
     settings.OIDC_ISSUER = "https://sso.example.com"
     okta.source.subject_is_external_id = True
     okta.source.save()
     alice, login = PrincipalFactory(connection=okta.source.connection, attributes={}).identity, UserFactory()
     Identity.objects.filter(pk=alice.pk).update(user=login)
     SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid="00u-alice")
+    return alice
+
+
+def test_identity_center_comes_before_the_subject_and_an_administrator_before_both(
+    okta: Provider, settings: Any, erin: Any
+) -> None:
+    alice = signs_in(okta, settings)
     user = add(okta, "alice")
     assert ScimUser.objects.get().identity == alice
     known = person(okta, "alice")
@@ -547,12 +553,7 @@ def test_identity_center_comes_before_the_subject_and_an_administrator_before_bo
 def test_who_left_by_their_subject_has_left_as_whom_identity_center_knows_by_it_since_too(
     okta: Provider, settings: Any, calls: list[dict[str, Any]], has_left: bool
 ) -> None:
-    settings.OIDC_ISSUER = "https://sso.example.com"
-    okta.source.subject_is_external_id = True
-    okta.source.save()
-    alice, login = PrincipalFactory(connection=okta.source.connection, attributes={}).identity, UserFactory()
-    Identity.objects.filter(pk=alice.pk).update(user=login)
-    SocialAccount.objects.create(user=login, provider=oidc.provider_id(settings.OIDC_ISSUER), uid="00u-alice")
+    alice = signs_in(okta, settings)
     user = add(okta, "alice")
     for said in calls:
         okta.patch(f"/Users/{user['id']}", {"op": "replace", "value": said})
